@@ -1,0 +1,59 @@
+/* SPDX-License-Identifier: MIT
+ * api/instance.h - an instance, and the calling thread's.
+ *
+ * src/api/ validates and translates; the work is done below.  Inside everything returns -errno, at this edge +errno.
+ */
+#pragma once
+
+#include "api/stat.h"
+#include "base/process.h"
+#include "queue/queue.h"
+
+#include <demi/instance.h>
+#include <errno.h>
+#include <stdatomic.h>
+
+struct thread;
+
+struct demi {
+	struct sched sched;
+	struct queue_table queues;
+	struct engine *engine;
+	struct stat_server stat;
+	struct fd_watch timer; /* demi_event_fd: a timerfd; fd -1 until then */
+	uint32_t in_callback;
+	bool from_init;	       /* ended by the thread's exit */
+	_Atomic(struct thread *) entered; /* the thread whose current instance this is */
+};
+
+/* Stated exception to "no mutable globals": what belongs to a thread. */
+struct thread {
+	struct demi *current;
+	struct heap *heap; /* of current */
+	struct log log;	   /* for instances to come, and for what fails without one */
+	struct config_override *overrides;
+};
+
+extern _Thread_local struct thread thread_state __attribute__((tls_model("initial-exec")));
+
+int instance_refusal(void);
+
+/* Has the thread's instance and settings ended with the thread. */
+void thread_watch_exit(void);
+
+/* The instance that a call means, or NULL and *err: ENOSYS, EBUSY. */
+static inline struct demi *instance_enter(int *err)
+{
+	struct demi *demi = thread_state.current;
+
+	if (likely(demi && process_alive() && demi->in_callback == 0))
+		return demi;
+	*err = instance_refusal();
+	return NULL;
+}
+
+/* The heap of the calling thread's instance, or NULL. */
+static inline struct heap *instance_heap(void)
+{
+	return likely(process_alive()) ? thread_state.heap : NULL;
+}

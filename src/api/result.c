@@ -1,0 +1,105 @@
+/* SPDX-License-Identifier: MIT */
+#include "api/result.h"
+
+#include "base/assert.h"
+#include "transport/datagram.h"
+
+#include <string.h>
+
+static_assert(sizeof(demi_sgaseg_t) == 12, "Demikernel's layout");
+static_assert(sizeof(demi_sgarray_t) == 8 + 4 + 12 * DEMI_SGARRAY_MAXSIZE + 16, "Demikernel's layout");
+static_assert(sizeof(demi_accept_result_t) == 20, "Demikernel's layout");
+static_assert(sizeof(demi_qresult_t) == 24 + sizeof(demi_sgarray_t), "Demikernel's layout");
+static_assert(sizeof(struct demi_args) == 20, "Demikernel's layout");
+static_assert(DEMI_SGARRAY_MAXSIZE == OP_SEGMENTS_MAX, "an operation carries every array");
+static_assert((int)DEMI_OPC_PUSH == (int)OP_PUSH && (int)DEMI_OPC_POP == (int)OP_POP, "codes are passed through");
+static_assert((int)DEMI_OPC_ACCEPT == (int)OP_ACCEPT && (int)DEMI_OPC_CONNECT == (int)OP_CONNECT, "codes are passed through");
+static_assert((int)DEMI_OPC_CLOSE == (int)OP_CLOSE && (int)DEMI_OPC_FAILED == (int)OP_FAILED, "codes are passed through");
+
+/* ---- arrays to operations ---- */
+
+static inline bool bad_segment(const struct heap *heap, const void *buf, uint32_t len)
+{
+	if (len > 0 && !buf)
+		return true;
+	return heap_find(heap, buf, len) == HEAP_BAD;
+}
+
+static int several_segments(struct sched *sched, struct op *op, const demi_sgarray_t *sga, uint32_t count)
+{
+	struct iovec *iov = op_set_segments(&sched->ops, op, count);
+
+	for (uint32_t i = 0; i < count; i++) {
+		const demi_sgaseg_t segment = sga->sga_segs[i];
+		if (bad_segment(sched->heap, segment.sgaseg_buf, segment.sgaseg_len))
+			return EINVAL;
+		iov[i] = (struct iovec){.iov_base = segment.sgaseg_buf, .iov_len = segment.sgaseg_len};
+	}
+	return 0;
+}
+
+int result_from_array(struct sched *sched, struct op *op, const demi_sgarray_t *sga)
+{
+	uint32_t count = sga->sga_numsegs;
+
+	op->sga_buf = sga->sga_buf;
+	if (unlikely(count != 1))
+		return count == 0 || count > DEMI_SGARRAY_MAXSIZE ? EINVAL : several_segments(sched, op, sga, count);
+	const demi_sgaseg_t segment = sga->sga_segs[0];
+	if (unlikely(bad_segment(sched->heap, segment.sgaseg_buf, segment.sgaseg_len)))
+		return EINVAL;
+	op_set_segment(op, segment.sgaseg_buf, segment.sgaseg_len);
+	return 0;
+}
+
+/* ---- operations to results ---- */
+
+static void write_array(struct op *op, demi_sgarray_t *sga)
+{
+	struct iovec one;
+	const struct iovec *iov = op_vector(op, &one);
+	int is_datagram;
+	const struct datagram *datagram = datagram_object(op->sga_buf, &is_datagram);
+
+	sga->sga_buf = op->sga_buf;
+	sga->sga_numsegs = op->numsegs;
+	for (uint32_t i = 0; i < op->numsegs; i++) {
+		sga->sga_segs[i].sgaseg_buf = iov[i].iov_base;
+		sga->sga_segs[i].sgaseg_len = (uint32_t)iov[i].iov_len;
+	}
+	memset(&sga->sga_addr, 0, sizeof(sga->sga_addr));
+	if (op->opcode == OP_POP && is_datagram && datagram->source.any.sa_family == AF_INET)
+		memcpy(&sga->sga_addr, &datagram->source.in, sizeof(sga->sga_addr));
+}
+
+static void write_accept(struct demi *demi, const struct op *op, demi_accept_result_t *ares)
+{
+	struct queue *queue = queue_find(&demi->queues, (int32_t)op->len);
+	struct sockaddr_storage peer = {.ss_family = AF_UNSPEC};
+	socklen_t length = sizeof(peer);
+
+	ares->qd = (int32_t)op->len;
+	memset(&ares->addr, 0, sizeof(ares->addr));
+	/* A peer that has gone already has no name any more. */
+	if (queue && queue->socket->peer_name(queue, (struct sockaddr *)&peer, &length) == 0 && peer.ss_family == AF_INET)
+		memcpy(&ares->addr, &peer, sizeof(ares->addr));
+}
+
+void result_write(struct demi *demi, struct op *op, demi_qresult_t *qr)
+{
+	qr->qr_opcode = (enum demi_opcode)op->opcode;
+	qr->qr_qd = op->qd;
+	qr->qr_qt = op->token;
+	qr->qr_ret = op->ret;
+	if (unlikely(op->ret)) {
+		qr->qr_opcode = DEMI_OPC_FAILED;
+		memset(&qr->qr_value, 0, sizeof(qr->qr_value));
+	} else if (likely(op->opcode <= OP_POP)) {
+		write_array(op, &qr->qr_value.sga);
+	} else if (op->opcode == OP_ACCEPT) {
+		write_accept(demi, op, &qr->qr_value.ares);
+	} else {
+		memset(&qr->qr_value, 0, sizeof(qr->qr_value));
+	}
+	op_free(&demi->sched.ops, op);
+}

@@ -1,0 +1,41 @@
+/* SPDX-License-Identifier: MIT
+ * api/result.h - between operations and the packed public structures.
+ */
+#pragma once
+
+#include "api/instance.h"
+
+#include <demi/types.h>
+
+/* The queue of a descriptor of the calling thread's instance; NULL and *err: ENOSYS, EBUSY, EBADF. */
+struct queue *api_queue(int qd, int *err);
+
+/* A new operation on a queue, or NULL: the bound is reached. */
+static inline struct op *api_issue(struct queue *queue, enum op_code opcode)
+{
+	return op_issue(queue->sched, opcode, queue->qd);
+}
+
+/* An operation that never was. */
+static inline void api_withdraw(struct queue *queue, struct op *op)
+{
+	op->owner->issued--;
+	op_free(&queue->sched->ops, op);
+}
+
+/* Ends an issuing call: err is what the transport said, the result what the application is told. */
+static inline int api_issued(struct queue *queue, struct op *op, int err, demi_qtoken_t *qt_out)
+{
+	if (unlikely(err)) {
+		api_withdraw(queue, op);
+		return -err;
+	}
+	*qt_out = op->token;
+	return 0;
+}
+
+/* Checks an array and copies it into a push.  0 or EINVAL. */
+int result_from_array(struct sched *sched, struct op *op, const demi_sgarray_t *sga);
+
+/* Writes the result of a complete operation that was taken from its waitset, and frees it. */
+void result_write(struct demi *demi, struct op *op, demi_qresult_t *qr);

@@ -1,0 +1,49 @@
+/* SPDX-License-Identifier: MIT
+ * api/settings.c - what a thread sets for instances to come: log sink and configuration; the version.
+ */
+#include "api/instance.h"
+
+#include "base/assert.h"
+
+static_assert((int)DEMI_LOG_ERROR == (int)LOG_LEVEL_ERROR, "levels are passed through");
+static_assert((int)DEMI_LOG_WARNING == (int)LOG_LEVEL_WARNING, "levels are passed through");
+static_assert((int)DEMI_LOG_INFO == (int)LOG_LEVEL_INFO, "levels are passed through");
+
+/* demi_log_t and log_fn differ in how they name the level's type: called through the former. */
+struct log_sink {
+	demi_log_t fn;
+	void *arg;
+};
+
+static _Thread_local struct log_sink sink __attribute__((tls_model("initial-exec")));
+
+static void to_sink(void *unused, int level, const char *message)
+{
+	(void)unused;
+	sink.fn(sink.arg, (enum demi_log_level)level, message);
+}
+
+int demi_set_log(demi_log_t fn, void *arg)
+{
+	sink = (struct log_sink){.fn = fn, .arg = arg};
+	thread_state.log.fn = fn ? to_sink : NULL;
+	if (thread_state.current && process_alive())
+		thread_state.current->sched.log.fn = thread_state.log.fn;
+	return 0;
+}
+
+int demi_set_config(const char *key, const char *value)
+{
+	if (!key)
+		return EINVAL;
+	int saved = errno;
+	thread_watch_exit(); /* frees the list */
+	int err = config_override_set(&thread_state.overrides, key, value, &thread_state.log);
+	errno = saved;
+	return -err;
+}
+
+const char *demi_version(void)
+{
+	return DEMI_VERSION_TEXT;
+}

@@ -1,0 +1,175 @@
+/* SPDX-License-Identifier: MIT
+ * api/socket.c - sockets: everything but pushing and popping.
+ */
+#include "api/instance.h"
+
+#include "api/result.h"
+
+#include <demi/libos.h>
+#include <demi/queue.h>
+
+/* The queue of a descriptor; NULL and *err: ENOSYS, EBUSY, EBADF. */
+struct queue *api_queue(int qd, int *err)
+{
+	struct demi *demi = instance_enter(err);
+
+	if (unlikely(!demi))
+		return NULL;
+	struct queue *queue = queue_find(&demi->queues, qd);
+	if (unlikely(!queue))
+		*err = EBADF;
+	return queue;
+}
+
+/* The same, and it is a socket; else ENOTSUP. */
+static struct queue *socket_of(int qd, int *err)
+{
+	struct queue *queue = api_queue(qd, err);
+
+	if (queue && !queue->socket) {
+		*err = ENOTSUP;
+		return NULL;
+	}
+	return queue;
+}
+
+static bool bad_address(const struct sockaddr *address, socklen_t size)
+{
+	return !address || size < sizeof(sa_family_t) || size > sizeof(struct sockaddr_storage);
+}
+
+int demi_socket(int *sockqd_out, int domain, int type, int protocol)
+{
+	int err = 0;
+	struct demi *demi = instance_enter(&err);
+	struct queue *queue;
+
+	if (!demi)
+		return err;
+	if (!sockqd_out)
+		return EINVAL;
+	err = demi->engine->ops->socket->socket(demi->engine, domain, type, protocol, &queue);
+	if (err)
+		return -err;
+	int32_t qd = queue_enter(&demi->queues, queue);
+	if (qd < 0) {
+		queue->ops->close(queue);
+		return -qd;
+	}
+	*sockqd_out = qd;
+	return 0;
+}
+
+int demi_bind(int sockqd, const struct sockaddr *addr, socklen_t size)
+{
+	int err = 0;
+	struct queue *queue = socket_of(sockqd, &err);
+
+	if (!queue)
+		return err;
+	return bad_address(addr, size) ? EINVAL : -queue->socket->bind(queue, addr, size);
+}
+
+int demi_listen(int sockqd, int backlog)
+{
+	int err = 0;
+	struct queue *queue = socket_of(sockqd, &err);
+
+	if (!queue)
+		return err;
+	return backlog < 1 ? EINVAL : -queue->socket->listen(queue, backlog);
+}
+
+int demi_accept(demi_qtoken_t *qt_out, int sockqd)
+{
+	int err = 0;
+	struct queue *queue = socket_of(sockqd, &err);
+	struct op *op;
+
+	if (!queue)
+		return err;
+	if (!qt_out)
+		return EINVAL;
+	if (!(op = api_issue(queue, OP_ACCEPT)))
+		return ENOMEM;
+	return api_issued(queue, op, queue->socket->accept(queue, op), qt_out);
+}
+
+int demi_connect(demi_qtoken_t *qt_out, int sockqd, const struct sockaddr *addr, socklen_t size)
+{
+	int err = 0;
+	struct queue *queue = socket_of(sockqd, &err);
+	struct op *op;
+
+	if (!queue)
+		return err;
+	if (!qt_out || bad_address(addr, size))
+		return EINVAL;
+	if (!(op = api_issue(queue, OP_CONNECT)))
+		return ENOMEM;
+	return api_issued(queue, op, queue->socket->connect(queue, op, addr, size), qt_out);
+}
+
+int demi_close(int qd)
+{
+	int err = 0;
+	struct queue *queue = api_queue(qd, &err);
+
+	if (!queue)
+		return err;
+	queue_leave(&thread_state.current->queues, queue);
+	queue->ops->close(queue);
+	return 0;
+}
+
+int demi_shutdown(int qd, int how)
+{
+	int err = 0;
+	struct queue *queue = socket_of(qd, &err);
+
+	if (!queue)
+		return err;
+	if (how != SHUT_RD && how != SHUT_WR && how != SHUT_RDWR)
+		return EINVAL;
+	return -queue->socket->shutdown(queue, how);
+}
+
+int demi_setsockopt(int qd, int level, int optname, const void *optval, socklen_t optlen)
+{
+	int err = 0;
+	struct queue *queue = socket_of(qd, &err);
+
+	if (!queue)
+		return err;
+	return !optval ? EINVAL : -queue->socket->set_option(queue, level, optname, optval, optlen);
+}
+
+int demi_getsockopt(int qd, int level, int optname, void *optval, socklen_t *optlen)
+{
+	int err = 0;
+	struct queue *queue = socket_of(qd, &err);
+
+	if (!queue)
+		return err;
+	return !optval || !optlen ? EINVAL : -queue->socket->get_option(queue, level, optname, optval, optlen);
+}
+
+int demi_getpeername(int qd, struct sockaddr *addr, socklen_t *addrlen)
+{
+	int err = 0;
+	struct queue *queue = socket_of(qd, &err);
+
+	if (!queue)
+		return err;
+	return !addr || !addrlen ? EINVAL : -queue->socket->peer_name(queue, addr, addrlen);
+}
+
+int demi_getsockname(int qd, struct sockaddr *addr, socklen_t *addrlen)
+{
+	int err = 0;
+	struct queue *queue = socket_of(qd, &err);
+
+	if (!queue)
+		return err;
+	return !addr || !addrlen ? EINVAL : -queue->socket->local_name(queue, addr, addrlen);
+}

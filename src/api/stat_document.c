@@ -1,0 +1,157 @@
+/* SPDX-License-Identifier: MIT
+ * api/stat_document.c - an instance described as JSON.
+ */
+#include "api/instance.h"
+
+#include <arpa/inet.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+struct writer {
+	FILE *file;
+	const char *comma; /* what stands before the next member */
+};
+
+static void __attribute__((format(printf, 3, 4))) member(struct writer *w, const char *name, const char *format, ...)
+{
+	va_list arguments;
+
+	(void)fprintf(w->file, name ? "%s\"%s\":" : "%s", w->comma, name);
+	va_start(arguments, format);
+	(void)vfprintf(w->file, format, arguments);
+	va_end(arguments);
+	w->comma = ",";
+}
+
+/* Names, addresses and configuration values hold no characters that JSON would have escaped but quotes and backslashes. */
+static void text_member(struct writer *w, const char *name, const char *text)
+{
+	(void)fprintf(w->file, "%s\"%s\":\"", w->comma, name);
+	for (; *text; text++) {
+		if (*text == '"' || *text == '\\')
+			(void)fputc('\\', w->file);
+		(void)fputc((unsigned char)*text < ' ' ? '?' : *text, w->file);
+	}
+	(void)fputc('"', w->file);
+	w->comma = ",";
+}
+
+static void open_group(struct writer *w, const char *name, char bracket)
+{
+	member(w, name, "%c", bracket);
+	w->comma = "";
+}
+
+static void close_group(struct writer *w, char bracket)
+{
+	(void)fputc(bracket, w->file);
+	w->comma = ",";
+}
+
+/* "1.2.3.4:80", "[::1]:80" or "". */
+static void address_text(const struct sockaddr_storage *address, char *out, size_t room)
+{
+	char host[INET6_ADDRSTRLEN] = "";
+
+	*out = '\0';
+	if (address->ss_family == AF_INET) {
+		const struct sockaddr_in *in = (const struct sockaddr_in *)address;
+		(void)inet_ntop(AF_INET, &in->sin_addr, host, sizeof(host));
+		(void)snprintf(out, room, "%s:%u", host, ntohs(in->sin_port));
+	} else if (address->ss_family == AF_INET6) {
+		const struct sockaddr_in6 *in6 = (const struct sockaddr_in6 *)address;
+		(void)inet_ntop(AF_INET6, &in6->sin6_addr, host, sizeof(host));
+		(void)snprintf(out, room, "[%s]:%u", host, ntohs(in6->sin6_port));
+	}
+}
+
+static void write_queue(void *arg, struct queue *queue)
+{
+	struct writer *w = arg;
+	struct queue_info info;
+	char address[INET6_ADDRSTRLEN + 16];
+
+	queue->ops->describe(queue, &info);
+	open_group(w, NULL, '{');
+	member(w, "qd", "%d", queue->qd);
+	text_member(w, "kind", info.kind);
+	text_member(w, "state", info.state);
+	address_text(&info.local, address, sizeof(address));
+	text_member(w, "local", address);
+	address_text(&info.peer, address, sizeof(address));
+	text_member(w, "peer", address);
+	member(w, "pops_pending", "%u", info.pops_pending);
+	member(w, "pushes_pending", "%u", info.pushes_pending);
+	member(w, "elements", "%u", info.elements);
+	member(w, "held_bytes", "%llu", (unsigned long long)info.held_bytes);
+	close_group(w, '}');
+}
+
+static void write_key(void *arg, const char *field, const char *value)
+{
+	text_member(arg, field, value);
+}
+
+static void write_counters(struct writer *w, const struct sched *sched)
+{
+	open_group(w, "counters", '{');
+	for (enum counter i = 0; i < COUNTER_COUNT; i++)
+		member(w, counter_name(i), "%llu", (unsigned long long)sched->counters.count[i]);
+	member(w, "coroutine_switches", "%llu", (unsigned long long)sched->coroutines.switches);
+	close_group(w, '}');
+	open_group(w, "drops", '{');
+	for (enum drop i = 0; i < DROP_COUNT; i++)
+		member(w, drop_name(i), "%llu", (unsigned long long)sched->counters.drops[i]);
+	close_group(w, '}');
+}
+
+static void write_memory(struct writer *w, const struct sched *sched)
+{
+	struct heap_usage usage;
+
+	heap_usage(sched->heap, &usage);
+	open_group(w, "heap", '{');
+	member(w, "committed_bytes", "%llu", (unsigned long long)usage.committed_bytes);
+	member(w, "live_objects", "%llu", (unsigned long long)usage.live_objects);
+	member(w, "live_bytes", "%llu", (unsigned long long)usage.live_bytes);
+	member(w, "remote_free_errors", "%llu", (unsigned long long)usage.remote_errors);
+	close_group(w, '}');
+	open_group(w, "scheduler", '{');
+	member(w, "operations", "%u", sched->ops.used);
+	member(w, "coroutines", "%u", sched->coroutines.live);
+	member(w, "timers", "%llu", (unsigned long long)sched->timers.armed);
+	close_group(w, '}');
+}
+
+char *stat_document(struct demi *demi, unsigned index, size_t *bytes_out)
+{
+	char *text = NULL;
+	struct writer w = {.file = open_memstream(&text, bytes_out), .comma = ""};
+
+	if (!w.file)
+		return NULL;
+	open_group(&w, NULL, '{');
+	member(&w, "pid", "%d", (int)getpid());
+	member(&w, "instance", "%u", index);
+	text_member(&w, "version", DEMI_VERSION_TEXT);
+	text_member(&w, "libos", config_choice_name(&demi->sched.config, "libos"));
+	text_member(&w, "engine", demi->engine->ops->name);
+	member(&w, "uptime_s", "%.3f", (double)(demi->sched.now_ns - demi->sched.opened_ns) / 1e9);
+	open_group(&w, "queues", '[');
+	queue_each(&demi->queues, write_queue, &w);
+	close_group(&w, ']');
+	write_memory(&w, &demi->sched);
+	write_counters(&w, &demi->sched);
+	open_group(&w, "config", '{');
+	config_each(&demi->sched.config, write_key, &w);
+	close_group(&w, '}');
+	close_group(&w, '}');
+	if (fclose(w.file)) {
+		free(text);
+		return NULL;
+	}
+	return text;
+}

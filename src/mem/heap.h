@@ -1,0 +1,180 @@
+/* SPDX-License-Identifier: MIT
+ * mem/heap.h - the heap of one instance: DMA-capable objects with two reference counts.
+ *
+ * Model.  A superblock is 2 MiB of memory cut into objects of one size class, or a run of 2 MiB units that is one huge object.
+ * Its description (struct superblock, the counts, the free list) lies outside of it, so that neither an application that
+ * writes past an object nor a device can damage it.  Object i of a superblock starts at base + i * object_bytes.
+ *
+ * Counts.  app_refs: references of the application, one from each allocation or pop, dropped by heap_free.  lib_refs: references
+ * of the library, taken while a queue or device holds the memory.  The memory is used again when both are zero.
+ * Only the thread of the owning instance touches counts; any other thread leaves its heap_free in the superblock's list of
+ * remote frees, which the owner drains once a poll turn (heap_drain).
+ *
+ * Life.  heap_close gives the heap up: objects still referenced stay good, later frees take the orphans' lock, the last one
+ * frees everything.  struct heap itself is never given back to the system, only used again, so that a free that comes late
+ * on another thread always finds a valid struct.
+ *
+ * Invariants, walked by heap_check:
+ *   for each superblock: used + length(free list) + (capacity - fresh) == capacity, and used == objects with a count above 0
+ *   a superblock with a free object is its class's current one or in its class's partial list; detached == not current
+ *   live_objects == sum of used
+ */
+#pragma once
+
+#include "base/bits.h"
+#include "base/list.h"
+#include "mem/guard.h"
+#include "mem/pages.h"
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define HEAP_CLASS_MAX_BYTES 262144 /* larger objects are huge */
+#define HEAP_CLASSES 52		    /* 16 to 128 by 16, then 4 a doubling */
+#define HEAP_OBJECT_MAX_BYTES ((uint64_t)UINT32_MAX)
+
+/* Free: app_refs is 0 and lib_refs is OBJECT_FREE | next.  next is an index, OBJECT_NONE ends the list. */
+#define OBJECT_FREE 0x80000000U
+#define OBJECT_NONE 0x7fffffffU
+
+struct object {
+	uint32_t app_refs;
+	uint32_t lib_refs;
+};
+
+/* Frees by other threads: drops not yet seen by the owner, and the list of objects that have some. */
+struct remote {
+	_Atomic uint32_t drops;
+	uint32_t next;
+};
+
+struct superblock {
+	struct heap *heap;
+	char *base;
+	uint64_t object_bytes;
+	uint64_t reciprocal;	/* ceil(2^42 / object_bytes); 0 for a huge object */
+	struct object *objects;
+	uint32_t free_head;	/* index, OBJECT_NONE: empty */
+	uint32_t used;
+	uint32_t fresh;		/* objects from here on were never handed out and are in no list */
+	uint32_t capacity;
+	uint32_t class;		/* HEAP_CLASSES: huge */
+	uint32_t units;		/* of SUPERBLOCK_BYTES */
+	bool detached;		/* not the current superblock of its class */
+	struct list in_class;	/* partial list of the class, or the list of cached huge runs */
+	struct list in_heap;	/* all superblocks of the heap */
+
+	struct remote *remotes;
+	struct superblock *remote_next; /* in heap->remote; written by who made remote_head non-empty */
+	_Atomic uint32_t remote_head __attribute__((aligned(CACHE_LINE)));
+};
+
+struct heap {
+	struct superblock *current[HEAP_CLASSES]; /* never NULL: an empty constant at first */
+	struct list partial[HEAP_CLASSES];
+	struct list superblocks;
+	struct list huge_cache;
+	uint64_t huge_cached_units;
+	uint64_t live_objects_huge;
+	uint64_t units;		/* committed */
+	uint64_t units_max;
+	enum pages_huge huge_pages;
+	uint64_t remote_errors; /* frees by other threads that had nothing to free */
+	struct heap *pool_next;
+	_Atomic bool orphan;
+	_Atomic(struct superblock *) remote __attribute__((aligned(CACHE_LINE)));
+};
+
+/* What a pointer is to a heap. */
+enum heap_kind {
+	HEAP_FOREIGN, /* not memory of this heap */
+	HEAP_OURS,    /* inside a live object */
+	HEAP_BAD,     /* memory of this heap, but freed, or not all in one object */
+};
+
+/* 0 or -ENOMEM. */
+int heap_open(struct heap **heap_out, uint64_t bytes_max, enum pages_huge huge_pages);
+
+/* The instance ends; see "Life" above. */
+void heap_close(struct heap *heap);
+
+/* Objects of at least size bytes (1 to HEAP_OBJECT_MAX_BYTES), with one application reference; NULL: memory is short. */
+void *heap_alloc_slow(struct heap *heap, uint64_t size, uint32_t class);
+void *heap_alloc_huge(struct heap *heap, uint64_t size);
+void *heap_alloc_aligned(struct heap *heap, uint64_t alignment, uint64_t size);
+
+/* Drops an application reference of the object that starts at ptr.  mine: the heap of the calling thread's instance, or NULL.
+ * 0, or -EINVAL: not the start of an object, or (own heap) one without such a reference. */
+int heap_free(struct heap *mine, void *ptr);
+
+/* As heap_free, for any pointer into the object. */
+int heap_free_inside(struct heap *mine, const void *ptr);
+
+/* Classifies [ptr, ptr + bytes). */
+enum heap_kind heap_find(const struct heap *heap, const void *ptr, uint64_t bytes);
+
+/* Counts; ptr lies in an object of this heap that has a reference (HEAP_OURS). */
+void heap_ref_library(struct heap *heap, const void *ptr);
+void heap_unref_library(struct heap *heap, const void *ptr);
+/* A library reference becomes one of the application. */
+void heap_hand_over(struct heap *heap, const void *ptr);
+/* An application reference becomes one of the library. */
+void heap_take_over(struct heap *heap, const void *ptr);
+uint32_t heap_library_refs(const struct heap *heap, const void *ptr);
+
+/* References of the application to the object of this heap that holds ptr, and where it starts; 0: none, freed, foreign. */
+uint32_t heap_app_refs(const struct heap *heap, const void *ptr, const char **object_out);
+
+/* Start and usable bytes of the live object that holds ptr; NULL if there is none. */
+char *heap_object(const struct heap *heap, const void *ptr, uint64_t *bytes_out);
+
+/* Applies frees that other threads left.  Cheap when there are none. */
+void heap_drain_slow(struct heap *heap);
+
+static inline void heap_drain(struct heap *heap)
+{
+	if (unlikely(atomic_load_explicit(&heap->remote, memory_order_relaxed)))
+		heap_drain_slow(heap);
+}
+
+struct heap_usage {
+	uint64_t committed_bytes;
+	uint64_t live_objects;
+	uint64_t live_bytes; /* in whole objects */
+	uint64_t remote_errors;
+};
+
+void heap_usage(const struct heap *heap, struct heap_usage *usage);
+
+/* Asserts the invariants above; walks everything. */
+void heap_check(const struct heap *heap);
+
+/* Class of a size of 1 to HEAP_CLASS_MAX_BYTES. */
+static inline uint32_t heap_class(uint64_t size)
+{
+	if (size <= 128)
+		return (uint32_t)((size - 1) >> 4);
+	uint32_t top = bits_highest(size - 1); /* at least 7 */
+	return 8 + (top - 7) * 4 + (uint32_t)((size - 1) >> (top - 2)) - 4;
+}
+
+static inline void *heap_alloc(struct heap *heap, uint64_t size)
+{
+	if (unlikely(size > HEAP_CLASS_MAX_BYTES))
+		return heap_alloc_huge(heap, size);
+	uint32_t class = heap_class(size);
+	struct superblock *sb = heap->current[class];
+	uint32_t index = sb->free_head;
+	if (unlikely(index == OBJECT_NONE))
+		return heap_alloc_slow(heap, size, class);
+	struct object *object = &sb->objects[index];
+	sb->free_head = object->lib_refs & ~OBJECT_FREE;
+	object->app_refs = 1;
+	object->lib_refs = 0;
+	sb->used++;
+	char *at = sb->base + index * sb->object_bytes;
+	guard_live(at, size);
+	return at;
+}

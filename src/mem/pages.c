@@ -1,0 +1,170 @@
+/* SPDX-License-Identifier: MIT */
+#include "mem/pages.h"
+
+#include "base/assert.h"
+#include "base/process.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <stdbool.h>
+#include <string.h>
+#include <sys/mman.h>
+
+/* 64 GiB of address space if the limits allow it, less otherwise; nothing of it is memory until pages_get. */
+#define RANGE_MAX ((uint64_t)64 << 30)
+#define RANGE_MIN ((uint64_t)256 << 20)
+
+/* What allocates from the range: part of the same stated exception.  Both are wiped on fork, and a zeroed mutex is an
+ * unlocked one (glibc). */
+union pages_process pages_process __attribute__((aligned(PROCESS_PAGE)));
+
+static union {
+	struct {
+		pthread_mutex_t lock;
+		uint32_t slots;        /* superblocks in the range */
+		uint32_t next;         /* where the next search starts */
+		uint8_t taken[16384 + 16384]; /* one byte a superblock, guarded by lock */
+	} a;
+	char room[36864];
+} allocator __attribute__((aligned(PROCESS_PAGE)));
+
+static_assert(sizeof(pages_process) == PROCESS_PAGE, "whole pages");
+static_assert(sizeof(allocator) % PROCESS_PAGE == 0, "whole pages");
+static_assert(sizeof(allocator.a.taken) == RANGE_MAX / SUPERBLOCK_BYTES, "a byte a superblock");
+
+static void *map_reserved(uint64_t bytes)
+{
+	void *at = mmap(NULL, bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+
+	return at == MAP_FAILED ? NULL : at;
+}
+
+static int reserve_locked(void)
+{
+	struct pages_range *range = &pages_process.range;
+	uint64_t bytes = RANGE_MAX;
+	char *at;
+
+	if (range->bytes)
+		return 0;
+	int err = process_wipe_on_fork(&pages_process, sizeof(pages_process));
+	if (!err)
+		err = process_wipe_on_fork(&allocator, sizeof(allocator));
+	if (err)
+		return -ENOMEM;
+	while (!(at = map_reserved(bytes + SUPERBLOCK_BYTES)) && bytes > RANGE_MIN)
+		bytes /= 2;
+	if (!at)
+		return -ENOMEM;
+
+	uint64_t slots = bytes >> SUPERBLOCK_SHIFT;
+	void *table = mmap(NULL, slots * sizeof(*range->table), PROT_READ | PROT_WRITE,
+			   MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	if (table == MAP_FAILED) {
+		munmap(at, bytes + SUPERBLOCK_BYTES);
+		return -ENOMEM;
+	}
+	range->table = table;
+	range->base = round_up((uintptr_t)at, SUPERBLOCK_BYTES);
+	range->bytes = bytes;
+	allocator.a.slots = (uint32_t)slots;
+	allocator.a.next = 0;
+	return 0;
+}
+
+int pages_reserve(void)
+{
+	pthread_mutex_lock(&allocator.a.lock);
+	int err = reserve_locked();
+	pthread_mutex_unlock(&allocator.a.lock);
+	return err;
+}
+
+/* First of count free slots in [from, to), or to. */
+static uint32_t find_run(uint32_t from, uint32_t to, uint32_t count)
+{
+	uint32_t run = 0;
+
+	for (uint32_t i = from; i < to; i++) {
+		run = allocator.a.taken[i] ? 0 : run + 1;
+		if (run == count)
+			return i + 1 - count;
+	}
+	return to;
+}
+
+static bool take_slots(uint32_t count, uint32_t *slot_out)
+{
+	pthread_mutex_lock(&allocator.a.lock);
+	uint32_t slots = allocator.a.slots;
+	uint32_t slot = find_run(allocator.a.next, slots, count);
+	if (slot == slots)
+		slot = find_run(0, slots, count);
+	bool found = slot < slots;
+	if (found) {
+		memset(&allocator.a.taken[slot], 1, count);
+		allocator.a.next = slot + count;
+	}
+	pthread_mutex_unlock(&allocator.a.lock);
+	*slot_out = slot;
+	return found;
+}
+
+static void return_slots(uint32_t slot, uint32_t count)
+{
+	pthread_mutex_lock(&allocator.a.lock);
+	memset(&allocator.a.taken[slot], 0, count);
+	if (slot < allocator.a.next)
+		allocator.a.next = slot;
+	pthread_mutex_unlock(&allocator.a.lock);
+}
+
+static bool commit(char *at, uint64_t bytes, enum pages_huge huge)
+{
+	int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED;
+
+	if (huge != PAGES_HUGE_NEVER && mmap(at, bytes, PROT_READ | PROT_WRITE, flags | MAP_HUGETLB, -1, 0) != MAP_FAILED)
+		return true;
+	if (huge == PAGES_HUGE_ALWAYS)
+		return false;
+	return mmap(at, bytes, PROT_READ | PROT_WRITE, flags, -1, 0) != MAP_FAILED;
+}
+
+static void decommit(char *at, uint64_t bytes)
+{
+	/* Failure leaves the pages mapped and the slot is used again: nothing to do about it. */
+	(void)mmap(at, bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | MAP_NORESERVE, -1, 0);
+}
+
+static void enter(uint32_t slot, uint32_t count, struct superblock *sb)
+{
+	for (uint32_t i = slot; i < slot + count; i++)
+		atomic_store_explicit(&pages_process.range.table[i], sb, memory_order_release);
+}
+
+int pages_get(uint32_t count, enum pages_huge huge, struct superblock *sb, char **addr_out)
+{
+	uint32_t slot;
+
+	ASSERT(count > 0);
+	if (count > allocator.a.slots || !take_slots(count, &slot))
+		return -ENOMEM;
+	char *at = (char *)(pages_process.range.base + ((uint64_t)slot << SUPERBLOCK_SHIFT)); /* NOLINT(performance-no-int-to-ptr) */
+	if (!commit(at, count * SUPERBLOCK_BYTES, huge)) {
+		decommit(at, count * SUPERBLOCK_BYTES);
+		return_slots(slot, count);
+		return -ENOMEM;
+	}
+	enter(slot, count, sb);
+	*addr_out = at;
+	return 0;
+}
+
+void pages_put(char *addr, uint32_t count)
+{
+	uint32_t slot = (uint32_t)(((uintptr_t)addr - pages_process.range.base) >> SUPERBLOCK_SHIFT);
+
+	enter(slot, count, NULL);
+	decommit(addr, count * SUPERBLOCK_BYTES);
+	return_slots(slot, count);
+}

@@ -1,0 +1,248 @@
+/* SPDX-License-Identifier: MIT
+ * sched/op.h - operations and their tokens.
+ *
+ * An operation is a slot in a slab, one cache line with one segment inline; arrays of more segments have a record in a side
+ * slab.  Its token is (generation, slot): a stale, foreign or made-up token finds nothing.  Links are slots, not pointers, so
+ * that an operation stays one line.
+ *
+ * An operation is PENDING in exactly one list of its queue (or held by it), then READY or PARKED in the waitset that owns
+ * it, until a wait redeems it.  The slabs are reserved when the instance is made and touched as they are used.
+ *
+ * Invariant: used == operations whose token is not 0; used + length(free list) == fresh <= max.
+ */
+#pragma once
+
+#include "base/bits.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/uio.h>
+
+#define OP_SEGMENTS_MAX 8 /* DEMI_SGARRAY_MAXSIZE; src/api/ asserts it */
+#define OP_SLOT_BITS 20
+#define OP_NONE UINT32_MAX
+
+struct waitset;
+
+/* Values are those of demi_opcode_t; src/api/ asserts it. */
+enum op_code { OP_INVALID, OP_PUSH, OP_POP, OP_ACCEPT, OP_CONNECT, OP_CLOSE, OP_FAILED };
+
+enum op_state { OP_FREE, OP_PENDING, OP_READY, OP_PARKED };
+
+enum op_flags {
+	OP_AWAITED = 1, /* a coroutine is blocked on this one token */
+	OP_HELD = 2,	/* push: the library holds references to its segments */
+	OP_STARTED = 4, /* push: some bytes were taken */
+};
+
+struct op_segments {
+	struct iovec iov[OP_SEGMENTS_MAX];
+};
+
+struct op {
+	uint64_t token;	       /* 0: free */
+	struct waitset *owner; /* who gets the result */
+	uint32_t next;	       /* links of the one list that the operation is in */
+	uint32_t prev;
+	union {
+		int64_t ret;	 /* 0 or positive errno once complete; free: the slot's generation */
+		void *transport; /* pending: whatever the transport that holds it needs; NULL at first */
+	};
+	void *sga_buf;	       /* push: as given; pop: what the result's sga_buf is */
+	union {
+		void *buf;		      /* numsegs <= 1 */
+		struct op_segments *segments; /* numsegs > 1 */
+	};
+	uint32_t len;	  /* numsegs <= 1 */
+	int32_t qd;	  /* the queue it was issued on */
+	union {
+		uint32_t index;	 /* guess: where the token stands in its owner's array */
+		uint32_t copied; /* element of a memory queue: bitmap of segments that are copies */
+	};
+	uint8_t opcode;	  /* enum op_code */
+	uint8_t state;	  /* enum op_state */
+	uint8_t numsegs;
+	uint8_t flags;	  /* enum op_flags */
+};
+
+struct op_list {
+	uint32_t head; /* slot, OP_NONE: empty */
+	uint32_t tail;
+};
+
+struct op_slab {
+	struct op *ops;
+	uint32_t free;	/* slot */
+	uint32_t fresh; /* slots from here on were never used */
+	uint32_t used;
+	uint32_t max;
+	struct op_segments *segments; /* a record a slot: the side slab */
+};
+
+/* 0 or -ENOMEM; max at most 1 << OP_SLOT_BITS. */
+int op_slab_open(struct op_slab *slab, uint32_t max);
+void op_slab_close(struct op_slab *slab);
+
+static inline uint32_t op_slot(const struct op_slab *slab, const struct op *op)
+{
+	return (uint32_t)(op - slab->ops);
+}
+
+/* A pending operation in no list, or NULL: the bound is reached. */
+static inline struct op *op_alloc(struct op_slab *slab)
+{
+	uint32_t slot = slab->free;
+	struct op *op;
+
+	if (likely(slot != OP_NONE)) {
+		op = &slab->ops[slot];
+		slab->free = op->next;
+	} else {
+		if (unlikely(slab->fresh == slab->max))
+			return NULL;
+		slot = slab->fresh++;
+		op = &slab->ops[slot];
+	}
+	slab->used++;
+	op->token = ((uint64_t)(op->ret + 1) << OP_SLOT_BITS) | slot;
+	op->ret = 0;
+	op->sga_buf = NULL;
+	op->state = OP_PENDING;
+	op->numsegs = 0;
+	op->flags = 0;
+	return op;
+}
+
+static inline void op_free(struct op_slab *slab, struct op *op)
+{
+	op->ret = (int64_t)(op->token >> OP_SLOT_BITS);
+	op->token = 0;
+	op->state = OP_FREE;
+	op->next = slab->free;
+	slab->free = op_slot(slab, op);
+	slab->used--;
+}
+
+/* The live operation of a token, or NULL. */
+static inline struct op *op_find(const struct op_slab *slab, uint64_t token)
+{
+	uint32_t slot = (uint32_t)token & ((1U << OP_SLOT_BITS) - 1);
+
+	if (unlikely(slot >= slab->fresh))
+		return NULL;
+	struct op *op = &slab->ops[slot];
+	return likely(op->token == token && token != 0) ? op : NULL;
+}
+
+static inline bool op_done(const struct op *op)
+{
+	return op->state >= OP_READY;
+}
+
+/* Where the segments of an operation are written: room for OP_SEGMENTS_MAX when count > 1. */
+static inline void op_set_segment(struct op *op, void *buf, uint32_t len)
+{
+	op->buf = buf;
+	op->len = len;
+	op->numsegs = 1;
+}
+
+static inline struct iovec *op_set_segments(struct op_slab *slab, struct op *op, uint32_t count)
+{
+	op->segments = &slab->segments[op_slot(slab, op)];
+	op->numsegs = (uint8_t)count;
+	return op->segments->iov;
+}
+
+/* The segments as an I/O vector: count of them; one is scratch for a single segment. */
+static inline struct iovec *op_vector(struct op *op, struct iovec *one)
+{
+	if (op->numsegs > 1)
+		return op->segments->iov;
+	*one = (struct iovec){.iov_base = op->buf, .iov_len = op->len};
+	return one;
+}
+
+/* Sum of the lengths of the segments: below 8 * 4 GiB.  (With several, op->len means something else: transport/hold.h.) */
+static inline uint64_t op_bytes(const struct op *op)
+{
+	uint64_t bytes = op->len;
+
+	if (op->numsegs > 1) {
+		bytes = 0;
+		for (uint32_t i = 0; i < op->numsegs; i++)
+			bytes += op->segments->iov[i].iov_len;
+	}
+	return bytes;
+}
+
+/* ---- lists ---- */
+
+static inline void op_list_init(struct op_list *list)
+{
+	list->head = OP_NONE;
+	list->tail = OP_NONE;
+}
+
+static inline bool op_list_empty(const struct op_list *list)
+{
+	return list->head == OP_NONE;
+}
+
+static inline struct op *op_list_first(const struct op_slab *slab, const struct op_list *list)
+{
+	return list->head == OP_NONE ? NULL : &slab->ops[list->head];
+}
+
+static inline struct op *op_list_next(const struct op_slab *slab, const struct op *op)
+{
+	return op->next == OP_NONE ? NULL : &slab->ops[op->next];
+}
+
+static inline void op_list_append(struct op_slab *slab, struct op_list *list, struct op *op)
+{
+	uint32_t slot = op_slot(slab, op);
+
+	op->next = OP_NONE;
+	op->prev = list->tail;
+	if (list->tail == OP_NONE)
+		list->head = slot;
+	else
+		slab->ops[list->tail].next = slot;
+	list->tail = slot;
+}
+
+static inline void op_list_prepend(struct op_slab *slab, struct op_list *list, struct op *op)
+{
+	uint32_t slot = op_slot(slab, op);
+
+	op->prev = OP_NONE;
+	op->next = list->head;
+	if (list->head == OP_NONE)
+		list->tail = slot;
+	else
+		slab->ops[list->head].prev = slot;
+	list->head = slot;
+}
+
+static inline void op_list_remove(struct op_slab *slab, struct op_list *list, struct op *op)
+{
+	if (op->prev == OP_NONE)
+		list->head = op->next;
+	else
+		slab->ops[op->prev].next = op->next;
+	if (op->next == OP_NONE)
+		list->tail = op->prev;
+	else
+		slab->ops[op->next].prev = op->prev;
+}
+
+/* First operation, taken out; NULL: empty. */
+static inline struct op *op_list_take(struct op_slab *slab, struct op_list *list)
+{
+	struct op *op = op_list_first(slab, list);
+
+	if (op)
+		op_list_remove(slab, list, op);
+	return op;
+}

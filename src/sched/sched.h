@@ -1,0 +1,138 @@
+/* SPDX-License-Identifier: MIT
+ * sched/sched.h - the poll turn of an instance, and how it idles.
+ *
+ * struct sched is what the layers below src/api know of an instance: operations, coroutines, timers, descriptors to sleep on,
+ * pollers, the heap, the configuration, the time.  It does not know who is above.
+ *
+ * One turn: application coroutines that became ready; output of what was pushed; input of every poller; timers.  Only
+ * coroutine 0 runs turns, while it waits.  A wait in which nothing happens spins (spin_ns) and then sleeps in the kernel
+ * until a descriptor, a timer or the deadline is due; the policy busy never sleeps.
+ *
+ * The time is read once in SCHED_CLOCK_TURNS turns and before timed waits: a turn can be as short as a read of the clock.
+ */
+#pragma once
+
+#include "base/config.h"
+#include "base/counters.h"
+#include "base/log.h"
+#include "base/prng.h"
+#include "mem/heap.h"
+#include "sched/coroutine.h"
+#include "sched/fdset.h"
+#include "sched/op.h"
+#include "sched/timer.h"
+#include "sched/wait.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#define SCHED_CLOCK_TURNS 16 /* a power of two */
+#define SCHED_FAST_CALLS 16  /* waits that complete at once between two turns; a power of two */
+#define SCHED_LOOKING_TURNS 32 /* turns between two looks at descriptors while pollers look at their devices themselves */
+#define SCHED_LAZY_TURNS 8192  /* the same while only lazy descriptors are watched; all three are powers of two */
+#define SCHED_POLLERS_MAX 8
+
+struct poller;
+
+/* What sched calls of a transport, network or block device engine. */
+struct poller_ops {
+	/* Puts out what was pushed since the last turn. */
+	void (*flush)(struct poller *poller);
+	/* Takes in what has arrived; returns how much happened, 0: nothing. */
+	uint32_t (*poll)(struct poller *poller);
+	/* Makes its descriptors wake the instance.  0, -EAGAIN: something is ready, -ENOTSUP: the device has no interrupt. */
+	int (*arm)(struct poller *poller);
+	/* The instance is awake again. */
+	void (*disarm)(struct poller *poller);
+	/* Earliest time at which poll must be called even if nothing arrives; TIMER_NEVER. */
+	uint64_t (*next_deadline)(struct poller *poller);
+};
+
+struct poller {
+	const struct poller_ops *ops;
+	bool looks; /* poll looks at the device itself: the descriptors can be left for SCHED_LOOKING_TURNS turns */
+};
+
+/* Where the time comes from: the system, or a simulator. */
+struct sched_clock {
+	uint64_t (*now_ns)(void *arg);
+	void *arg;
+};
+
+struct sched {
+	struct op_slab ops;
+	struct coroutine_table coroutines;
+	struct heap *heap;
+	uint32_t fast_calls;
+	uint32_t turns;
+	uint32_t output_pending; /* pushes that wait for a flush */
+	uint32_t num_pollers;
+	struct poller *pollers[SCHED_POLLERS_MAX];
+	uint64_t now_ns;
+	uint64_t opened_ns;
+	uint64_t idle_since_ns; /* 0: not idle */
+	uint32_t idle_turns;
+	bool busy;		/* never sleeps */
+	uint64_t spin_ns;
+	struct fdset fds;
+	struct timer_wheel timers;
+	struct sched_clock clock;
+	struct prng prng;
+	struct config config;
+	struct counters counters;
+	struct log log;
+	struct log_seen log_seen;
+};
+
+/* config is copied.  0 or -errno. */
+int sched_open(struct sched *sched, const struct config *config, const struct log *log, const struct sched_clock *clock);
+void sched_close(struct sched *sched);
+
+void sched_add_poller(struct sched *sched, struct poller *poller);
+void sched_remove_poller(struct sched *sched, struct poller *poller);
+
+/* Called by coroutine 0.  Returns whether anything happened. */
+bool sched_turn(struct sched *sched);
+
+/* Output, input and timers only, waiting at most timeout_ns for input: for an instance that ends. */
+void sched_finish_turn(struct sched *sched, uint64_t timeout_ns);
+
+/* Reads the clock. */
+uint64_t sched_now(struct sched *sched);
+
+/* Blocks the running coroutine until its waitset is woken.  0, -ETIMEDOUT, or (only with may_sleep false, coroutine 0 only)
+ * -EAGAIN: it has spun and is about to sleep. */
+int sched_suspend(struct sched *sched, uint64_t deadline_ns, bool may_sleep);
+
+/* Suspends the running coroutine until deadline_ns. */
+void sched_sleep(struct sched *sched, uint64_t deadline_ns);
+
+/* Gives others a chance: one poll turn for coroutine 0, a yield for another. */
+void sched_give_way(struct sched *sched);
+
+/* Ends a spell of idling: the next empty turns spin anew. */
+static inline void sched_not_idle(struct sched *sched)
+{
+	sched->idle_since_ns = 0;
+	sched->idle_turns = 0;
+}
+
+void sched_flush_slow(struct sched *sched);
+
+/* Puts out what was pushed. */
+static inline void sched_flush(struct sched *sched)
+{
+	if (unlikely(sched->output_pending))
+		sched_flush_slow(sched);
+}
+
+/* Arms every descriptor for a foreign event loop.  0, -EAGAIN: results or events are there, -ENOTSUP. */
+int sched_arm(struct sched *sched);
+
+/* When the instance must run again at the latest; TIMER_NEVER. */
+uint64_t sched_next_deadline(struct sched *sched);
+
+static inline void sched_count(struct sched *sched, enum counter counter, uint64_t n)
+{
+	sched->counters.count[counter] += n;
+}

@@ -1,0 +1,337 @@
+/* SPDX-License-Identifier: MIT */
+#include "sched/wait.h"
+
+#include "base/assert.h"
+#include "sched/sched.h"
+
+#include <errno.h>
+
+static struct waitset *running_waits(struct sched *sched)
+{
+	return &sched->coroutines.running->waits;
+}
+
+void waitset_init(struct waitset *ws, struct coroutine *co)
+{
+	*ws = (struct waitset){.coroutine = co};
+	op_list_init(&ws->ready);
+	op_list_init(&ws->parked);
+}
+
+static struct op_list *list_of(struct waitset *ws, const struct op *op)
+{
+	return op->state == OP_PARKED ? &ws->parked : &ws->ready;
+}
+
+static void append_ready(struct sched *sched, struct waitset *ws, struct op *op)
+{
+	op->state = OP_READY;
+	op->owner = ws;
+	op_list_append(&sched->ops, &ws->ready, op);
+	ws->count++;
+}
+
+static void take_out(struct sched *sched, struct op *op)
+{
+	struct waitset *ws = op->owner;
+
+	op_list_remove(&sched->ops, list_of(ws, op), op);
+	ws->count--;
+}
+
+static void park(struct sched *sched, struct waitset *ws, struct op *op)
+{
+	op_list_remove(&sched->ops, &ws->ready, op);
+	op_list_append(&sched->ops, &ws->parked, op);
+	op->state = OP_PARKED;
+}
+
+static void give(struct sched *sched, struct op *op, struct waitset *to)
+{
+	if (op_done(op)) {
+		take_out(sched, op);
+		append_ready(sched, to, op);
+	} else {
+		op->owner = to;
+	}
+}
+
+void waitset_give_all(struct waitset *from, struct waitset *to)
+{
+	struct sched *sched = to->coroutine->table->sched;
+
+	/* Pending ones cannot be found by their owner; the slab is walked, which is rare: a coroutine ends with operations open. */
+	if (from->issued == 0)
+		return;
+	for (uint32_t slot = 0; slot < sched->ops.fresh; slot++) {
+		struct op *op = &sched->ops.ops[slot];
+		if (op->token != 0 && op->owner == from)
+			give(sched, op, to);
+	}
+	to->issued += from->issued;
+	from->issued = 0;
+}
+
+/* ---- issue and completion ---- */
+
+struct op *op_issue(struct sched *sched, enum op_code opcode, int32_t qd)
+{
+	struct op *op = op_alloc(&sched->ops);
+
+	if (unlikely(!op))
+		return NULL;
+	struct waitset *ws = running_waits(sched);
+	op->opcode = (uint8_t)opcode;
+	op->qd = qd;
+	op->owner = ws;
+	op->index = ws->last_index;
+	op->len = 0;
+	ws->issued++;
+	return op;
+}
+
+static void wake(struct waitset *ws)
+{
+	ws->woken = true;
+	if (!coroutine_is_main(ws->coroutine))
+		coroutine_ready(ws->coroutine);
+}
+
+void op_complete(struct sched *sched, struct op *op, int err)
+{
+	struct waitset *ws = op->owner;
+
+	ASSERT(op->state == OP_PENDING);
+	op->ret = err;
+	append_ready(sched, ws, op);
+	if (ws->blocked && (ws->awaited == 0 || ws->awaited == op->token) && ws->count >= ws->want)
+		wake(ws);
+}
+
+/* Hands an operation to the caller, in no list. */
+static struct op *redeem(struct sched *sched, struct op *op)
+{
+	take_out(sched, op);
+	op->owner->issued--;
+	return op;
+}
+
+/* Every so many waits that need not wait, others get a chance. */
+static inline void fast_call(struct sched *sched)
+{
+	if (unlikely(++sched->fast_calls % SCHED_FAST_CALLS == 0))
+		sched_give_way(sched);
+}
+
+/* ---- one ---- */
+
+static int adopt(struct sched *sched, struct op *op, struct waitset *ws)
+{
+	if (op->flags & OP_AWAITED)
+		return -EBUSY;
+	op->owner->issued--;
+	ws->issued++;
+	give(sched, op, ws);
+	return 0;
+}
+
+int wait_one(struct sched *sched, uint64_t token, uint64_t deadline_ns, struct op **op_out)
+{
+	struct waitset *ws = running_waits(sched);
+	struct op *op = op_find(&sched->ops, token);
+
+	if (unlikely(!op))
+		return -EINVAL;
+	if (unlikely(op->owner != ws)) {
+		int err = adopt(sched, op, ws);
+		if (err)
+			return err;
+	}
+	if (likely(op_done(op))) {
+		*op_out = redeem(sched, op);
+		fast_call(sched);
+		return 0;
+	}
+	op->flags |= OP_AWAITED;
+	ws->awaited = token;
+	ws->want = 1;
+	int err = sched_suspend(sched, deadline_ns, true);
+	ws->awaited = 0;
+	op->flags &= (uint8_t)~OP_AWAITED;
+	if (err)
+		return err;
+	*op_out = redeem(sched, op);
+	return 0;
+}
+
+/* ---- any ---- */
+
+/* Checks every token, rewrites all guesses, adopts. */
+static int full_pass(struct sched *sched, struct waitset *ws, const uint64_t *tokens, uint32_t count)
+{
+	sched_count(sched, COUNTER_FULL_PASSES, 1);
+	ws->unpassed = 0;
+	for (uint32_t i = 0; i < count; i++) {
+		struct op *op = op_find(&sched->ops, tokens[i]);
+		if (unlikely(!op))
+			return -EINVAL;
+		if (unlikely(op->owner != ws)) {
+			int err = adopt(sched, op, ws);
+			if (err)
+				return err;
+		}
+		op->index = i;
+		if (unlikely(op->state == OP_PARKED))
+			give(sched, op, ws);
+	}
+	return 0;
+}
+
+static struct op *take_match(struct sched *sched, struct waitset *ws, const uint64_t *tokens, uint32_t count)
+{
+	struct op *op = op_list_first(&sched->ops, &ws->ready);
+
+	if (op && op->index < count && tokens[op->index] == op->token) {
+		ws->last_index = op->index;
+		return redeem(sched, op);
+	}
+	return NULL;
+}
+
+/* The oldest ready operation of the array; *op_out NULL: none.  A guess that fails costs a full pass. */
+static int pick(struct sched *sched, struct waitset *ws, const uint64_t *tokens, uint32_t count, struct op **op_out)
+{
+	*op_out = take_match(sched, ws, tokens, count);
+	if (*op_out || op_list_empty(&ws->ready))
+		return 0;
+	int err = full_pass(sched, ws, tokens, count);
+	if (err)
+		return err;
+	while (!(*op_out = take_match(sched, ws, tokens, count)) && !op_list_empty(&ws->ready))
+		park(sched, ws, op_list_first(&sched->ops, &ws->ready));
+	return 0;
+}
+
+static bool pass_due(struct waitset *ws, uint32_t count)
+{
+	if (count <= WAIT_SMALL)
+		return true;
+	return ++ws->unpassed >= count && !op_list_empty(&ws->parked);
+}
+
+int wait_any(struct sched *sched, const uint64_t *tokens, uint32_t count, uint64_t deadline_ns, struct op **op_out,
+	     uint32_t *index_out)
+{
+	struct waitset *ws = running_waits(sched);
+	bool passed = pass_due(ws, count) || !coroutine_is_main(ws->coroutine);
+	int err = passed ? full_pass(sched, ws, tokens, count) : 0;
+
+	if (!err)
+		err = pick(sched, ws, tokens, count, op_out);
+	if (err)
+		return err;
+	if (*op_out) {
+		*index_out = ws->last_index;
+		fast_call(sched);
+		return 0;
+	}
+	ws->want = 1;
+	while (!*op_out) {
+		int wait = sched_suspend(sched, deadline_ns, passed);
+		if (wait && !passed && (deadline_ns != WAIT_POLL || !op_list_empty(&ws->parked))) {
+			err = full_pass(sched, ws, tokens, count);
+			passed = true;
+		}
+		if (!err)
+			err = pick(sched, ws, tokens, count, op_out);
+		if (err)
+			return err;
+		if (!*op_out && wait == -ETIMEDOUT)
+			return wait;
+	}
+	*index_out = ws->last_index;
+	return 0;
+}
+
+/* ---- next ---- */
+
+int wait_next(struct sched *sched, uint32_t want, uint64_t deadline_ns)
+{
+	struct waitset *ws = running_waits(sched);
+
+	if (ws->count >= want) {
+		fast_call(sched);
+		return 0;
+	}
+	ws->want = want;
+	int err = sched_suspend(sched, deadline_ns, true);
+	return err;
+}
+
+struct op *wait_next_take(struct sched *sched)
+{
+	struct waitset *ws = running_waits(sched);
+	struct op *op = op_list_first(&sched->ops, &ws->parked);
+
+	if (!op)
+		op = op_list_first(&sched->ops, &ws->ready);
+	return op ? redeem(sched, op) : NULL;
+}
+
+/* ---- all ---- */
+
+static int check_distinct(struct sched *sched, struct waitset *ws, const uint64_t *tokens, uint32_t count)
+{
+	int err = full_pass(sched, ws, tokens, count);
+
+	for (uint32_t i = 0; i < count && !err; i++) {
+		if (op_find(&sched->ops, tokens[i])->index != i)
+			err = -EINVAL; /* it stands again at a later index */
+	}
+	return err;
+}
+
+int wait_all(struct sched *sched, const uint64_t *tokens, uint32_t count, uint64_t deadline_ns)
+{
+	struct waitset *ws = running_waits(sched);
+	int err = check_distinct(sched, ws, tokens, count);
+
+	ws->want = 1;
+	for (uint32_t i = 0; i < count && !err; i++) {
+		struct op *op = op_find(&sched->ops, tokens[i]);
+		if (!op)
+			return -EINVAL; /* another coroutine redeemed it meanwhile */
+		if (op_done(op))
+			continue;
+		op->flags |= OP_AWAITED;
+		ws->awaited = tokens[i];
+		err = sched_suspend(sched, deadline_ns, true);
+		ws->awaited = 0;
+		op->flags &= (uint8_t)~OP_AWAITED;
+	}
+	return err;
+}
+
+struct op *wait_take(struct sched *sched, uint64_t token)
+{
+	struct op *op = op_find(&sched->ops, token);
+
+	ASSERT(op && op_done(op));
+	return redeem(sched, op);
+}
+
+void waitset_check(struct sched *sched, const struct waitset *ws)
+{
+	uint32_t count = 0;
+	const struct op_list *lists[] = {&ws->ready, &ws->parked};
+
+	for (uint32_t i = 0; i < 2; i++) {
+		for (struct op *op = op_list_first(&sched->ops, lists[i]); op; op = op_list_next(&sched->ops, op)) {
+			ASSERT(op->owner == ws);
+			ASSERT(op->state == (i == 0 ? OP_READY : OP_PARKED));
+			count++;
+		}
+	}
+	ASSERT(count == ws->count);
+	ASSERT(ws->count <= ws->issued);
+}

@@ -1,0 +1,123 @@
+/* SPDX-License-Identifier: MIT
+ * transport/kernel/receive.c - one receive call, and the object that its data ends in.
+ *
+ * The engine keeps one spare object of each size that sockets receive into, so an idle connection has no buffer.  What arrives is
+ * copied into an object of its own size while it is small (the spare stays warm in the cache), else the spare is handed over.
+ * A socket's spare grows when a receive fills it and shrinks when one leaves most of it empty.
+ */
+#include "transport/kernel/kernel.h"
+
+#include "base/assert.h"
+#include "transport/datagram.h"
+
+#include <errno.h>
+#include <string.h>
+
+static const uint32_t spare_bytes[KERNEL_SPARES] = {16384, 65536, 262144};
+
+static char *spare_get(struct kernel_engine *engine, uint32_t i)
+{
+	if (unlikely(!engine->spares[i]))
+		engine->spares[i] = heap_alloc(engine->engine.sched->heap, spare_bytes[i]);
+	return engine->spares[i];
+}
+
+void kernel_spares_free(struct kernel_engine *engine)
+{
+	for (uint32_t i = 0; i < KERNEL_SPARES; i++) {
+		if (engine->spares[i])
+			(void)heap_free(engine->engine.sched->heap, engine->spares[i]);
+		engine->spares[i] = NULL;
+	}
+}
+
+/* An object that holds bytes of spare i: the spare itself, or a copy of its size. */
+static char *keep(struct kernel_engine *engine, uint32_t i, uint64_t bytes)
+{
+	char *spare = engine->spares[i];
+
+	if (bytes > KERNEL_COPY_MAX && bytes > spare_bytes[i] / 4) {
+		engine->spares[i] = NULL;
+		return spare;
+	}
+	char *object = heap_alloc(engine->engine.sched->heap, bytes);
+	if (likely(object))
+		memcpy(object, spare, bytes);
+	return object;
+}
+
+static ssize_t count_call(struct sched *sched, ssize_t n)
+{
+	sched_count(sched, COUNTER_RECEIVE_CALLS, 1);
+	if (n >= 0)
+		sched_count(sched, COUNTER_BYTES_IN, (uint64_t)n);
+	else if (errno == EAGAIN)
+		sched_count(sched, COUNTER_RECEIVE_EMPTY, 1);
+	return n;
+}
+
+static void adapt(struct ksock *ks, uint64_t bytes)
+{
+	if (bytes == spare_bytes[ks->spare] && ks->spare + 1 < KERNEL_SPARES)
+		ks->spare++;
+	else if (ks->spare > 0 && bytes < spare_bytes[ks->spare - 1] / 4)
+		ks->spare--;
+}
+
+static int receive_stream(struct ksock *ks, struct op *op)
+{
+	struct sched *sched = ks->queue.sched;
+	uint32_t i = ks->spare;
+	char *spare = spare_get(ks->engine, i);
+
+	if (unlikely(!spare))
+		return -ENOMEM;
+	ssize_t n = count_call(sched, recv(ks->watch.fd, spare, spare_bytes[i], 0));
+	if (n < 0)
+		return -errno;
+	if (n == 0) { /* the end, for this pop and all later ones */
+		op_set_segment(op, NULL, 0);
+		return 0;
+	}
+	char *object = keep(ks->engine, i, (uint64_t)n);
+	if (unlikely(!object)) {
+		/* The bytes are out of the kernel: rather than lose them, hand the large spare over. */
+		object = spare;
+		ks->engine->spares[i] = NULL;
+	}
+	if ((uint64_t)n < spare_bytes[i] && !ks->hung_up)
+		ks->readable = false;
+	adapt(ks, (uint64_t)n);
+	op->sga_buf = object;
+	op_set_segment(op, object, (uint32_t)n);
+	return 0;
+}
+
+static int receive_datagram(struct ksock *ks, struct op *op)
+{
+	const uint32_t i = KERNEL_SPARES - 1; /* room for the source and the largest datagram */
+	struct sched *sched = ks->queue.sched;
+	char *spare = spare_get(ks->engine, i);
+
+	if (unlikely(!spare))
+		return -ENOMEM;
+	struct datagram *datagram = (struct datagram *)(void *)spare;
+	datagram->source_length = sizeof(datagram->source);
+	ssize_t n = count_call(sched, recvfrom(ks->watch.fd, datagram->data, KERNEL_DATAGRAM_MAX, 0, &datagram->source.any,
+					       &datagram->source_length));
+	if (n < 0)
+		return -errno;
+	char *object = heap_alloc(sched->heap, sizeof(*datagram) + (uint64_t)n);
+	if (unlikely(!object)) {
+		sched->counters.drops[DROP_DATAGRAM_MEMORY]++;
+		return -ENOMEM;
+	}
+	memcpy(object, spare, sizeof(*datagram) + (uint64_t)n);
+	datagram_set(op, object, (uint32_t)n);
+	return 0;
+}
+
+int kernel_receive(struct ksock *ks, struct op *op)
+{
+	return ks->stream ? receive_stream(ks, op) : receive_datagram(ks, op);
+}
