@@ -451,7 +451,7 @@ static void test_messages(void **state)
 		 "spin_us: \"70x\" in demi.yaml:4 is not a number of microseconds from 0 to "
 		 "1000000"},
 		{"demitasse: {engine: fast}",
-		 "engine: \"fast\" in demi.yaml:1 is not direct"},
+		 "engine: \"fast\" in demi.yaml:1 is not one of direct"},
 		{"tcp_socket_options: {nodelay: perhaps}",
 		 "nodelay: \"perhaps\" in demi.yaml:1 is not one of false, true"},
 		{"demitasse: {libos: catnip}",
