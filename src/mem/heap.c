@@ -201,11 +201,12 @@ void *heap_alloc_aligned(struct heap *heap, uint64_t alignment, uint64_t size)
 {
 	if (alignment <= 16)
 		return heap_alloc(heap, size);
-	uint64_t power = alignment;
-	while (power < size)
-		power *= 2;
+	if (size < alignment)
+		size = alignment;
 	/* Classes of a power of two are aligned to it; huge objects to SUPERBLOCK_BYTES. */
-	return heap_alloc(heap, power <= HEAP_CLASS_MAX_BYTES ? power : (size > alignment ? size : alignment));
+	if (size <= HEAP_CLASS_MAX_BYTES)
+		size = (uint64_t)2 << bits_highest(size - 1);
+	return heap_alloc(heap, size);
 }
 
 /* ---- release ---- */

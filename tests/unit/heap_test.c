@@ -124,6 +124,24 @@ static void test_aligned(void **state)
 	heap_close(heap);
 }
 
+/* What no object can be as large as is refused, and soon. */
+static void test_too_large(void **state)
+{
+	static const uint64_t sizes[] = {HEAP_OBJECT_MAX_BYTES + 1, (uint64_t)1 << 62,
+					 ((uint64_t)1 << 63) + 1, UINT64_MAX - 16, UINT64_MAX};
+	struct heap *heap = open_heap(GIB);
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_LENGTH(sizes); i++) {
+		assert_null(heap_alloc(heap, sizes[i]));
+		assert_null(heap_alloc_aligned(heap, 16, sizes[i]));
+		assert_null(heap_alloc_aligned(heap, 32, sizes[i]));
+		assert_null(heap_alloc_aligned(heap, 2 * MIB, sizes[i]));
+	}
+	assert_int_equal(usage_of(heap).committed_bytes, 0);
+	heap_close(heap);
+}
+
 /* -- the shadow model */
 
 #define SLOTS 600
@@ -748,6 +766,7 @@ int main(void)
 		cmocka_unit_test(test_classes),
 		cmocka_unit_test(test_class_objects),
 		cmocka_unit_test(test_aligned),
+		cmocka_unit_test(test_too_large),
 		cmocka_unit_test(test_model),
 		cmocka_unit_test(test_misuse),
 		cmocka_unit_test(test_two_heaps),
