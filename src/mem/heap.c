@@ -125,7 +125,7 @@ static struct superblock *superblock_for(struct heap *heap, uint32_t class)
 {
 	struct superblock *sb = heap->current[class];
 
-	if (sb->fresh < sb->capacity)
+	if (!superblock_full(sb)) /* drained a moment ago, or fresh objects are left */
 		return sb;
 	if (!list_empty(&heap->partial[class])) {
 		sb = container_of(heap->partial[class].next, struct superblock, in_class);

@@ -479,6 +479,25 @@ static uint64_t fill(struct heap *heap, uint64_t size, uint64_t superblocks, cha
 	return count;
 }
 
+/* A free by another makes room in the current superblock at the very moment that the class looks
+ * for another. */
+static void test_remote_into_full_current(void **state)
+{
+	struct heap *heap = open_heap(GIB);
+	char *objects[8];
+
+	(void)state;
+	uint64_t count = fill(heap, HEAP_CLASS_MAX_BYTES, 1, objects);
+	assert_int_equal(heap_free(NULL, objects[3]), 0);
+	char *again = heap_alloc(heap, HEAP_CLASS_MAX_BYTES);
+	heap_check(heap);
+	assert_ptr_equal(again, objects[3]);
+	for (uint64_t i = 0; i < count; i++)
+		assert_int_equal(heap_free(heap, objects[i]), 0);
+	heap_check(heap);
+	heap_close(heap);
+}
+
 static void test_remote_errors(void **state)
 {
 	struct heap *heap = open_heap(GIB);
@@ -770,6 +789,7 @@ int main(void)
 		cmocka_unit_test(test_model),
 		cmocka_unit_test(test_misuse),
 		cmocka_unit_test(test_two_heaps),
+		cmocka_unit_test(test_remote_into_full_current),
 		cmocka_unit_test(test_remote_errors),
 		cmocka_unit_test(test_limit),
 		cmocka_unit_test(test_give_back),
