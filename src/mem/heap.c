@@ -45,6 +45,13 @@ static bool object_live(const struct object *object)
 	return object->app_refs != 0 || (object->lib_refs & OBJECT_FREE) == 0;
 }
 
+/* Frees by other threads that the owner has not seen: the superblock stands in heap->remote, or is about to.  One without
+ * a live object has them only if something was freed twice. */
+static bool remote_pending(const struct superblock *sb)
+{
+	return atomic_load_explicit(&sb->remote_head, memory_order_relaxed) != OBJECT_NONE;
+}
+
 /* ---- superblocks ---- */
 
 static void superblock_delete(struct heap *heap, struct superblock *sb)
@@ -167,8 +174,12 @@ static struct superblock *huge_from_cache(struct heap *heap, uint32_t units)
 
 static void huge_cache_trim(struct heap *heap, uint64_t units_max)
 {
-	while (heap->huge_cached_units > units_max) {
-		struct superblock *sb = container_of(heap->huge_cache.next, struct superblock, in_class);
+	list_for_each_safe (node, after, &heap->huge_cache) {
+		struct superblock *sb = container_of(node, struct superblock, in_class);
+		if (heap->huge_cached_units <= units_max)
+			return;
+		if (remote_pending(sb))
+			continue;
 		heap->huge_cached_units -= sb->units;
 		superblock_delete(heap, sb);
 	}
@@ -227,7 +238,7 @@ static void release_detached(struct heap *heap, struct superblock *sb)
 {
 	bool listed = !list_empty(&sb->in_class);
 
-	if (sb->used == 0 && !list_empty(&heap->partial[sb->class]) &&
+	if (sb->used == 0 && !remote_pending(sb) && !list_empty(&heap->partial[sb->class]) &&
 	    (heap->partial[sb->class].next != &sb->in_class || heap->partial[sb->class].prev != &sb->in_class)) {
 		superblock_delete(heap, sb);
 	} else if (!listed) {

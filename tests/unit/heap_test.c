@@ -521,6 +521,35 @@ static void test_remote_errors(void **state)
 	heap_close(heap);
 }
 
+/* Freed by another and by the owner: one of them is wrong, and the superblock must not go before
+ * its list is drained. */
+static void test_remote_and_owner(void **state)
+{
+	struct heap *heap = open_heap(GIB);
+	char *objects[24];
+	char *huge[3];
+
+	(void)state;
+	uint64_t count = fill(heap, HEAP_CLASS_MAX_BYTES, 3, objects);
+	for (uint64_t i = 0; i < count; i += 4)
+		assert_int_equal(heap_free(NULL, objects[i]), 0);
+	for (uint64_t i = 0; i < count; i++)
+		assert_int_equal(heap_free(heap, objects[i]), 0);
+	for (int i = 0; i < 3; i++) {
+		huge[i] = heap_alloc(heap, 100 * MIB);
+		assert_non_null(huge[i]);
+	}
+	for (int i = 0; i < 3; i++) {
+		assert_int_equal(heap_free(NULL, huge[i]), 0);
+		assert_int_equal(heap_free(heap, huge[i]), 0);
+	}
+	heap_drain(heap);
+	heap_check(heap);
+	assert_int_equal(usage_of(heap).live_objects, 0);
+	assert_int_equal(usage_of(heap).remote_errors, 6 + 3);
+	heap_close(heap);
+}
+
 /* -- limits, and memory given back */
 
 static void test_limit(void **state)
@@ -791,6 +820,7 @@ int main(void)
 		cmocka_unit_test(test_two_heaps),
 		cmocka_unit_test(test_remote_into_full_current),
 		cmocka_unit_test(test_remote_errors),
+		cmocka_unit_test(test_remote_and_owner),
 		cmocka_unit_test(test_limit),
 		cmocka_unit_test(test_give_back),
 		cmocka_unit_test(test_huge_reuse),
