@@ -66,7 +66,7 @@ static void superblock_delete(struct heap *heap, struct superblock *sb)
 	free(sb);
 }
 
-static struct superblock *superblock_new(struct heap *heap, uint32_t class, uint64_t object_bytes, uint32_t units)
+static struct superblock *superblock_try(struct heap *heap, uint32_t class, uint64_t object_bytes, uint32_t units)
 {
 	uint32_t capacity = class == HEAP_CLASSES ? 1 : (uint32_t)(SUPERBLOCK_BYTES / object_bytes);
 	struct superblock *sb = aligned_alloc(CACHE_LINE, sizeof(*sb));
@@ -96,6 +96,48 @@ static struct superblock *superblock_new(struct heap *heap, uint32_t class, uint
 	heap->units += units;
 	list_append(&heap->superblocks, &sb->in_heap);
 	guard_free(sb->base, units * SUPERBLOCK_BYTES);
+	return sb;
+}
+
+static void huge_cache_trim(struct heap *heap, uint64_t units_max)
+{
+	list_for_each_safe (node, after, &heap->huge_cache) {
+		struct superblock *sb = container_of(node, struct superblock, in_class);
+		if (heap->huge_cached_units <= units_max)
+			return;
+		if (remote_pending(sb))
+			continue;
+		heap->huge_cached_units -= sb->units;
+		superblock_delete(heap, sb);
+	}
+}
+
+/* Memory is short: gives back what no live object needs. */
+static void reclaim(struct heap *heap)
+{
+	huge_cache_trim(heap, 0);
+	for (uint32_t class = 0; class < HEAP_CLASSES; class++) {
+		struct superblock *sb = heap->current[class];
+		if (sb != &superblock_none && sb->used == 0 && !remote_pending(sb)) {
+			heap->current[class] = (struct superblock *)(uintptr_t)&superblock_none;
+			superblock_delete(heap, sb);
+		}
+		list_for_each_safe (node, after, &heap->partial[class]) {
+			sb = container_of(node, struct superblock, in_class);
+			if (sb->used == 0 && !remote_pending(sb))
+				superblock_delete(heap, sb);
+		}
+	}
+}
+
+static struct superblock *superblock_new(struct heap *heap, uint32_t class, uint64_t object_bytes, uint32_t units)
+{
+	struct superblock *sb = superblock_try(heap, class, object_bytes, units);
+
+	if (unlikely(!sb)) {
+		reclaim(heap);
+		sb = superblock_try(heap, class, object_bytes, units);
+	}
 	return sb;
 }
 
@@ -172,19 +214,6 @@ static struct superblock *huge_from_cache(struct heap *heap, uint32_t units)
 	return NULL;
 }
 
-static void huge_cache_trim(struct heap *heap, uint64_t units_max)
-{
-	list_for_each_safe (node, after, &heap->huge_cache) {
-		struct superblock *sb = container_of(node, struct superblock, in_class);
-		if (heap->huge_cached_units <= units_max)
-			return;
-		if (remote_pending(sb))
-			continue;
-		heap->huge_cached_units -= sb->units;
-		superblock_delete(heap, sb);
-	}
-}
-
 void *heap_alloc_huge(struct heap *heap, uint64_t size)
 {
 	if (size > HEAP_OBJECT_MAX_BYTES)
@@ -193,10 +222,6 @@ void *heap_alloc_huge(struct heap *heap, uint64_t size)
 	struct superblock *sb = huge_from_cache(heap, units);
 	if (!sb)
 		sb = superblock_new(heap, HEAP_CLASSES, units * SUPERBLOCK_BYTES, units);
-	if (!sb) {
-		huge_cache_trim(heap, 0);
-		sb = superblock_new(heap, HEAP_CLASSES, units * SUPERBLOCK_BYTES, units);
-	}
 	if (!sb)
 		return NULL;
 	sb->detached = true;

@@ -573,6 +573,28 @@ static void test_limit(void **state)
 	heap_close(heap);
 }
 
+/* Empty memory of one class, or of huge objects, serves every other before the limit refuses. */
+static void test_limit_reclaims(void **state)
+{
+	static const uint64_t sizes[] = {16,   3000,    40000, 262144,  2 * MIB, 4 * MIB, 1,
+					 1000, 8 * MIB, 64,    5 * MIB, 200000,  8 * MIB, 100};
+	struct heap *heap = open_heap(8 * MIB);
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_LENGTH(sizes); i++) {
+		char *ptr = heap_alloc(heap, sizes[i]);
+		if (!ptr)
+			fail_msg("%llu bytes: refused by an empty heap",
+				 (unsigned long long)sizes[i]);
+		memset(ptr, 1, sizes[i]);
+		heap_check(heap);
+		assert_int_equal(heap_free(heap, ptr), 0);
+		heap_check(heap);
+		assert_true(usage_of(heap).committed_bytes <= 8 * MIB);
+	}
+	heap_close(heap);
+}
+
 /* Of what a burst took, at most two superblocks a class stay, and 128 MiB of huge objects. */
 static void test_give_back(void **state)
 {
@@ -822,6 +844,7 @@ int main(void)
 		cmocka_unit_test(test_remote_errors),
 		cmocka_unit_test(test_remote_and_owner),
 		cmocka_unit_test(test_limit),
+		cmocka_unit_test(test_limit_reclaims),
 		cmocka_unit_test(test_give_back),
 		cmocka_unit_test(test_huge_reuse),
 		cmocka_unit_test(test_orphan),
