@@ -24,7 +24,7 @@ int sched_open(struct sched *sched, const struct config *config, const struct lo
 	int err = fdset_open(&sched->fds);
 	if (err)
 		return err;
-	err = op_slab_open(&sched->ops, (uint32_t)config->operations_max);
+	err = op_slab_open(&sched->ops, (uint32_t)config->operations_max, prng_next(&sched->prng));
 	if (err)
 		goto out_fds;
 	err = coroutine_table_open(&sched->coroutines, sched, (uint32_t)config->coroutines_max,
