@@ -8,7 +8,7 @@
 #include <demi/libos.h>
 #include <pthread.h>
 #include <stdlib.h>
-#include <string.h>
+#include <sys/mman.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -68,7 +68,7 @@ static void make_current(struct demi *demi)
 /* Is the caller where it may change instances: outside of coroutines and callbacks? */
 static bool may_leave(const struct demi *demi)
 {
-	return demi->in_callback == 0 && coroutine_is_main(demi->sched.coroutines.running);
+	return demi->open && coroutine_is_main(demi->sched.coroutines.running);
 }
 
 /* 0 or EBUSY. */
@@ -148,7 +148,7 @@ static int open_instance(struct demi *demi, const struct config *config)
 	const struct sched_clock clock = {.now_ns = system_now_ns};
 	struct log log = thread_state.log;
 
-	log.in_callback = &demi->in_callback;
+	log.gate = &demi->open;
 	demi->timer.fd = -1;
 	int err = sched_open(&demi->sched, config, &log, &clock);
 	if (err)
@@ -169,6 +169,29 @@ out_sched:
 	return err;
 }
 
+static size_t instance_bytes(void)
+{
+	return round_up(sizeof(struct demi), PROCESS_PAGE);
+}
+
+static void instance_free(struct demi *demi)
+{
+	munmap(demi, instance_bytes());
+}
+
+static struct demi *instance_alloc(void)
+{
+	void *at = mmap(NULL, instance_bytes(), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	if (at == MAP_FAILED)
+		return NULL;
+	if (process_wipe_on_fork(at, instance_bytes())) {
+		instance_free(at);
+		return NULL;
+	}
+	return at;
+}
+
 static int create(struct demi **instance_out)
 {
 	struct config config;
@@ -179,13 +202,13 @@ static int create(struct demi **instance_out)
 		err = config_load(&config, getenv("CONFIG_PATH"), thread_state.overrides, &thread_state.log);
 	if (err)
 		return err;
-	struct demi *demi = aligned_alloc(CACHE_LINE, round_up(sizeof(*demi), CACHE_LINE));
+	struct demi *demi = instance_alloc();
 	if (!demi)
 		return -ENOMEM;
-	memset(demi, 0, sizeof(*demi));
+	demi->open = 1;
 	err = open_instance(demi, &config);
 	if (err) {
-		free(demi);
+		instance_free(demi);
 		return err;
 	}
 	*instance_out = demi;
@@ -268,7 +291,7 @@ static void end(struct demi *demi)
 		close(demi->timer.fd);
 	queue_table_close(&demi->queues);
 	sched_close(&demi->sched);
-	free(demi);
+	instance_free(demi);
 }
 
 int demi_destroy(struct demi *instance)

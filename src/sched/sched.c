@@ -133,10 +133,7 @@ void sched_finish_turn(struct sched *sched, uint64_t timeout_ns)
 
 void sched_give_way(struct sched *sched)
 {
-	if (coroutine_is_main(sched->coroutines.running))
-		sched_turn(sched);
-	else
-		coroutine_yield(&sched->coroutines);
+	(void)coroutine_yield(&sched->coroutines);
 }
 
 /* ---- idling ---- */
@@ -247,7 +244,7 @@ static int suspend_coroutine(struct sched *sched, uint64_t deadline_ns)
 	struct wake_up wake = {.co = co};
 
 	if (deadline_ns == WAIT_POLL) {
-		coroutine_yield(&sched->coroutines);
+		(void)coroutine_yield(&sched->coroutines);
 		return co->waits.woken ? 0 : -ETIMEDOUT;
 	}
 	timer_init(&wake.timer, wake_up);
