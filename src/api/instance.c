@@ -16,14 +16,28 @@ _Thread_local struct thread thread_state __attribute__((tls_model("initial-exec"
 
 /* ---- threads ---- */
 
+static void make_current(struct demi *demi)
+{
+	thread_state.current = demi;
+	thread_state.heap = demi ? demi->sched.heap : NULL;
+	thread_state.log.gate = demi ? &demi->open : NULL;
+}
+
 /* Stated exceptions to "no mutable globals": the key by which a thread's exit is noticed. */
 static pthread_key_t exit_key;
 static pthread_once_t exit_once = PTHREAD_ONCE_INIT;
 
+static void end(struct demi *demi);
+
 static void end_thread(void)
 {
-	if (thread_state.current && process_alive() && thread_state.current->from_init)
-		(void)demi_fini();
+	struct demi *demi = thread_state.current;
+
+	/* exit may be called in a coroutine, but not in a callback: the instance is in the middle of something there. */
+	if (demi && process_alive() && demi->from_init && demi->open) {
+		end(demi);
+		make_current(NULL);
+	}
 	config_override_free(&thread_state.overrides);
 }
 
@@ -57,12 +71,6 @@ int instance_refusal(void)
 	if (!thread_state.current || !process_alive())
 		return ENOSYS;
 	return EBUSY;
-}
-
-static void make_current(struct demi *demi)
-{
-	thread_state.current = demi;
-	thread_state.heap = demi ? demi->sched.heap : NULL;
 }
 
 /* Is the caller where it may change instances: outside of coroutines and callbacks? */

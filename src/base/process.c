@@ -7,6 +7,9 @@
 /* Stated exception to "no mutable globals" (docs/ARCHITECTURE.md): it is about the process, not about an instance. */
 union process_page process_page __attribute__((aligned(PROCESS_PAGE)));
 
+/* Not wiped: tells a child from a process that has not begun. */
+static _Atomic bool begun;
+
 int process_wipe_on_fork(void *page, size_t bytes)
 {
 	return madvise(page, bytes, MADV_WIPEONFORK) == 0 ? 0 : -errno;
@@ -22,6 +25,12 @@ int process_begin(bool *anew)
 	int err = process_wipe_on_fork(&process_page, sizeof(process_page));
 	if (err)
 		return err;
+	begun = true;
 	*anew = __atomic_compare_exchange_n(&process_page.word, &expected, 1, false, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE);
 	return 0;
+}
+
+bool process_forked(void)
+{
+	return begun && !process_alive();
 }

@@ -340,7 +340,9 @@ int coroutine_table_open(struct coroutine_table *table, struct sched *sched, uin
 
 void coroutine_table_close(struct coroutine_table *table)
 {
-	for (uint32_t i = 1; i < table->slots_end; i++)
-		coroutine_delete(table->slots[i]);
+	for (uint32_t i = 1; i < table->slots_end; i++) {
+		if (table->slots[i] != table->running) /* exit was called in it: its stack is still in use */
+			coroutine_delete(table->slots[i]);
+	}
 	free_bitmaps(table);
 }
