@@ -59,22 +59,31 @@ int result_from_array(struct sched *sched, struct op *op, const demi_sgarray_t *
 
 /* ---- operations to results ---- */
 
-static void write_array(struct op *op, demi_sgarray_t *sga)
+/* A popped datagram tells its source, as far as an IPv4 address holds it; all others zeros. */
+static inline void write_source(const struct op *op, demi_sgarray_t *sga)
 {
-	struct iovec one;
-	const struct iovec *iov = op_vector(op, &one);
 	int is_datagram;
 	const struct datagram *datagram = datagram_object(op->sga_buf, &is_datagram);
 
+	memset(&sga->sga_addr, 0, sizeof(sga->sga_addr));
+	if (unlikely(is_datagram) && op->opcode == OP_POP && datagram->source.any.sa_family == AF_INET)
+		memcpy(&sga->sga_addr, &datagram->source.in, sizeof(sga->sga_addr));
+}
+
+static inline void write_array(const struct op *op, demi_sgarray_t *sga)
+{
 	sga->sga_buf = op->sga_buf;
 	sga->sga_numsegs = op->numsegs;
-	for (uint32_t i = 0; i < op->numsegs; i++) {
-		sga->sga_segs[i].sgaseg_buf = iov[i].iov_base;
-		sga->sga_segs[i].sgaseg_len = (uint32_t)iov[i].iov_len;
+	write_source(op, sga);
+	if (likely(op->numsegs == 1)) {
+		sga->sga_segs[0].sgaseg_buf = op->buf;
+		sga->sga_segs[0].sgaseg_len = op->len;
+		return;
 	}
-	memset(&sga->sga_addr, 0, sizeof(sga->sga_addr));
-	if (op->opcode == OP_POP && is_datagram && datagram->source.any.sa_family == AF_INET)
-		memcpy(&sga->sga_addr, &datagram->source.in, sizeof(sga->sga_addr));
+	for (uint32_t i = 0; i < op->numsegs; i++) {
+		sga->sga_segs[i].sgaseg_buf = op->segments->iov[i].iov_base;
+		sga->sga_segs[i].sgaseg_len = (uint32_t)op->segments->iov[i].iov_len;
+	}
 }
 
 static void write_accept(struct demi *demi, const struct op *op, demi_accept_result_t *ares)

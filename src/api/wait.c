@@ -28,23 +28,36 @@ static int deadline_of(struct sched *sched, const struct timespec *timeout, uint
 	return 0;
 }
 
-int demi_wait(demi_qresult_t *qr_out, demi_qtoken_t qt, const struct timespec *timeout)
+static int wait_slow(struct demi *demi, demi_qresult_t *qr_out, demi_qtoken_t qt, const struct timespec *timeout)
 {
-	int err = 0;
-	struct demi *demi = instance_enter(&err);
 	uint64_t deadline_ns;
 	struct op *op;
 
-	if (unlikely(!demi))
-		return err;
-	if (unlikely(!qr_out || deadline_of(&demi->sched, timeout, &deadline_ns)))
+	if (deadline_of(&demi->sched, timeout, &deadline_ns))
 		return EINVAL;
-	sched_flush(&demi->sched);
-	err = wait_one(&demi->sched, qt, deadline_ns, &op);
+	int err = wait_one(&demi->sched, qt, deadline_ns, &op);
 	if (unlikely(err))
 		return -err;
 	result_write(demi, op, qr_out);
 	return 0;
+}
+
+int demi_wait(demi_qresult_t *qr_out, demi_qtoken_t qt, const struct timespec *timeout)
+{
+	int err = 0;
+	struct demi *demi = instance_enter(&err);
+	struct op *op;
+
+	if (unlikely(!demi))
+		return err;
+	if (unlikely(!qr_out))
+		return EINVAL;
+	sched_flush(&demi->sched);
+	if (likely(!timeout && (op = wait_ready(&demi->sched, qt)))) {
+		result_write(demi, op, qr_out);
+		return 0;
+	}
+	return wait_slow(demi, qr_out, qt, timeout);
 }
 
 int demi_wait_any(demi_qresult_t *qr_out, int *ready_offset_out, const demi_qtoken_t qts[], int num_qts,

@@ -132,6 +132,22 @@ int sched_arm(struct sched *sched);
 /* When the instance must run again at the latest; TIMER_NEVER. */
 uint64_t sched_next_deadline(struct sched *sched);
 
+/* The common case of wait_one: the operation of a token, taken out, if it is complete and the running coroutine's; else NULL. */
+static inline struct op *wait_ready(struct sched *sched, uint64_t token)
+{
+	struct waitset *ws = &sched->coroutines.running->waits;
+	struct op *op = op_find(&sched->ops, token);
+
+	if (unlikely(!op || op->state != OP_READY || op->owner != ws))
+		return NULL;
+	op_list_remove(&sched->ops, &ws->ready, op);
+	ws->count--;
+	ws->issued--;
+	if (unlikely(++sched->fast_calls % SCHED_FAST_CALLS == 0))
+		sched_give_way(sched);
+	return op;
+}
+
 static inline void sched_count(struct sched *sched, enum counter counter, uint64_t n)
 {
 	sched->counters.count[counter] += n;
