@@ -10,6 +10,11 @@
 #include <demi/wait.h>
 #include <time.h>
 
+static inline bool valid(const struct timespec *timeout)
+{
+	return !timeout || (timeout->tv_sec >= 0 && timeout->tv_nsec >= 0 && timeout->tv_nsec <= 999999999);
+}
+
 /* A timeout as a deadline of the instance's time.  0 or EINVAL. */
 static int deadline_of(struct sched *sched, const struct timespec *timeout, uint64_t *deadline_ns)
 {
@@ -17,7 +22,7 @@ static int deadline_of(struct sched *sched, const struct timespec *timeout, uint
 		*deadline_ns = WAIT_FOREVER;
 		return 0;
 	}
-	if (timeout->tv_sec < 0 || timeout->tv_nsec < 0 || timeout->tv_nsec > 999999999)
+	if (!valid(timeout))
 		return EINVAL;
 	if (timeout->tv_sec == 0 && timeout->tv_nsec == 0) {
 		*deadline_ns = WAIT_POLL;
@@ -53,7 +58,7 @@ int demi_wait(demi_qresult_t *qr_out, demi_qtoken_t qt, const struct timespec *t
 	if (unlikely(!qr_out))
 		return EINVAL;
 	sched_flush(&demi->sched);
-	if (likely(!timeout && (op = wait_ready(&demi->sched, qt)))) {
+	if (likely(valid(timeout) && (op = wait_ready(&demi->sched, qt)))) {
 		result_write(demi, op, qr_out);
 		return 0;
 	}

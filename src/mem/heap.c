@@ -26,6 +26,13 @@ static uint64_t class_bytes(uint32_t class)
 	return ((uint64_t)(5 + quarter) << doubling) * 32;
 }
 
+/* Frees by other threads that the owner has not seen: the superblock stands in heap->remote, or is about to.  One without
+ * a live object has them only if something was freed twice. */
+static bool remote_pending(const struct superblock *sb)
+{
+	return atomic_load_explicit(&sb->remote_head, memory_order_relaxed) != OBJECT_NONE;
+}
+
 /* ---- superblocks ---- */
 
 static void superblock_delete(struct heap *heap, struct superblock *sb)
@@ -40,7 +47,7 @@ static void superblock_delete(struct heap *heap, struct superblock *sb)
 	free(sb);
 }
 
-static struct superblock *superblock_new(struct heap *heap, uint32_t class, uint64_t object_bytes, uint32_t units)
+static struct superblock *superblock_try(struct heap *heap, uint32_t class, uint64_t object_bytes, uint32_t units)
 {
 	uint32_t capacity = class == HEAP_CLASSES ? 1 : (uint32_t)(SUPERBLOCK_BYTES / object_bytes);
 	struct superblock *sb = aligned_alloc(CACHE_LINE, sizeof(*sb));
@@ -70,6 +77,48 @@ static struct superblock *superblock_new(struct heap *heap, uint32_t class, uint
 	heap->units += units;
 	list_append(&heap->superblocks, &sb->in_heap);
 	guard_free(sb->base, units * SUPERBLOCK_BYTES);
+	return sb;
+}
+
+static void huge_cache_trim(struct heap *heap, uint64_t units_max)
+{
+	list_for_each_safe (node, after, &heap->huge_cache) {
+		struct superblock *sb = container_of(node, struct superblock, in_class);
+		if (heap->huge_cached_units <= units_max)
+			return;
+		if (remote_pending(sb))
+			continue;
+		heap->huge_cached_units -= sb->units;
+		superblock_delete(heap, sb);
+	}
+}
+
+/* Memory is short: gives back what no live object needs. */
+static void reclaim(struct heap *heap)
+{
+	huge_cache_trim(heap, 0);
+	for (uint32_t class = 0; class < HEAP_CLASSES; class++) {
+		struct superblock *sb = heap->current[class];
+		if (sb != &superblock_none && sb->used == 0 && !remote_pending(sb)) {
+			heap->current[class] = (struct superblock *)(uintptr_t)&superblock_none;
+			superblock_delete(heap, sb);
+		}
+		list_for_each_safe (node, after, &heap->partial[class]) {
+			sb = container_of(node, struct superblock, in_class);
+			if (sb->used == 0 && !remote_pending(sb))
+				superblock_delete(heap, sb);
+		}
+	}
+}
+
+static struct superblock *superblock_new(struct heap *heap, uint32_t class, uint64_t object_bytes, uint32_t units)
+{
+	struct superblock *sb = superblock_try(heap, class, object_bytes, units);
+
+	if (unlikely(!sb)) {
+		reclaim(heap);
+		sb = superblock_try(heap, class, object_bytes, units);
+	}
 	return sb;
 }
 
@@ -106,7 +155,7 @@ static struct superblock *superblock_for(struct heap *heap, uint32_t class)
 {
 	struct superblock *sb = heap->current[class];
 
-	if (sb->fresh < sb->capacity)
+	if (!superblock_full(sb)) /* drained a moment ago, or fresh objects are left */
 		return sb;
 	if (!list_empty(&heap->partial[class])) {
 		sb = container_of(heap->partial[class].next, struct superblock, in_class);
@@ -146,15 +195,6 @@ static struct superblock *huge_from_cache(struct heap *heap, uint32_t units)
 	return NULL;
 }
 
-static void huge_cache_trim(struct heap *heap, uint64_t units_max)
-{
-	while (heap->huge_cached_units > units_max) {
-		struct superblock *sb = container_of(heap->huge_cache.next, struct superblock, in_class);
-		heap->huge_cached_units -= sb->units;
-		superblock_delete(heap, sb);
-	}
-}
-
 void *heap_alloc_huge(struct heap *heap, uint64_t size)
 {
 	if (size > HEAP_OBJECT_MAX_BYTES)
@@ -163,10 +203,6 @@ void *heap_alloc_huge(struct heap *heap, uint64_t size)
 	struct superblock *sb = huge_from_cache(heap, units);
 	if (!sb)
 		sb = superblock_new(heap, HEAP_CLASSES, units * SUPERBLOCK_BYTES, units);
-	if (!sb) {
-		huge_cache_trim(heap, 0);
-		sb = superblock_new(heap, HEAP_CLASSES, units * SUPERBLOCK_BYTES, units);
-	}
 	if (!sb)
 		return NULL;
 	sb->detached = true;
@@ -182,11 +218,12 @@ void *heap_alloc_aligned(struct heap *heap, uint64_t alignment, uint64_t size)
 {
 	if (alignment <= 16)
 		return heap_alloc(heap, size);
-	uint64_t power = alignment;
-	while (power < size)
-		power *= 2;
+	if (size < alignment)
+		size = alignment;
 	/* Classes of a power of two are aligned to it; huge objects to SUPERBLOCK_BYTES. */
-	return heap_alloc(heap, power <= HEAP_CLASS_MAX_BYTES ? power : (size > alignment ? size : alignment));
+	if (size <= HEAP_CLASS_MAX_BYTES)
+		size = (uint64_t)2 << bits_highest(size - 1);
+	return heap_alloc(heap, size);
 }
 
 /* ---- release ---- */
@@ -207,7 +244,7 @@ static void release_detached(struct heap *heap, struct superblock *sb)
 {
 	bool listed = !list_empty(&sb->in_class);
 
-	if (sb->used == 0 && !list_empty(&heap->partial[sb->class]) &&
+	if (sb->used == 0 && !remote_pending(sb) && !list_empty(&heap->partial[sb->class]) &&
 	    (heap->partial[sb->class].next != &sb->in_class || heap->partial[sb->class].prev != &sb->in_class)) {
 		superblock_delete(heap, sb);
 	} else if (!listed) {

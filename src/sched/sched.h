@@ -28,7 +28,7 @@
 
 #define SCHED_CLOCK_TURNS 16 /* a power of two */
 #define SCHED_FAST_CALLS 16  /* waits that complete at once between two turns; a power of two */
-#define SCHED_LOOKING_TURNS 32 /* turns between two looks at descriptors while pollers look at their devices themselves */
+#define SCHED_LOOKING_TURNS 64 /* turns between two looks at descriptors while pollers look at their devices themselves */
 #define SCHED_LAZY_TURNS 8192  /* the same while only lazy descriptors are watched; all three are powers of two */
 #define SCHED_POLLERS_MAX 8
 
@@ -64,7 +64,7 @@ struct sched {
 	struct coroutine_table coroutines;
 	struct heap *heap;
 	uint32_t fast_calls;
-	uint32_t turns;
+	uint64_t turns;
 	uint32_t output_pending; /* pushes that wait for a flush */
 	uint32_t num_pollers;
 	struct poller *pollers[SCHED_POLLERS_MAX];

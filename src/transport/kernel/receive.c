@@ -120,5 +120,12 @@ static int receive_datagram(struct ksock *ks, struct op *op)
 
 int kernel_receive(struct ksock *ks, struct op *op)
 {
-	return ks->stream ? receive_stream(ks, op) : receive_datagram(ks, op);
+	int err;
+
+	do {
+		err = ks->stream ? receive_stream(ks, op) : receive_datagram(ks, op);
+	} while (unlikely(err == -EINTR));
+	if (err == -EAGAIN)
+		ks->readable = false;
+	return err;
 }
