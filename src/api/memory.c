@@ -43,7 +43,7 @@ void *demi_aligned_alloc(size_t alignment, size_t size)
 
 int demi_free(void *ptr)
 {
-	if (unlikely(!process_alive()))
+	if (unlikely(!process_alive()) && process_forked())
 		return ENOSYS;
 	return ptr ? -heap_free(thread_state.heap, ptr) : 0;
 }
@@ -136,7 +136,7 @@ int demi_sgafree(demi_sgarray_t *sga)
 {
 	struct heap *heap = thread_state.heap;
 
-	if (unlikely(!process_alive()))
+	if (unlikely(!process_alive()) && process_forked())
 		return ENOSYS;
 	if (unlikely(bad_array(sga) || (heap && !freeable(heap, sga))))
 		return EINVAL;
