@@ -119,5 +119,10 @@ static int receive_datagram(struct ksock *ks, struct op *op)
 
 int kernel_receive(struct ksock *ks, struct op *op)
 {
-	return ks->stream ? receive_stream(ks, op) : receive_datagram(ks, op);
+	const int saved_errno = errno;
+	int err = ks->stream ? receive_stream(ks, op) : receive_datagram(ks, op);
+
+	if (err)
+		errno = saved_errno;
+	return err;
 }
