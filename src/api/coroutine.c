@@ -10,6 +10,7 @@
 
 int demi_go(void (*fn)(void *), void *arg)
 {
+	KEEP_ERRNO;
 	int err = 0;
 	struct demi *demi = instance_enter(&err);
 

@@ -68,6 +68,8 @@ __attribute__((destructor)) static void at_exit(void)
 
 int instance_refusal(void)
 {
+	if (thread_state.in_callback > 0)
+		return EBUSY;
 	if (!thread_state.current || !process_alive())
 		return ENOSYS;
 	return EBUSY;
@@ -106,6 +108,8 @@ static void forget_if_forked(void)
 
 int demi_enter(struct demi *instance)
 {
+	if (thread_state.in_callback > 0)
+		return EBUSY;
 	if (!process_alive())
 		return ENOSYS;
 	struct demi *old = thread_state.current;
@@ -225,18 +229,24 @@ static int create(struct demi **instance_out)
 
 int demi_create(struct demi **instance_out, const struct demi_args *args)
 {
+	KEEP_ERRNO;
 	if (!instance_out || !args)
 		return EINVAL;
+	if (thread_state.in_callback > 0)
+		return EBUSY;
 	forget_if_forked();
 	return -create(instance_out);
 }
 
 int demi_init(const struct demi_args *args)
 {
+	KEEP_ERRNO;
 	struct demi *demi;
 
 	if (!args)
 		return EINVAL;
+	if (thread_state.in_callback > 0)
+		return EBUSY;
 	forget_if_forked();
 	if (thread_state.current)
 		return EEXIST;
@@ -304,6 +314,7 @@ static void end(struct demi *demi)
 
 int demi_destroy(struct demi *instance)
 {
+	KEEP_ERRNO;
 	if (!instance)
 		return EINVAL;
 	struct demi *old = thread_state.current;

@@ -32,6 +32,7 @@ struct thread {
 	struct demi *current;
 	struct heap *heap; /* of current */
 	struct log log;	   /* for instances to come, and for what fails without one */
+	uint32_t in_callback; /* the thread's log function runs, whoever called it */
 	struct config_override *overrides;
 };
 
@@ -52,6 +53,14 @@ static inline struct demi *instance_enter(int *err)
 	*err = instance_refusal();
 	return NULL;
 }
+
+static inline void restore_errno(const int *saved)
+{
+	errno = *saved;
+}
+
+/* First thing in a call that makes system calls of the control path: the application's errno is as it was when the call ends. */
+#define KEEP_ERRNO const int saved_errno __attribute__((cleanup(restore_errno), unused)) = errno
 
 /* The heap of the calling thread's instance, or NULL. */
 static inline struct heap *instance_heap(void)

@@ -25,7 +25,7 @@ int process_wipe_on_fork(void *page, size_t bytes);
 /* Idempotent, any thread.  *anew: this is the first call of the process, or the first after a fork.  0 or -errno. */
 int process_begin(bool *anew);
 
-/* Is this a forked child of a process that used the library, and has not used it itself yet? */
+/* Is this a forked child that has not begun anew? */
 bool process_forked(void);
 
 static inline bool process_alive(void)

@@ -120,6 +120,7 @@ static int receive_datagram(struct ksock *ks, struct op *op)
 
 int kernel_receive(struct ksock *ks, struct op *op)
 {
+	const int saved_errno = errno;
 	int err;
 
 	do {
@@ -127,5 +128,7 @@ int kernel_receive(struct ksock *ks, struct op *op)
 	} while (unlikely(err == -EINTR));
 	if (err == -EAGAIN)
 		ks->readable = false;
+	if (err)
+		errno = saved_errno;
 	return err;
 }

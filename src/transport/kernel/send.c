@@ -46,6 +46,7 @@ static int send_some(struct ksock *ks, const struct iovec *iov, uint32_t count, 
 		     const struct sockaddr *to, socklen_t length)
 {
 	struct sched *sched = ks->queue.sched;
+	const int saved_errno = errno;
 
 	for (;;) {
 		struct iovec rest[OP_SEGMENTS_MAX];
@@ -53,10 +54,12 @@ static int send_some(struct ksock *ks, const struct iovec *iov, uint32_t count, 
 		ssize_t taken = send_vector(ks->watch.fd, rest, n, to, length);
 		sched_count(sched, COUNTER_SEND_CALLS, 1);
 		if (unlikely(taken < 0)) {
-			if (errno == EINTR)
+			int err = errno;
+			errno = saved_errno;
+			if (err == EINTR)
 				continue;
-			if (errno != EAGAIN)
-				return -errno;
+			if (err != EAGAIN)
+				return -err;
 			sched_count(sched, COUNTER_SEND_BLOCKED, 1);
 			ks->writable = false;
 			return -EAGAIN;
