@@ -34,7 +34,7 @@ static void capture_line(void *arg, int level, const char *message)
 
 static struct log capture_log(struct capture *capture)
 {
-	*capture = (struct capture){0};
+	*capture = (struct capture){.gate = 1};
 	return (struct log){
 		.fn = capture_line, .arg = capture, .gate = &capture->gate};
 }

@@ -125,7 +125,8 @@ static int kernel_pop(struct queue *queue, struct op *op)
 		op_complete(queue->sched, op, ks->reset);
 		return 0;
 	}
-	if (ks->readable && op_list_empty(&ks->pops)) {
+	/* The hot socket is tried in the next turn anyway: a try here, most likely too early, would delay what the caller does next. */
+	if (ks->readable && op_list_empty(&ks->pops) && ks->engine->hot != ks) {
 		int err = kernel_receive(ks, op);
 		if (err != -EAGAIN) {
 			receive_done(ks, op, err);
