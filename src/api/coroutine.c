@@ -3,11 +3,14 @@
  */
 #include "api/instance.h"
 
+#include "sched/switch.h"
+
 #include <demi/coroutine.h>
 #include <time.h>
 
 int demi_go(void (*fn)(void *), void *arg)
 {
+	KEEP_ERRNO;
 	int err = 0;
 	struct demi *demi = instance_enter(&err);
 
@@ -23,8 +26,7 @@ int demi_yield(void)
 
 	if (unlikely(!demi))
 		return err;
-	sched_give_way(&demi->sched);
-	return 0;
+	return coroutine_yield_near(&demi->sched.coroutines);
 }
 
 int demi_sleep(const struct timespec *duration)

@@ -33,6 +33,7 @@ static int open_timer(struct demi *demi)
 
 int demi_event_fd(int *fd_out)
 {
+	KEEP_ERRNO;
 	int err = 0;
 	struct demi *demi = instance_enter(&err);
 
@@ -59,6 +60,7 @@ static int set_timer(struct demi *demi, uint64_t deadline_ns)
 
 int demi_event_arm(void)
 {
+	KEEP_ERRNO;
 	int err = 0;
 	struct demi *demi = instance_enter(&err);
 

@@ -15,13 +15,14 @@
 
 struct thread;
 
+/* Lies in pages that fork wipes: in a child open reads 0. */
 struct demi {
+	uint32_t open; /* 1; 0 while a callback of the application runs, and in a forked child */
 	struct sched sched;
 	struct queue_table queues;
 	struct engine *engine;
 	struct stat_server stat;
 	struct fd_watch timer; /* demi_event_fd: a timerfd; fd -1 until then */
-	uint32_t in_callback;
 	bool from_init;	       /* ended by the thread's exit */
 	_Atomic(struct thread *) entered; /* the thread whose current instance this is */
 };
@@ -31,6 +32,7 @@ struct thread {
 	struct demi *current;
 	struct heap *heap; /* of current */
 	struct log log;	   /* for instances to come, and for what fails without one */
+	uint32_t in_callback; /* the thread's log function runs, whoever called it */
 	struct config_override *overrides;
 };
 
@@ -46,11 +48,19 @@ static inline struct demi *instance_enter(int *err)
 {
 	struct demi *demi = thread_state.current;
 
-	if (likely(demi && process_alive() && demi->in_callback == 0))
+	if (likely(demi && demi->open))
 		return demi;
 	*err = instance_refusal();
 	return NULL;
 }
+
+static inline void restore_errno(const int *saved)
+{
+	errno = *saved;
+}
+
+/* First thing in a call that makes system calls of the control path: the application's errno is as it was when the call ends. */
+#define KEEP_ERRNO const int saved_errno __attribute__((cleanup(restore_errno), unused)) = errno
 
 /* The heap of the calling thread's instance, or NULL. */
 static inline struct heap *instance_heap(void)

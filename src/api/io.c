@@ -65,6 +65,7 @@ int demi_pop(demi_qtoken_t *qt_out, int qd)
 
 int demi_queue(int *qd_out)
 {
+	KEEP_ERRNO;
 	int err = 0;
 	struct demi *demi = instance_enter(&err);
 	struct queue *queue;
@@ -87,6 +88,7 @@ int demi_queue(int *qd_out)
 
 int demi_cancel(demi_qtoken_t qt)
 {
+	KEEP_ERRNO;
 	int err = 0;
 	struct demi *demi = instance_enter(&err);
 

@@ -17,10 +17,13 @@ struct log_sink {
 
 static _Thread_local struct log_sink sink __attribute__((tls_model("initial-exec")));
 
+/* Calls from inside are refused: by the instance's gate, and where there is no instance by the count. */
 static void to_sink(void *unused, int level, const char *message)
 {
 	(void)unused;
+	thread_state.in_callback++;
 	sink.fn(sink.arg, (enum demi_log_level)level, message);
+	thread_state.in_callback--;
 }
 
 int demi_set_log(demi_log_t fn, void *arg)
@@ -34,12 +37,13 @@ int demi_set_log(demi_log_t fn, void *arg)
 
 int demi_set_config(const char *key, const char *value)
 {
+	KEEP_ERRNO;
 	if (!key)
 		return EINVAL;
-	int saved = errno;
+	if (thread_state.in_callback > 0)
+		return EBUSY;
 	thread_watch_exit(); /* frees the list */
 	int err = config_override_set(&thread_state.overrides, key, value, &thread_state.log);
-	errno = saved;
 	return -err;
 }
 

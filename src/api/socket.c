@@ -40,6 +40,7 @@ static bool bad_address(const struct sockaddr *address, socklen_t size)
 
 int demi_socket(int *sockqd_out, int domain, int type, int protocol)
 {
+	KEEP_ERRNO;
 	int err = 0;
 	struct demi *demi = instance_enter(&err);
 	struct queue *queue;
@@ -62,6 +63,7 @@ int demi_socket(int *sockqd_out, int domain, int type, int protocol)
 
 int demi_bind(int sockqd, const struct sockaddr *addr, socklen_t size)
 {
+	KEEP_ERRNO;
 	int err = 0;
 	struct queue *queue = socket_of(sockqd, &err);
 
@@ -72,6 +74,7 @@ int demi_bind(int sockqd, const struct sockaddr *addr, socklen_t size)
 
 int demi_listen(int sockqd, int backlog)
 {
+	KEEP_ERRNO;
 	int err = 0;
 	struct queue *queue = socket_of(sockqd, &err);
 
@@ -82,6 +85,7 @@ int demi_listen(int sockqd, int backlog)
 
 int demi_accept(demi_qtoken_t *qt_out, int sockqd)
 {
+	KEEP_ERRNO;
 	int err = 0;
 	struct queue *queue = socket_of(sockqd, &err);
 	struct op *op;
@@ -97,6 +101,7 @@ int demi_accept(demi_qtoken_t *qt_out, int sockqd)
 
 int demi_connect(demi_qtoken_t *qt_out, int sockqd, const struct sockaddr *addr, socklen_t size)
 {
+	KEEP_ERRNO;
 	int err = 0;
 	struct queue *queue = socket_of(sockqd, &err);
 	struct op *op;
@@ -112,6 +117,7 @@ int demi_connect(demi_qtoken_t *qt_out, int sockqd, const struct sockaddr *addr,
 
 int demi_close(int qd)
 {
+	KEEP_ERRNO;
 	int err = 0;
 	struct queue *queue = api_queue(qd, &err);
 
@@ -124,6 +130,7 @@ int demi_close(int qd)
 
 int demi_shutdown(int qd, int how)
 {
+	KEEP_ERRNO;
 	int err = 0;
 	struct queue *queue = socket_of(qd, &err);
 
@@ -136,6 +143,7 @@ int demi_shutdown(int qd, int how)
 
 int demi_setsockopt(int qd, int level, int optname, const void *optval, socklen_t optlen)
 {
+	KEEP_ERRNO;
 	int err = 0;
 	struct queue *queue = socket_of(qd, &err);
 
@@ -146,6 +154,7 @@ int demi_setsockopt(int qd, int level, int optname, const void *optval, socklen_
 
 int demi_getsockopt(int qd, int level, int optname, void *optval, socklen_t *optlen)
 {
+	KEEP_ERRNO;
 	int err = 0;
 	struct queue *queue = socket_of(qd, &err);
 
@@ -156,6 +165,7 @@ int demi_getsockopt(int qd, int level, int optname, void *optval, socklen_t *opt
 
 int demi_getpeername(int qd, struct sockaddr *addr, socklen_t *addrlen)
 {
+	KEEP_ERRNO;
 	int err = 0;
 	struct queue *queue = socket_of(qd, &err);
 
@@ -166,6 +176,7 @@ int demi_getpeername(int qd, struct sockaddr *addr, socklen_t *addrlen)
 
 int demi_getsockname(int qd, struct sockaddr *addr, socklen_t *addrlen)
 {
+	KEEP_ERRNO;
 	int err = 0;
 	struct queue *queue = socket_of(qd, &err);
 

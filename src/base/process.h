@@ -25,6 +25,9 @@ int process_wipe_on_fork(void *page, size_t bytes);
 /* Idempotent, any thread.  *anew: this is the first call of the process, or the first after a fork.  0 or -errno. */
 int process_begin(bool *anew);
 
+/* Is this a forked child that has not begun anew? */
+bool process_forked(void);
+
 static inline bool process_alive(void)
 {
 	return __atomic_load_n(&process_page.word, __ATOMIC_RELAXED) != 0;

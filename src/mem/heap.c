@@ -8,7 +8,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define RECIPROCAL_SHIFT 42 /* offset * (object_bytes - 1) < 2^39 < 2^42: the quotient is exact */
 #define FRESH_BATCH 64	    /* objects linked at a time, so that a new superblock's pages are touched late */
 #define HUGE_CACHE_UNITS 64 /* freed huge runs kept: 128 MiB */
 
@@ -25,24 +24,6 @@ static uint64_t class_bytes(uint32_t class)
 	uint32_t doubling = (class - 8) / 4;
 	uint32_t quarter = (class - 8) % 4;
 	return ((uint64_t)(5 + quarter) << doubling) * 32;
-}
-
-static uint32_t object_index(const struct superblock *sb, uint64_t offset)
-{
-	return (uint32_t)((offset * sb->reciprocal) >> RECIPROCAL_SHIFT);
-}
-
-/* Index of the object that holds ptr, or capacity if ptr is in the unused rest of the superblock. */
-static uint32_t index_of(const struct superblock *sb, const void *ptr)
-{
-	uint32_t index = object_index(sb, (uint64_t)((const char *)ptr - sb->base));
-
-	return index < sb->capacity ? index : sb->capacity;
-}
-
-static bool object_live(const struct object *object)
-{
-	return object->app_refs != 0 || (object->lib_refs & OBJECT_FREE) == 0;
 }
 
 /* Frees by other threads that the owner has not seen: the superblock stands in heap->remote, or is about to.  One without
@@ -76,7 +57,7 @@ static struct superblock *superblock_try(struct heap *heap, uint32_t class, uint
 	*sb = (struct superblock){
 		.heap = heap,
 		.object_bytes = object_bytes,
-		.reciprocal = class == HEAP_CLASSES ? 0 : (((uint64_t)1 << RECIPROCAL_SHIFT) + object_bytes - 1) / object_bytes,
+		.reciprocal = class == HEAP_CLASSES ? 0 : (((uint64_t)1 << HEAP_RECIPROCAL_SHIFT) + object_bytes - 1) / object_bytes,
 		.objects = calloc(capacity, sizeof(*sb->objects)),
 		.remotes = calloc(capacity, sizeof(*sb->remotes)),
 		.free_head = OBJECT_NONE,
@@ -271,7 +252,7 @@ static void release_detached(struct heap *heap, struct superblock *sb)
 	}
 }
 
-static void release(struct heap *heap, struct superblock *sb, uint32_t index)
+void heap_release(struct heap *heap, struct superblock *sb, uint32_t index)
 {
 	if (unlikely(sb->class == HEAP_CLASSES)) {
 		release_huge(heap, sb);
@@ -292,7 +273,7 @@ static int drop_app(struct heap *heap, struct superblock *sb, uint32_t index)
 	if (unlikely(object->app_refs == 0))
 		return -EINVAL;
 	if (likely(object->app_refs == 1 && object->lib_refs == 0))
-		release(heap, sb, index);
+		heap_release(heap, sb, index);
 	else
 		object->app_refs--;
 	return 0;
@@ -426,9 +407,8 @@ int heap_free(struct heap *mine, void *ptr)
 
 	if (unlikely(!sb))
 		return -EINVAL;
-	uint64_t offset = (uint64_t)((char *)ptr - sb->base);
-	uint32_t index = object_index(sb, offset);
-	if (unlikely(index * sb->object_bytes != offset || index >= sb->capacity))
+	uint32_t index = heap_index(sb, ptr);
+	if (unlikely(sb->base + index * sb->object_bytes != ptr || index >= sb->capacity))
 		return -EINVAL;
 	return free_object(mine, sb, index);
 }
@@ -439,8 +419,8 @@ int heap_free_inside(struct heap *mine, const void *ptr)
 
 	if (unlikely(!sb))
 		return -EINVAL;
-	uint32_t index = index_of(sb, ptr);
-	return index < sb->capacity ? free_object(mine, sb, index) : -EINVAL;
+	uint32_t index = heap_index(sb, ptr);
+	return likely(index < sb->capacity) ? free_object(mine, sb, index) : -EINVAL;
 }
 
 /* ---- queries and counts ---- */
@@ -451,25 +431,12 @@ static struct object *find_live(const struct heap *heap, const void *ptr, struct
 
 	if (!sb || sb->heap != heap)
 		return NULL;
-	uint32_t index = index_of(sb, ptr);
-	if (index >= sb->fresh || !object_live(&sb->objects[index]))
+	uint32_t index = heap_index(sb, ptr);
+	if (index >= sb->fresh || !heap_object_live(&sb->objects[index]))
 		return NULL;
 	*sb_out = sb;
 	*index_out = index;
 	return &sb->objects[index];
-}
-
-enum heap_kind heap_find(const struct heap *heap, const void *ptr, uint64_t bytes)
-{
-	struct superblock *sb = pages_find(ptr);
-	uint32_t index;
-
-	if (!sb || sb->heap != heap)
-		return HEAP_FOREIGN;
-	if (!find_live(heap, ptr, &sb, &index))
-		return HEAP_BAD;
-	uint64_t inside = (uint64_t)((const char *)ptr - sb->base) - index * sb->object_bytes;
-	return inside + bytes <= sb->object_bytes ? HEAP_OURS : HEAP_BAD;
 }
 
 char *heap_object(const struct heap *heap, const void *ptr, uint64_t *bytes_out)
@@ -481,55 +448,6 @@ char *heap_object(const struct heap *heap, const void *ptr, uint64_t *bytes_out)
 		return NULL;
 	*bytes_out = sb->object_bytes;
 	return sb->base + index * sb->object_bytes;
-}
-
-static struct object *live_object(const struct heap *heap, const void *ptr, struct superblock **sb, uint32_t *index)
-{
-	struct object *object = find_live(heap, ptr, sb, index);
-
-	ASSERT(object);
-	return object;
-}
-
-void heap_ref_library(struct heap *heap, const void *ptr)
-{
-	struct superblock *sb;
-	uint32_t index;
-
-	live_object(heap, ptr, &sb, &index)->lib_refs++;
-}
-
-void heap_unref_library(struct heap *heap, const void *ptr)
-{
-	struct superblock *sb;
-	uint32_t index;
-	struct object *object = live_object(heap, ptr, &sb, &index);
-
-	ASSERT(object->lib_refs > 0);
-	if (--object->lib_refs == 0 && object->app_refs == 0)
-		release(heap, sb, index);
-}
-
-void heap_hand_over(struct heap *heap, const void *ptr)
-{
-	struct superblock *sb;
-	uint32_t index;
-	struct object *object = live_object(heap, ptr, &sb, &index);
-
-	ASSERT(object->lib_refs > 0);
-	object->lib_refs--;
-	object->app_refs++;
-}
-
-void heap_take_over(struct heap *heap, const void *ptr)
-{
-	struct superblock *sb;
-	uint32_t index;
-	struct object *object = live_object(heap, ptr, &sb, &index);
-
-	ASSERT(object->app_refs > 0);
-	object->app_refs--;
-	object->lib_refs++;
 }
 
 uint32_t heap_library_refs(const struct heap *heap, const void *ptr)
@@ -613,10 +531,10 @@ static void check_superblock(const struct superblock *sb)
 	uint32_t listed = 0;
 
 	for (uint32_t i = 0; i < sb->fresh; i++)
-		used += object_live(&sb->objects[i]);
+		used += heap_object_live(&sb->objects[i]);
 	for (uint32_t i = sb->free_head; i != OBJECT_NONE; i = sb->objects[i].lib_refs & ~OBJECT_FREE) {
 		ASSERT(i < sb->fresh);
-		ASSERT(!object_live(&sb->objects[i]));
+		ASSERT(!heap_object_live(&sb->objects[i]));
 		listed++;
 		ASSERT(listed <= sb->capacity);
 	}

@@ -66,10 +66,13 @@ static int wait_for_events(struct fdset *set, uint64_t timeout_ns)
 
 uint32_t fdset_wait(struct fdset *set, uint64_t timeout_ns)
 {
+	const int saved_errno = errno;
 	int n = wait_for_events(set, timeout_ns);
 
-	if (n <= 0)
+	if (n <= 0) {
+		errno = saved_errno;
 		return 0;
+	}
 	set->pending = n;
 	for (set->next = 0; set->next < set->pending;) {
 		const struct epoll_event *event = &set->events[set->next++];
@@ -79,5 +82,6 @@ uint32_t fdset_wait(struct fdset *set, uint64_t timeout_ns)
 	}
 	set->pending = 0;
 	set->next = 0;
+	errno = saved_errno;
 	return (uint32_t)n;
 }

@@ -127,6 +127,8 @@ static inline void fast_call(struct sched *sched)
 
 static int adopt(struct sched *sched, struct op *op, struct waitset *ws)
 {
+	if (!op->owner)
+		return -EINVAL; /* the library's own: its token was never handed out */
 	if (op->flags & OP_AWAITED)
 		return -EBUSY;
 	op->owner->issued--;

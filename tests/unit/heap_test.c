@@ -257,7 +257,7 @@ static void model_count(struct model *model, struct shadow *shadow)
 
 	switch (below(model, 4)) {
 	case 0:
-		heap_ref_library(model->heap, at);
+		heap_ref_library(at);
 		shadow->lib++;
 		break;
 	case 1:
@@ -269,14 +269,14 @@ static void model_count(struct model *model, struct shadow *shadow)
 	case 2:
 		if (!shadow->lib)
 			break;
-		heap_hand_over(model->heap, at);
+		heap_hand_over(at);
 		shadow->lib--;
 		shadow->app++;
 		break;
 	default:
 		if (!shadow->app)
 			break;
-		heap_take_over(model->heap, at);
+		heap_take_over(at);
 		shadow->app--;
 		shadow->lib++;
 	}
@@ -370,7 +370,7 @@ static void misuse_open(struct misuse *m)
 	m->huge = heap_alloc(m->heap, 5 * MIB);
 	m->huge_freed = heap_alloc(m->heap, 3 * MIB);
 	m->base = m->live - (uintptr_t)m->live % SUPERBLOCK_BYTES;
-	heap_take_over(m->heap, m->held);
+	heap_take_over(m->held);
 	assert_int_equal(heap_free(m->heap, m->freed), 0);
 	assert_int_equal(heap_free(m->heap, m->huge_freed), 0);
 }

@@ -46,6 +46,7 @@ static int send_some(struct ksock *ks, const struct iovec *iov, uint32_t count, 
 		     const struct sockaddr *to, socklen_t length)
 {
 	struct sched *sched = ks->queue.sched;
+	const int saved_errno = errno;
 
 	for (;;) {
 		struct iovec rest[OP_SEGMENTS_MAX];
@@ -53,10 +54,12 @@ static int send_some(struct ksock *ks, const struct iovec *iov, uint32_t count, 
 		ssize_t taken = send_vector(ks->watch.fd, rest, n, to, length);
 		sched_count(sched, COUNTER_SEND_CALLS, 1);
 		if (unlikely(taken < 0)) {
-			if (errno == EINTR)
+			int err = errno;
+			errno = saved_errno;
+			if (err == EINTR)
 				continue;
-			if (errno != EAGAIN)
-				return -errno;
+			if (err != EAGAIN)
+				return -err;
 			sched_count(sched, COUNTER_SEND_BLOCKED, 1);
 			ks->writable = false;
 			return -EAGAIN;
@@ -96,9 +99,10 @@ static bool copy_segment(struct ksock *ks, struct kernel_held *held, uint32_t i,
 static int hold(struct ksock *ks, struct op *op, const struct sockaddr *to, socklen_t length)
 {
 	struct heap *heap = ks->queue.sched->heap;
-	uint32_t foreign = hold_segments(heap, op);
+	uint32_t foreign = foreign_segments(op);
 	struct iovec one;
 
+	hold_segments(op);
 	if (!foreign && !to)
 		return 0;
 	struct kernel_held *held = calloc(1, sizeof(*held));
@@ -123,7 +127,7 @@ static int hold(struct ksock *ks, struct op *op, const struct sockaddr *to, sock
 static bool hold_all(struct ksock *ks, struct op *op)
 {
 	struct kernel_held *held = op->transport;
-	uint32_t ours = held_segments(op);
+	uint32_t ours = op_ours(op);
 
 	for (uint32_t i = 0; held && i < op->numsegs; i++) {
 		if (!(ours >> i & 1) && !held->copied[i] && held->iov[i].iov_len > 0 && !copy_segment(ks, held, i, UINT64_MAX))
