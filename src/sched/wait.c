@@ -293,24 +293,32 @@ static int check_distinct(struct sched *sched, struct waitset *ws, const uint64_
 	return err;
 }
 
+static void mark_awaited(struct sched *sched, const uint64_t *tokens, uint32_t count, bool awaited)
+{
+	for (uint32_t i = 0; i < count; i++) {
+		struct op *op = op_find(&sched->ops, tokens[i]);
+		op->flags = (uint8_t)(awaited ? op->flags | OP_AWAITED : op->flags & ~OP_AWAITED);
+	}
+}
+
 int wait_all(struct sched *sched, const uint64_t *tokens, uint32_t count, uint64_t deadline_ns)
 {
 	struct waitset *ws = running_waits(sched);
 	int err = check_distinct(sched, ws, tokens, count);
 
+	if (err)
+		return err;
 	ws->want = 1;
+	mark_awaited(sched, tokens, count, true); /* all of them, so that no other coroutine takes one meanwhile */
 	for (uint32_t i = 0; i < count && !err; i++) {
-		struct op *op = op_find(&sched->ops, tokens[i]);
-		if (!op)
-			return -EINVAL; /* another coroutine redeemed it meanwhile */
+		const struct op *op = op_find(&sched->ops, tokens[i]);
 		if (op_done(op))
 			continue;
-		op->flags |= OP_AWAITED;
 		ws->awaited = tokens[i];
 		err = sched_suspend(sched, deadline_ns, true);
 		ws->awaited = 0;
-		op->flags &= (uint8_t)~OP_AWAITED;
 	}
+	mark_awaited(sched, tokens, count, false);
 	return err;
 }
 

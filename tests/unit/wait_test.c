@@ -767,6 +767,44 @@ static void test_busy(void **state)
 	rig_close(&rig);
 }
 
+/* What is waited for together is waited for: nobody else takes one of them, and all come. */
+static void test_all_is_busy(void **state)
+{
+	static struct rig rig;
+	struct op *op;
+
+	(void)state;
+	open_rig(&rig, &busy);
+	for (uint32_t stolen = 0; stolen < 3; stolen++) {
+		for (uint32_t done = 0; done < 2; done++) {
+			struct worker all = {.count = 3, .deadline_ns = WAIT_FOREVER};
+			struct worker thief = {.deadline_ns = WAIT_FOREVER};
+			for (int i = 0; i < 3; i++)
+				all.tokens[i] = issue(&rig)->token;
+			go(&rig, &all, worker_all);
+			if (done)
+				complete(&rig, op_find(&rig.sched.ops, all.tokens[stolen]));
+			turns(&rig, 2);
+			thief.tokens[0] = all.tokens[stolen];
+			go(&rig, &thief, worker_one);
+			assert_true(thief.ended);
+			assert_int_equal(thief.err, -EBUSY);
+			assert_int_equal(wait_one(&rig.sched, thief.tokens[0], WAIT_POLL, &op),
+					 -EBUSY);
+			for (int i = 0; i < 3; i++) {
+				op = op_find(&rig.sched.ops, all.tokens[i]);
+				if (!op_done(op))
+					complete(&rig, op);
+			}
+			turns(&rig, 3);
+			assert_true(all.ended);
+			assert_int_equal(all.err, 0);
+			rig_check(&rig);
+		}
+	}
+	rig_close(&rig);
+}
+
 /* A coroutine's operations, pending and complete, are there for whoever waits for their tokens. */
 static void test_adoption(void **state)
 {
@@ -1007,6 +1045,7 @@ int main(void)
 		cmocka_unit_test(test_all_errors),
 		cmocka_unit_test(test_coroutine_waits),
 		cmocka_unit_test(test_busy),
+		cmocka_unit_test(test_all_is_busy),
 		cmocka_unit_test(test_adoption),
 		cmocka_unit_test(test_model),
 	};
