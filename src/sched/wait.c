@@ -31,6 +31,20 @@ static void append_ready(struct sched *sched, struct waitset *ws, struct op *op)
 	ws->count++;
 }
 
+static void wake(struct waitset *ws)
+{
+	ws->woken = true;
+	if (!coroutine_is_main(ws->coroutine))
+		coroutine_ready(ws->coroutine);
+}
+
+/* A complete operation came into the waitset: is that what it is blocked for? */
+static void wake_for(struct waitset *ws, const struct op *op)
+{
+	if (ws->blocked && (ws->awaited == 0 || ws->awaited == op->token) && ws->count >= ws->want)
+		wake(ws);
+}
+
 static void take_out(struct sched *sched, struct op *op)
 {
 	struct waitset *ws = op->owner;
@@ -51,6 +65,7 @@ static void give(struct sched *sched, struct op *op, struct waitset *to)
 	if (op_done(op)) {
 		take_out(sched, op);
 		append_ready(sched, to, op);
+		wake_for(to, op);
 	} else {
 		op->owner = to;
 	}
@@ -90,13 +105,6 @@ struct op *op_issue(struct sched *sched, enum op_code opcode, int32_t qd)
 	return op;
 }
 
-static void wake(struct waitset *ws)
-{
-	ws->woken = true;
-	if (!coroutine_is_main(ws->coroutine))
-		coroutine_ready(ws->coroutine);
-}
-
 void op_complete(struct sched *sched, struct op *op, int err)
 {
 	struct waitset *ws = op->owner;
@@ -104,8 +112,7 @@ void op_complete(struct sched *sched, struct op *op, int err)
 	ASSERT(op->state == OP_PENDING);
 	op->ret = err;
 	append_ready(sched, ws, op);
-	if (ws->blocked && (ws->awaited == 0 || ws->awaited == op->token) && ws->count >= ws->want)
-		wake(ws);
+	wake_for(ws, op);
 }
 
 /* Hands an operation to the caller, in no list. */

@@ -850,6 +850,42 @@ static void test_adoption(void **state)
 	rig_close(&rig);
 }
 
+static void issue_and_end(void *arg)
+{
+	struct worker *worker = arg;
+
+	for (uint32_t i = 0; i < worker->count; i++)
+		worker->tokens[i] = issue(worker->rig)->token;
+	for (uint32_t i = 0; i < worker->count; i += 2)
+		complete(worker->rig, op_find(&worker->rig->sched.ops, worker->tokens[i]));
+	worker->ended = true;
+}
+
+/* Main waits for a result; one that a coroutine left when it ended is one. */
+static void test_wakes_for_heritage(void **state)
+{
+	static struct rig rig;
+	struct worker worker = {.rig = &rig, .count = 5};
+	struct op *op;
+
+	(void)state;
+	open_rig(&rig, &busy);
+	assert_int_equal(coroutine_go(&rig.sched.coroutines, issue_and_end, &worker), 0);
+	assert_int_equal(wait_next(&rig.sched, 3, rig.now_ns + 10 * SOON_NS), 0);
+	assert_true(worker.ended);
+	for (int i = 0; i < 3; i++) {
+		op = wait_next_take(&rig.sched);
+		assert_int_equal(op->token, worker.tokens[2 * i]);
+		spend(&rig, op);
+	}
+	assert_int_equal(main_waits(&rig)->issued, 2);
+	complete(&rig, op_find(&rig.sched.ops, worker.tokens[1]));
+	complete(&rig, op_find(&rig.sched.ops, worker.tokens[3]));
+	assert_int_equal(wait_next(&rig.sched, 2, WAIT_POLL), 0);
+	rig_check(&rig);
+	rig_close(&rig);
+}
+
 /* -- a random model: what a naive wait would do */
 
 enum { MODEL_OPS = 60 };
@@ -1047,6 +1083,7 @@ int main(void)
 		cmocka_unit_test(test_busy),
 		cmocka_unit_test(test_all_is_busy),
 		cmocka_unit_test(test_adoption),
+		cmocka_unit_test(test_wakes_for_heritage),
 		cmocka_unit_test(test_model),
 	};
 
