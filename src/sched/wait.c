@@ -247,7 +247,7 @@ int wait_any(struct sched *sched, const uint64_t *tokens, uint32_t count, uint64
 	ws->want = 1;
 	while (!*op_out) {
 		int wait = sched_suspend(sched, deadline_ns, passed);
-		if (wait && !passed && (deadline_ns != WAIT_POLL || !op_list_empty(&ws->parked))) {
+		if (wait && !passed && (deadline_ns != WAIT_POLL || ws->unpassed >= count || !op_list_empty(&ws->parked))) {
 			err = full_pass(sched, ws, tokens, count);
 			passed = true;
 		}

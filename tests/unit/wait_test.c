@@ -443,6 +443,29 @@ static void test_any_many_parked(void **state)
 
 /* -- any: bad tokens and time */
 
+static void test_any_bad_token(void **state)
+{
+	static const uint32_t counts[] = {1, WAIT_SMALL, WAIT_SMALL + 1, 200};
+	static struct rig rig;
+	uint64_t tokens[200];
+
+	(void)state;
+	open_rig(&rig, &busy);
+	for (size_t c = 0; c < ARRAY_LENGTH(counts); c++) {
+		for (uint32_t i = 0; i < counts[c]; i++)
+			tokens[i] = issue(&rig)->token;
+		tokens[counts[c] / 2] = 12345678901234567;
+		assert_int_equal(any_error(&rig, tokens, counts[c], WAIT_FOREVER), -EINVAL);
+		assert_int_equal(any_error(&rig, tokens, counts[c], soon(&rig)), -EINVAL);
+		/* Polled for: at once, or now and then. */
+		uint32_t calls = 0;
+		while (any_error(&rig, tokens, counts[c], WAIT_POLL) != -EINVAL)
+			assert_true(++calls <= counts[c]);
+		assert_true(calls == 0 || counts[c] > WAIT_SMALL);
+	}
+	rig_close(&rig);
+}
+
 static void test_any_timeout(void **state)
 {
 	static const uint32_t counts[] = {0, 1, WAIT_SMALL, WAIT_SMALL + 1, 100};
@@ -850,6 +873,28 @@ static void test_adoption(void **state)
 	rig_close(&rig);
 }
 
+/* Polling with a long array finds a coroutine's result, too. */
+static void test_adoption_by_polling(void **state)
+{
+	static struct rig rig;
+	struct worker worker = {.count = 40};
+	struct op *op = NULL;
+	uint32_t index;
+	uint32_t calls = 0;
+
+	(void)state;
+	open_rig(&rig, &busy);
+	go(&rig, &worker, worker_issue);
+	complete(&rig, op_find(&rig.sched.ops, worker.tokens[33]));
+	while (wait_any(&rig.sched, worker.tokens, 40, WAIT_POLL, &op, &index) == -ETIMEDOUT)
+		assert_true(++calls <= 40);
+	assert_int_equal(index, 33);
+	spend(&rig, op);
+	worker.ended = true;
+	turns(&rig, 2);
+	rig_close(&rig);
+}
+
 static void issue_and_end(void *arg)
 {
 	struct worker *worker = arg;
@@ -1073,6 +1118,7 @@ int main(void)
 		cmocka_unit_test(test_any_duplicates),
 		cmocka_unit_test(test_any_parked),
 		cmocka_unit_test(test_any_many_parked),
+		cmocka_unit_test(test_any_bad_token),
 		cmocka_unit_test(test_any_timeout),
 		cmocka_unit_test(test_next),
 		cmocka_unit_test(test_next_waits_for_all),
@@ -1083,6 +1129,7 @@ int main(void)
 		cmocka_unit_test(test_busy),
 		cmocka_unit_test(test_all_is_busy),
 		cmocka_unit_test(test_adoption),
+		cmocka_unit_test(test_adoption_by_polling),
 		cmocka_unit_test(test_wakes_for_heritage),
 		cmocka_unit_test(test_model),
 	};
