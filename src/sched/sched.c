@@ -194,9 +194,13 @@ static bool spun_enough(struct sched *sched)
 	return !sched->busy && now - sched->idle_since_ns >= sched->spin_ns;
 }
 
+/* Turns after which a wait that may not sleep yet is told -EAGAIN, even if something happens in every one of them. */
+#define AGAIN_TURNS 1024
+
 static int suspend_main(struct sched *sched, uint64_t deadline_ns, bool may_sleep)
 {
 	struct waitset *ws = &sched->coroutines.main.waits;
+	uint32_t turns = 0;
 
 	for (;;) {
 		bool happened = sched_turn(sched);
@@ -206,6 +210,8 @@ static int suspend_main(struct sched *sched, uint64_t deadline_ns, bool may_slee
 			return 0;
 		if (deadline_ns != WAIT_FOREVER && (deadline_ns == WAIT_POLL || sched->now_ns >= deadline_ns))
 			return -ETIMEDOUT;
+		if (!may_sleep && ++turns >= AGAIN_TURNS)
+			return -EAGAIN;
 		if (happened)
 			continue;
 		if (!may_sleep && sched->busy && sched->idle_turns > 64)

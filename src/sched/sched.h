@@ -101,7 +101,7 @@ void sched_finish_turn(struct sched *sched, uint64_t timeout_ns);
 uint64_t sched_now(struct sched *sched);
 
 /* Blocks the running coroutine until its waitset is woken.  0, -ETIMEDOUT, or (only with may_sleep false, coroutine 0 only)
- * -EAGAIN: it has spun and is about to sleep. */
+ * -EAGAIN: it has spun and is about to sleep, or has waited for many turns. */
 int sched_suspend(struct sched *sched, uint64_t deadline_ns, bool may_sleep);
 
 /* Suspends the running coroutine until deadline_ns. */

@@ -708,6 +708,14 @@ static void worker_issue(void *arg)
 		coroutine_yield(&worker->rig->sched.coroutines);
 }
 
+static void worker_yield(void *arg)
+{
+	const struct worker *worker = arg;
+
+	while (!worker->ended)
+		coroutine_yield(&worker->rig->sched.coroutines);
+}
+
 static void turns(struct rig *rig, int count)
 {
 	for (int i = 0; i < count; i++)
@@ -719,7 +727,7 @@ static void go(struct rig *rig, struct worker *worker, void (*fn)(void *))
 	worker->rig = rig;
 	assert_int_equal(coroutine_go(&rig->sched.coroutines, fn, worker), 0);
 	turns(rig, 2);
-	assert_true(worker->began);
+	assert_true(worker->began || fn == worker_yield);
 }
 
 /* Each kind of wait, blocked in a coroutine, ends with its result or its time. */
@@ -891,6 +899,31 @@ static void test_adoption_by_polling(void **state)
 	assert_int_equal(index, 33);
 	spend(&rig, op);
 	worker.ended = true;
+	turns(&rig, 2);
+	rig_close(&rig);
+}
+
+/* The instance is never idle; main's long array holds a coroutine's result. */
+static void test_adoption_while_busy(void **state)
+{
+	static struct rig rig;
+	struct worker worker = {.count = 40};
+	struct worker noise = {.count = 0};
+	struct op *op;
+	uint32_t index;
+
+	(void)state;
+	open_rig(&rig, &busy);
+	go(&rig, &worker, worker_issue);
+	go(&rig, &noise, worker_yield);
+	complete(&rig, op_find(&rig.sched.ops, worker.tokens[20]));
+	assert_int_equal(
+		wait_any(&rig.sched, worker.tokens, 40, rig.now_ns + 100 * SOON_NS, &op, &index),
+		0);
+	assert_int_equal(index, 20);
+	assert_true(rig.polls < 3000);
+	spend(&rig, op);
+	worker.ended = noise.ended = true;
 	turns(&rig, 2);
 	rig_close(&rig);
 }
@@ -1130,6 +1163,7 @@ int main(void)
 		cmocka_unit_test(test_all_is_busy),
 		cmocka_unit_test(test_adoption),
 		cmocka_unit_test(test_adoption_by_polling),
+		cmocka_unit_test(test_adoption_while_busy),
 		cmocka_unit_test(test_wakes_for_heritage),
 		cmocka_unit_test(test_model),
 	};
