@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT
- * transport/kernel/direct.c - engine "direct": readiness, the hot socket, pops, connections.  See kernel.h.
+ * transport/kernel/direct.c - engine "direct": readiness, the hot socket, pops, connections.  See
+ * kernel.h.
  */
 #include "transport/kernel/kernel.h"
 
@@ -19,10 +20,12 @@ static int watch(struct ksock *ks)
 
 	if (ks->watch.watched)
 		return 0;
-	return fdset_add(fds, &ks->watch, ks->state == KSOCK_LISTENING ? EPOLLIN | EPOLLET : SOCKET_EVENTS);
+	return fdset_add(fds, &ks->watch,
+			 ks->state == KSOCK_LISTENING ? EPOLLIN | EPOLLET : SOCKET_EVENTS);
 }
 
-/* The hot socket goes back into epoll, which reports at once what is ready.  0 or -errno: then it stays hot. */
+/* The hot socket goes back into epoll, which reports at once what is ready.  0 or -errno: then it
+ * stays hot. */
 static int cool(struct kernel_engine *engine)
 {
 	struct ksock *ks = engine->hot;
@@ -62,7 +65,8 @@ static void note_arrival(struct ksock *ks)
 	if (engine->last != ks) {
 		engine->last = ks;
 		(void)cool(engine); /* if it can't be watched, it is tried on: nothing is lost */
-	} else if (++engine->streak >= KERNEL_HOT_STREAK && !engine->hot && op_list_empty(&ks->pushes)) {
+	} else if (++engine->streak >= KERNEL_HOT_STREAK && !engine->hot &&
+		   op_list_empty(&ks->pushes)) {
 		fdset_remove(&ks->queue.sched->fds, &ks->watch);
 		engine->hot = ks;
 	}
@@ -79,7 +83,8 @@ static void fail_pops(struct ksock *ks, int err)
 		op_complete(ks->queue.sched, op, err);
 }
 
-/* A receive failed.  A connection that broke fails everything; other errors concern one operation. */
+/* A receive failed.  A connection that broke fails everything; other errors concern one operation.
+ */
 static void receive_failed(struct ksock *ks, struct op *op, int err)
 {
 	op_complete(ks->queue.sched, op, err);
@@ -125,7 +130,8 @@ static int kernel_pop(struct queue *queue, struct op *op)
 		op_complete(queue->sched, op, ks->reset);
 		return 0;
 	}
-	/* The hot socket is tried in the next turn anyway: a try here, most likely too early, would delay what the caller does next. */
+	/* The hot socket is tried in the next turn anyway: a try here, most likely too early, would
+	 * delay what the caller does next. */
 	if (ks->readable && op_list_empty(&ks->pops) && ks->engine->hot != ks) {
 		int err = kernel_receive(ks, op);
 		if (err != -EAGAIN) {
@@ -228,7 +234,8 @@ static void finish_connect(struct ksock *ks, int err)
 	op_complete(ks->queue.sched, op, err);
 }
 
-static int connect_datagram(struct ksock *ks, struct op *op, const struct sockaddr *address, socklen_t length)
+static int connect_datagram(struct ksock *ks, struct op *op, const struct sockaddr *address,
+			    socklen_t length)
 {
 	if (connect(ks->watch.fd, address, length))
 		return -errno;
@@ -237,7 +244,8 @@ static int connect_datagram(struct ksock *ks, struct op *op, const struct sockad
 	return 0;
 }
 
-int kernel_connect(struct queue *queue, struct op *op, const struct sockaddr *address, socklen_t length)
+int kernel_connect(struct queue *queue, struct op *op, const struct sockaddr *address,
+		   socklen_t length)
 {
 	static const int states[] = {
 		[KSOCK_FRESH] = 0,
@@ -414,7 +422,8 @@ static void kernel_cancel(struct queue *queue, struct op *op)
 		return;
 	case OP_CONNECT: {
 		struct sockaddr nobody = {.sa_family = AF_UNSPEC};
-		(void)connect(ks->watch.fd, &nobody, sizeof(nobody)); /* ends the attempt; the socket can connect again */
+		(void)connect(ks->watch.fd, &nobody,
+			      sizeof(nobody)); /* ends the attempt; the socket can connect again */
 		finish_connect(ks, ECANCELED);
 		return;
 	}
