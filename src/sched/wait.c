@@ -75,7 +75,8 @@ void waitset_give_all(struct waitset *from, struct waitset *to)
 {
 	struct sched *sched = to->coroutine->table->sched;
 
-	/* Pending ones cannot be found by their owner; the slab is walked, which is rare: a coroutine ends with operations open. */
+	/* Pending ones cannot be found by their owner; the slab is walked, which is rare: a
+	 * coroutine ends with operations open. */
 	if (from->issued == 0)
 		return;
 	for (uint32_t slot = 0; slot < sched->ops.fresh; slot++) {
@@ -87,23 +88,7 @@ void waitset_give_all(struct waitset *from, struct waitset *to)
 	from->issued = 0;
 }
 
-/* ---- issue and completion ---- */
-
-struct op *op_issue(struct sched *sched, enum op_code opcode, int32_t qd)
-{
-	struct op *op = op_alloc(&sched->ops);
-
-	if (unlikely(!op))
-		return NULL;
-	struct waitset *ws = running_waits(sched);
-	op->opcode = (uint8_t)opcode;
-	op->qd = qd;
-	op->owner = ws;
-	op->index = ws->last_index;
-	op->len = 0;
-	ws->issued++;
-	return op;
-}
+/* ---- completion ---- */
 
 void op_complete(struct sched *sched, struct op *op, int err)
 {
@@ -121,13 +106,6 @@ static struct op *redeem(struct sched *sched, struct op *op)
 	take_out(sched, op);
 	op->owner->issued--;
 	return op;
-}
-
-/* Every so many waits that need not wait, others get a chance. */
-static inline void fast_call(struct sched *sched)
-{
-	if (unlikely(++sched->fast_calls % SCHED_FAST_CALLS == 0))
-		sched_give_way(sched);
 }
 
 /* ---- one ---- */
@@ -158,7 +136,7 @@ int wait_one(struct sched *sched, uint64_t token, uint64_t deadline_ns, struct o
 	}
 	if (likely(op_done(op))) {
 		*op_out = redeem(sched, op);
-		fast_call(sched);
+		sched_fast_call(sched);
 		return 0;
 	}
 	op->flags |= OP_AWAITED;
@@ -176,7 +154,8 @@ int wait_one(struct sched *sched, uint64_t token, uint64_t deadline_ns, struct o
 /* ---- any ---- */
 
 /* Checks every token, rewrites all guesses, adopts. */
-static int full_pass(struct sched *sched, struct waitset *ws, const uint64_t *tokens, uint32_t count)
+static int full_pass(struct sched *sched, struct waitset *ws, const uint64_t *tokens,
+		     uint32_t count)
 {
 	sched_count(sched, COUNTER_FULL_PASSES, 1);
 	ws->unpassed = 0;
@@ -196,7 +175,8 @@ static int full_pass(struct sched *sched, struct waitset *ws, const uint64_t *to
 	return 0;
 }
 
-static struct op *take_match(struct sched *sched, struct waitset *ws, const uint64_t *tokens, uint32_t count)
+static struct op *take_match(struct sched *sched, struct waitset *ws, const uint64_t *tokens,
+			     uint32_t count)
 {
 	struct op *op = op_list_first(&sched->ops, &ws->ready);
 
@@ -207,8 +187,10 @@ static struct op *take_match(struct sched *sched, struct waitset *ws, const uint
 	return NULL;
 }
 
-/* The oldest ready operation of the array; *op_out NULL: none.  A guess that fails costs a full pass. */
-static int pick(struct sched *sched, struct waitset *ws, const uint64_t *tokens, uint32_t count, struct op **op_out)
+/* The oldest ready operation of the array; *op_out NULL: none.  A guess that fails costs a full
+ * pass. */
+static int pick(struct sched *sched, struct waitset *ws, const uint64_t *tokens, uint32_t count,
+		struct op **op_out)
 {
 	*op_out = take_match(sched, ws, tokens, count);
 	if (*op_out || op_list_empty(&ws->ready))
@@ -228,8 +210,8 @@ static bool pass_due(struct waitset *ws, uint32_t count)
 	return ++ws->unpassed >= count && !op_list_empty(&ws->parked);
 }
 
-int wait_any(struct sched *sched, const uint64_t *tokens, uint32_t count, uint64_t deadline_ns, struct op **op_out,
-	     uint32_t *index_out)
+int wait_any(struct sched *sched, const uint64_t *tokens, uint32_t count, uint64_t deadline_ns,
+	     struct op **op_out, uint32_t *index_out)
 {
 	struct waitset *ws = running_waits(sched);
 	bool passed = pass_due(ws, count) || !coroutine_is_main(ws->coroutine);
@@ -241,13 +223,15 @@ int wait_any(struct sched *sched, const uint64_t *tokens, uint32_t count, uint64
 		return err;
 	if (*op_out) {
 		*index_out = ws->last_index;
-		fast_call(sched);
+		sched_fast_call(sched);
 		return 0;
 	}
 	ws->want = 1;
 	while (!*op_out) {
 		int wait = sched_suspend(sched, deadline_ns, passed);
-		if (wait && !passed && (deadline_ns != WAIT_POLL || ws->unpassed >= count || !op_list_empty(&ws->parked))) {
+		if (wait && !passed &&
+		    (deadline_ns != WAIT_POLL || ws->unpassed >= count ||
+		     !op_list_empty(&ws->parked))) {
 			err = full_pass(sched, ws, tokens, count);
 			passed = true;
 		}
@@ -269,7 +253,7 @@ int wait_next(struct sched *sched, uint32_t want, uint64_t deadline_ns)
 	struct waitset *ws = running_waits(sched);
 
 	if (ws->count >= want) {
-		fast_call(sched);
+		sched_fast_call(sched);
 		return 0;
 	}
 	ws->want = want;
@@ -289,7 +273,8 @@ struct op *wait_next_take(struct sched *sched)
 
 /* ---- all ---- */
 
-static int check_distinct(struct sched *sched, struct waitset *ws, const uint64_t *tokens, uint32_t count)
+static int check_distinct(struct sched *sched, struct waitset *ws, const uint64_t *tokens,
+			  uint32_t count)
 {
 	int err = full_pass(sched, ws, tokens, count);
 
@@ -316,7 +301,8 @@ int wait_all(struct sched *sched, const uint64_t *tokens, uint32_t count, uint64
 	if (err)
 		return err;
 	ws->want = 1;
-	mark_awaited(sched, tokens, count, true); /* all of them, so that no other coroutine takes one meanwhile */
+	mark_awaited(sched, tokens, count,
+		     true); /* all of them, so that no other coroutine takes one meanwhile */
 	for (uint32_t i = 0; i < count && !err; i++) {
 		const struct op *op = op_find(&sched->ops, tokens[i]);
 		if (op_done(op))
@@ -343,7 +329,8 @@ void waitset_check(struct sched *sched, const struct waitset *ws)
 	const struct op_list *lists[] = {&ws->ready, &ws->parked};
 
 	for (uint32_t i = 0; i < 2; i++) {
-		for (struct op *op = op_list_first(&sched->ops, lists[i]); op; op = op_list_next(&sched->ops, op)) {
+		for (struct op *op = op_list_first(&sched->ops, lists[i]); op;
+		     op = op_list_next(&sched->ops, op)) {
 			ASSERT(op->owner == ws);
 			ASSERT(op->state == (i == 0 ? OP_READY : OP_PARKED));
 			count++;

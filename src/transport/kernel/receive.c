@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: MIT
  * transport/kernel/receive.c - one receive call, and the object that its data ends in.
  *
- * The engine keeps one spare object of each size that sockets receive into, so an idle connection has no buffer.  What arrives is
- * copied into an object of its own size while it is small (the spare stays warm in the cache), else the spare is handed over.
- * A socket's spare grows when a receive fills it and shrinks when one leaves most of it empty.
+ * The engine keeps one spare object of each size that sockets receive into, so an idle connection
+ * has no buffer.  What arrives is copied into an object of its own size while it is small (the
+ * spare stays warm in the cache), else the spare is handed over. A socket's spare grows when a
+ * receive fills it and shrinks when one leaves most of it empty.
  */
 #include "transport/kernel/kernel.h"
 
@@ -81,7 +82,8 @@ static int receive_stream(struct ksock *ks, struct op *op)
 	}
 	char *object = keep(ks->engine, i, (uint64_t)n);
 	if (unlikely(!object)) {
-		/* The bytes are out of the kernel: rather than lose them, hand the large spare over. */
+		/* The bytes are out of the kernel: rather than lose them, hand the large spare
+		 * over. */
 		object = spare;
 		ks->engine->spares[i] = NULL;
 	}
@@ -93,6 +95,18 @@ static int receive_stream(struct ksock *ks, struct op *op)
 	return 0;
 }
 
+/* One datagram and its source.  A connected socket has one source: the kernel need not write it. */
+static inline ssize_t receive_from(struct ksock *ks, struct datagram *datagram)
+{
+	datagram->source_length = sizeof(datagram->source);
+	if (ks->peer_length == 0)
+		return recvfrom(ks->watch.fd, datagram->data, KERNEL_DATAGRAM_MAX, 0,
+				&datagram->source.any, &datagram->source_length);
+	datagram->source_length = ks->peer_length;
+	datagram->source = ks->peer;
+	return recv(ks->watch.fd, datagram->data, KERNEL_DATAGRAM_MAX, 0);
+}
+
 static int receive_datagram(struct ksock *ks, struct op *op)
 {
 	const uint32_t i = KERNEL_SPARES - 1; /* room for the source and the largest datagram */
@@ -102,12 +116,11 @@ static int receive_datagram(struct ksock *ks, struct op *op)
 	if (unlikely(!spare))
 		return -ENOMEM;
 	struct datagram *datagram = (struct datagram *)(void *)spare;
-	datagram->source_length = sizeof(datagram->source);
-	ssize_t n = count_call(sched, recvfrom(ks->watch.fd, datagram->data, KERNEL_DATAGRAM_MAX, 0, &datagram->source.any,
-					       &datagram->source_length));
+	ssize_t n = count_call(sched, receive_from(ks, datagram));
 	if (n < 0)
 		return -errno;
-	/* An empty datagram has a byte too: its segment must point into the object, not behind it. */
+	/* An empty datagram has a byte too: its segment must point into the object, not behind it.
+	 */
 	char *object = heap_alloc(sched->heap, sizeof(*datagram) + (uint64_t)(n > 0 ? n : 1));
 	if (unlikely(!object)) {
 		sched->counters.drops[DROP_DATAGRAM_MEMORY]++;

@@ -13,7 +13,8 @@
 /* ---- the system call ---- */
 
 /* The part of an I/O vector behind skip bytes. */
-static uint32_t remainder_of(struct iovec *out, const struct iovec *iov, uint32_t count, uint64_t skip)
+static uint32_t remainder_of(struct iovec *out, const struct iovec *iov, uint32_t count,
+			     uint64_t skip)
 {
 	uint32_t n = 0;
 
@@ -22,56 +23,75 @@ static uint32_t remainder_of(struct iovec *out, const struct iovec *iov, uint32_
 			skip -= iov[i].iov_len;
 			continue;
 		}
-		out[n++] = (struct iovec){.iov_base = (char *)iov[i].iov_base + skip, .iov_len = iov[i].iov_len - skip};
+		out[n++] = (struct iovec){.iov_base = (char *)iov[i].iov_base + skip,
+					  .iov_len = iov[i].iov_len - skip};
 		skip = 0;
 	}
 	return n;
 }
 
-static ssize_t send_vector(int fd, struct iovec *iov, uint32_t count, const struct sockaddr *to, socklen_t length)
+static ssize_t send_vector(int fd, const struct iovec *iov, uint32_t count, const struct sockaddr *to,
+			   socklen_t length)
 {
 	if (likely(count == 1))
 		return sendto(fd, iov->iov_base, iov->iov_len, MSG_NOSIGNAL, to, length);
 	struct msghdr message = {
 		.msg_name = (void *)(uintptr_t)to,
 		.msg_namelen = length,
-		.msg_iov = iov,
+		.msg_iov = (struct iovec *)(uintptr_t)iov,
 		.msg_iovlen = count,
 	};
 	return sendmsg(fd, &message, MSG_NOSIGNAL);
 }
 
-/* Sends until all is taken or the socket takes no more; *done counts bytes taken.  0: all; -EAGAIN; other -errno. */
-static int send_some(struct ksock *ks, const struct iovec *iov, uint32_t count, uint64_t bytes, uint64_t *done,
-		     const struct sockaddr *to, socklen_t length)
+/* One system call.  Bytes taken, or -errno; -EAGAIN: the socket takes no more. */
+static inline ssize_t send_once(struct ksock *ks, const struct iovec *iov, uint32_t count,
+				const struct sockaddr *to, socklen_t length)
 {
 	struct sched *sched = ks->queue.sched;
 	const int saved_errno = errno;
+	ssize_t taken = send_vector(ks->watch.fd, iov, count, to, length);
+
+	sched_count(sched, COUNTER_SEND_CALLS, 1);
+	if (likely(taken >= 0)) {
+		sched_count(sched, COUNTER_BYTES_OUT, (uint64_t)taken);
+		return taken;
+	}
+	int err = errno;
+	errno = saved_errno;
+	if (err == EAGAIN) {
+		sched_count(sched, COUNTER_SEND_BLOCKED, 1);
+		ks->writable = false;
+	}
+	return -err;
+}
+
+/* Sends until all is taken or the socket takes no more; *done counts bytes taken.  0: all; -EAGAIN;
+ * other -errno. */
+static int send_some(struct ksock *ks, const struct iovec *iov, uint32_t count, uint64_t bytes,
+		     uint64_t *done, const struct sockaddr *to, socklen_t length)
+{
+	struct iovec rest[OP_SEGMENTS_MAX];
+	const struct iovec *next = iov;
+	uint32_t n = count;
 
 	for (;;) {
-		struct iovec rest[OP_SEGMENTS_MAX];
-		uint32_t n = remainder_of(rest, iov, count, *done);
-		ssize_t taken = send_vector(ks->watch.fd, rest, n, to, length);
-		sched_count(sched, COUNTER_SEND_CALLS, 1);
-		if (unlikely(taken < 0)) {
-			int err = errno;
-			errno = saved_errno;
-			if (err == EINTR)
-				continue;
-			if (err != EAGAIN)
-				return -err;
-			sched_count(sched, COUNTER_SEND_BLOCKED, 1);
-			ks->writable = false;
-			return -EAGAIN;
+		if (unlikely(*done > 0)) {
+			n = remainder_of(rest, iov, count, *done);
+			next = rest;
 		}
-		sched_count(sched, COUNTER_BYTES_OUT, (uint64_t)taken);
+		ssize_t taken = send_once(ks, next, n, to, length);
+		if (unlikely(taken == -EINTR))
+			continue;
+		if (unlikely(taken < 0))
+			return (int)taken;
 		*done += (uint64_t)taken;
 		if (likely(*done >= bytes))
 			return 0;
 	}
 }
 
-/* What the application is told: a reset that arrived behind the peer's end is EPIPE to the kernel. */
+/* What the application is told: a reset behind the peer's end is EPIPE to the kernel. */
 static int push_error(const struct ksock *ks, int err)
 {
 	return err == -EPIPE && ks->stream && !ks->write_shut ? -ECONNRESET : err;
@@ -117,20 +137,23 @@ static int hold(struct ksock *ks, struct op *op, const struct sockaddr *to, sock
 	}
 	for (uint32_t i = 0; foreign >> i; i++) {
 		if (foreign >> i & 1) /* over the limit it is read in place */
-			(void)copy_segment(ks, held, i, (uint64_t)ks->queue.sched->config.send_limit_bytes);
+			(void)copy_segment(ks, held, i,
+					   (uint64_t)ks->queue.sched->config.send_limit_bytes);
 	}
 	op->transport = held;
 	return 0;
 }
 
-/* The queue is closed and the application forgets its memory: what is still read in place is copied.  False: no memory. */
+/* The queue is closed and the application forgets its memory: what is still read in place is
+ * copied.  False: no memory. */
 static bool hold_all(struct ksock *ks, struct op *op)
 {
 	struct kernel_held *held = op->transport;
 	uint32_t ours = op_ours(op);
 
 	for (uint32_t i = 0; held && i < op->numsegs; i++) {
-		if (!(ours >> i & 1) && !held->copied[i] && held->iov[i].iov_len > 0 && !copy_segment(ks, held, i, UINT64_MAX))
+		if (!(ours >> i & 1) && !held->copied[i] && held->iov[i].iov_len > 0 &&
+		    !copy_segment(ks, held, i, UINT64_MAX))
 			return false;
 	}
 	return true;
@@ -169,7 +192,8 @@ static int check_push(const struct ksock *ks, const struct op *op, const struct 
 }
 
 /* Enters a push behind the others; done bytes of it were taken. */
-static int wait_for_room(struct ksock *ks, struct op *op, uint64_t done, const struct sockaddr *to, socklen_t length)
+static int wait_for_room(struct ksock *ks, struct op *op, uint64_t done, const struct sockaddr *to,
+			 socklen_t length)
 {
 	int err = ksock_watch_output(ks);
 
@@ -200,14 +224,16 @@ int kernel_push(struct queue *queue, struct op *op, const struct sockaddr *to, s
 	}
 	if (likely(ks->writable && op_list_empty(&ks->pushes))) {
 		struct iovec one;
-		err = send_some(ks, op_vector(op, &one), op->numsegs, op_bytes(op), &done, to, length);
+		err = send_some(ks, op_vector(op, &one), op->numsegs, op_bytes(op), &done, to,
+				length);
 		if (likely(err != -EAGAIN)) {
 			op_complete(sched, op, -push_error(ks, err));
 			return 0;
 		}
 	}
 	err = wait_for_room(ks, op, done, to, length);
-	if (err && done > 0) { /* part of it is on its way and the rest can't be kept: the stream is broken */
+	if (err && done > 0) { /* part of it is on its way and the rest can't be kept: the stream is
+				  broken */
 		ks->reset = -err;
 		op_complete(sched, op, -err);
 		err = 0;
@@ -220,10 +246,12 @@ static int send_first(struct ksock *ks, struct op *op)
 	struct kernel_held *held = op->transport;
 	struct iovec one;
 	const struct iovec *iov = held ? held->iov : op_vector(op, &one);
-	const struct sockaddr *to = held && held->to_length ? (const struct sockaddr *)&held->to : NULL;
+	const struct sockaddr *to =
+		held && held->to_length ? (const struct sockaddr *)&held->to : NULL;
 	uint64_t before = ks->push_done;
 
-	int err = send_some(ks, iov, op->numsegs, op_bytes(op), &ks->push_done, to, to ? held->to_length : 0);
+	int err = send_some(ks, iov, op->numsegs, op_bytes(op), &ks->push_done, to,
+			    to ? held->to_length : 0);
 	if (ks->push_done > before)
 		op->flags |= OP_STARTED;
 	return err;
