@@ -153,7 +153,7 @@ static struct coroutine *next_to_run(struct coroutine_table *table)
 	if (table->ready_count == 0)
 		return &table->main;
 	struct coroutine *next = take_next(table, from);
-	if (next->index > from)
+	if (next->index > from || coroutine_is_main(table->running))
 		return next;
 	if (table->rounds > 0) {
 		table->rounds--;
