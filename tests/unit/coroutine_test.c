@@ -209,6 +209,38 @@ static void test_fairness(void **state)
 	}
 }
 
+/* However many yield for ever, coroutine 0 gets its turn: poll turns, input, timers. */
+static void test_main_is_not_starved(void **state)
+{
+	static const uint32_t counts[] = {1, 2, 10, 63, 64, 300};
+	static struct rig rig;
+	static struct runner runners[300];
+
+	(void)state;
+	for (size_t c = 0; c < ARRAY_LENGTH(counts); c++) {
+		for (int near = 0; near < 2; near++) {
+			bool stop = false;
+			uint64_t sum = 0;
+			open_rig(&rig, 300, 16384);
+			for (uint32_t i = 0; i < counts[c]; i++) {
+				runners[i] =
+					(struct runner){.rig = &rig, .near = near, .stop = &stop};
+				go(&rig, run_on, &runners[i]);
+			}
+			for (int i = 0; i < 20; i++)
+				turn(&rig);
+			for (uint32_t i = 0; i < counts[c]; i++)
+				sum += runners[i].turns;
+			if (sum > (uint64_t)20 * 4 * (COROUTINE_RUN_SWITCHES + counts[c]))
+				fail_msg("%u coroutines, near %d: %llu turns in 20 poll turns",
+					 counts[c], near, (unsigned long long)sum);
+			stop = true;
+			until_all_ended(&rig);
+			rig_close(&rig);
+		}
+	}
+}
+
 /* -- blocking and waking, at random */
 
 struct actor {
@@ -652,19 +684,13 @@ static void test_open_fails(void **state)
 int main(void)
 {
 	static const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_order),
-		cmocka_unit_test(test_go_inside),
-		cmocka_unit_test(test_fairness),
-		cmocka_unit_test(test_crowd),
-		cmocka_unit_test(test_many),
-		cmocka_unit_test(test_stack_reuse),
-		cmocka_unit_test(test_close_with_live),
-		cmocka_unit_test(test_deep),
-		cmocka_unit_test(test_guard),
-		cmocka_unit_test(test_switch_keeps),
-		cmocka_unit_test(test_limit),
-		cmocka_unit_test(test_go_fails),
-		cmocka_unit_test(test_open_fails),
+		cmocka_unit_test(test_order),        cmocka_unit_test(test_go_inside),
+		cmocka_unit_test(test_fairness),     cmocka_unit_test(test_main_is_not_starved),
+		cmocka_unit_test(test_crowd),        cmocka_unit_test(test_many),
+		cmocka_unit_test(test_stack_reuse),  cmocka_unit_test(test_close_with_live),
+		cmocka_unit_test(test_deep),         cmocka_unit_test(test_guard),
+		cmocka_unit_test(test_switch_keeps), cmocka_unit_test(test_limit),
+		cmocka_unit_test(test_go_fails),     cmocka_unit_test(test_open_fails),
 	};
 
 	return test_run("coroutine", tests);
