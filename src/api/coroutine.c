@@ -3,6 +3,8 @@
  */
 #include "api/instance.h"
 
+#include "sched/switch.h"
+
 #include <demi/coroutine.h>
 #include <time.h>
 
@@ -24,8 +26,7 @@ int demi_yield(void)
 
 	if (unlikely(!demi))
 		return err;
-	sched_give_way(&demi->sched);
-	return 0;
+	return coroutine_yield_near(&demi->sched.coroutines);
 }
 
 int demi_sleep(const struct timespec *duration)

@@ -8,7 +8,7 @@
 #include <demi/libos.h>
 #include <pthread.h>
 #include <stdlib.h>
-#include <string.h>
+#include <sys/mman.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -16,14 +16,28 @@ _Thread_local struct thread thread_state __attribute__((tls_model("initial-exec"
 
 /* ---- threads ---- */
 
+static void make_current(struct demi *demi)
+{
+	thread_state.current = demi;
+	thread_state.heap = demi ? demi->sched.heap : NULL;
+	thread_state.log.gate = demi ? &demi->open : NULL;
+}
+
 /* Stated exceptions to "no mutable globals": the key by which a thread's exit is noticed. */
 static pthread_key_t exit_key;
 static pthread_once_t exit_once = PTHREAD_ONCE_INIT;
 
+static void end(struct demi *demi);
+
 static void end_thread(void)
 {
-	if (thread_state.current && process_alive() && thread_state.current->from_init)
-		(void)demi_fini();
+	struct demi *demi = thread_state.current;
+
+	/* exit may be called in a coroutine, but not in a callback: the instance is in the middle of something there. */
+	if (demi && process_alive() && demi->from_init && demi->open) {
+		end(demi);
+		make_current(NULL);
+	}
 	config_override_free(&thread_state.overrides);
 }
 
@@ -61,16 +75,10 @@ int instance_refusal(void)
 	return EBUSY;
 }
 
-static void make_current(struct demi *demi)
-{
-	thread_state.current = demi;
-	thread_state.heap = demi ? demi->sched.heap : NULL;
-}
-
 /* Is the caller where it may change instances: outside of coroutines and callbacks? */
 static bool may_leave(const struct demi *demi)
 {
-	return demi->in_callback == 0 && coroutine_is_main(demi->sched.coroutines.running);
+	return demi->open && coroutine_is_main(demi->sched.coroutines.running);
 }
 
 /* 0 or EBUSY. */
@@ -152,7 +160,7 @@ static int open_instance(struct demi *demi, const struct config *config)
 	const struct sched_clock clock = {.now_ns = system_now_ns};
 	struct log log = thread_state.log;
 
-	log.in_callback = &demi->in_callback;
+	log.gate = &demi->open;
 	demi->timer.fd = -1;
 	int err = sched_open(&demi->sched, config, &log, &clock);
 	if (err)
@@ -173,6 +181,29 @@ out_sched:
 	return err;
 }
 
+static size_t instance_bytes(void)
+{
+	return round_up(sizeof(struct demi), PROCESS_PAGE);
+}
+
+static void instance_free(struct demi *demi)
+{
+	munmap(demi, instance_bytes());
+}
+
+static struct demi *instance_alloc(void)
+{
+	void *at = mmap(NULL, instance_bytes(), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	if (at == MAP_FAILED)
+		return NULL;
+	if (process_wipe_on_fork(at, instance_bytes())) {
+		instance_free(at);
+		return NULL;
+	}
+	return at;
+}
+
 static int create(struct demi **instance_out)
 {
 	struct config config;
@@ -183,13 +214,13 @@ static int create(struct demi **instance_out)
 		err = config_load(&config, getenv("CONFIG_PATH"), thread_state.overrides, &thread_state.log);
 	if (err)
 		return err;
-	struct demi *demi = aligned_alloc(CACHE_LINE, round_up(sizeof(*demi), CACHE_LINE));
+	struct demi *demi = instance_alloc();
 	if (!demi)
 		return -ENOMEM;
-	memset(demi, 0, sizeof(*demi));
+	demi->open = 1;
 	err = open_instance(demi, &config);
 	if (err) {
-		free(demi);
+		instance_free(demi);
 		return err;
 	}
 	*instance_out = demi;
@@ -278,7 +309,7 @@ static void end(struct demi *demi)
 		close(demi->timer.fd);
 	queue_table_close(&demi->queues);
 	sched_close(&demi->sched);
-	free(demi);
+	instance_free(demi);
 }
 
 int demi_destroy(struct demi *instance)

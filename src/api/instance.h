@@ -15,13 +15,14 @@
 
 struct thread;
 
+/* Lies in pages that fork wipes: in a child open reads 0. */
 struct demi {
+	uint32_t open; /* 1; 0 while a callback of the application runs, and in a forked child */
 	struct sched sched;
 	struct queue_table queues;
 	struct engine *engine;
 	struct stat_server stat;
 	struct fd_watch timer; /* demi_event_fd: a timerfd; fd -1 until then */
-	uint32_t in_callback;
 	bool from_init;	       /* ended by the thread's exit */
 	_Atomic(struct thread *) entered; /* the thread whose current instance this is */
 };
@@ -47,7 +48,7 @@ static inline struct demi *instance_enter(int *err)
 {
 	struct demi *demi = thread_state.current;
 
-	if (likely(demi && process_alive() && demi->in_callback == 0))
+	if (likely(demi && demi->open))
 		return demi;
 	*err = instance_refusal();
 	return NULL;

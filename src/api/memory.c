@@ -43,9 +43,11 @@ void *demi_aligned_alloc(size_t alignment, size_t size)
 
 int demi_free(void *ptr)
 {
-	if (unlikely(!process_alive()) && process_forked())
+	int err = ptr ? -heap_free(thread_state.heap, ptr) : 0;
+
+	if (unlikely(err || !ptr) && process_forked()) /* where no pointer is ours any more */
 		return ENOSYS;
-	return ptr ? -heap_free(thread_state.heap, ptr) : 0;
+	return err;
 }
 
 /* May an object of old_bytes serve for size without moving: same class, so neither too small nor wasteful? */
@@ -138,12 +140,14 @@ int demi_sgafree(demi_sgarray_t *sga)
 
 	if (unlikely(!process_alive()) && process_forked())
 		return ENOSYS;
-	if (unlikely(bad_array(sga) || (heap && !freeable(heap, sga))))
+	if (unlikely(bad_array(sga)))
+		return EINVAL;
+	if (unlikely(sga->sga_numsegs > 1 && heap && !freeable(heap, sga)))
 		return EINVAL;
 	for (uint32_t i = 0; i < sga->sga_numsegs; i++) {
 		const void *ptr = segment_pointer(sga, i);
-		if (pages_find(ptr))
-			(void)heap_free_inside(heap, ptr);
+		if (pages_find(ptr) && heap_free_inside(heap, ptr)) /* fails for single segments only: see freeable */
+			return EINVAL;
 	}
 	sga->sga_buf = NULL;
 	sga->sga_numsegs = 0;

@@ -18,11 +18,12 @@ static_assert((int)DEMI_OPC_CLOSE == (int)OP_CLOSE && (int)DEMI_OPC_FAILED == (i
 
 /* ---- arrays to operations ---- */
 
-static inline bool bad_segment(const struct heap *heap, const void *buf, uint32_t len)
+/* What a segment is; HEAP_BAD also for bytes at no address.  An empty one holds nothing, wherever it points. */
+static inline enum heap_kind segment_kind(const struct heap *heap, const void *buf, uint32_t len)
 {
-	if (len > 0 && !buf)
-		return true;
-	return heap_find(heap, buf, len) == HEAP_BAD;
+	if (unlikely(len == 0))
+		return HEAP_FOREIGN;
+	return unlikely(!buf) ? HEAP_BAD : heap_find(heap, buf, len);
 }
 
 static int several_segments(struct sched *sched, struct op *op, const demi_sgarray_t *sga, uint32_t count)
@@ -31,8 +32,10 @@ static int several_segments(struct sched *sched, struct op *op, const demi_sgarr
 
 	for (uint32_t i = 0; i < count; i++) {
 		const demi_sgaseg_t segment = sga->sga_segs[i];
-		if (bad_segment(sched->heap, segment.sgaseg_buf, segment.sgaseg_len))
+		enum heap_kind kind = segment_kind(sched->heap, segment.sgaseg_buf, segment.sgaseg_len);
+		if (kind == HEAP_BAD)
 			return EINVAL;
+		op->len |= (uint32_t)(kind == HEAP_OURS) << i;
 		iov[i] = (struct iovec){.iov_base = segment.sgaseg_buf, .iov_len = segment.sgaseg_len};
 	}
 	return 0;
@@ -46,30 +49,41 @@ int result_from_array(struct sched *sched, struct op *op, const demi_sgarray_t *
 	if (unlikely(count != 1))
 		return count == 0 || count > DEMI_SGARRAY_MAXSIZE ? EINVAL : several_segments(sched, op, sga, count);
 	const demi_sgaseg_t segment = sga->sga_segs[0];
-	if (unlikely(bad_segment(sched->heap, segment.sgaseg_buf, segment.sgaseg_len)))
+	enum heap_kind kind = segment_kind(sched->heap, segment.sgaseg_buf, segment.sgaseg_len);
+	if (unlikely(kind == HEAP_BAD))
 		return EINVAL;
+	op->flags = kind == HEAP_OURS ? OP_OURS : 0;
 	op_set_segment(op, segment.sgaseg_buf, segment.sgaseg_len);
 	return 0;
 }
 
 /* ---- operations to results ---- */
 
-static void write_array(struct op *op, demi_sgarray_t *sga)
+/* A popped datagram tells its source, as far as an IPv4 address holds it; all others zeros. */
+static inline void write_source(const struct op *op, demi_sgarray_t *sga)
 {
-	struct iovec one;
-	const struct iovec *iov = op_vector(op, &one);
 	int is_datagram;
 	const struct datagram *datagram = datagram_object(op->sga_buf, &is_datagram);
 
+	memset(&sga->sga_addr, 0, sizeof(sga->sga_addr));
+	if (unlikely(is_datagram) && op->opcode == OP_POP && datagram->source.any.sa_family == AF_INET)
+		memcpy(&sga->sga_addr, &datagram->source.in, sizeof(sga->sga_addr));
+}
+
+static inline void write_array(const struct op *op, demi_sgarray_t *sga)
+{
 	sga->sga_buf = op->sga_buf;
 	sga->sga_numsegs = op->numsegs;
-	for (uint32_t i = 0; i < op->numsegs; i++) {
-		sga->sga_segs[i].sgaseg_buf = iov[i].iov_base;
-		sga->sga_segs[i].sgaseg_len = (uint32_t)iov[i].iov_len;
+	write_source(op, sga);
+	if (likely(op->numsegs == 1)) {
+		sga->sga_segs[0].sgaseg_buf = op->buf;
+		sga->sga_segs[0].sgaseg_len = op->len;
+		return;
 	}
-	memset(&sga->sga_addr, 0, sizeof(sga->sga_addr));
-	if (op->opcode == OP_POP && is_datagram && datagram->source.any.sa_family == AF_INET)
-		memcpy(&sga->sga_addr, &datagram->source.in, sizeof(sga->sga_addr));
+	for (uint32_t i = 0; i < op->numsegs; i++) {
+		sga->sga_segs[i].sgaseg_buf = op->segments->iov[i].iov_base;
+		sga->sga_segs[i].sgaseg_len = (uint32_t)op->segments->iov[i].iov_len;
+	}
 }
 
 static void write_accept(struct demi *demi, const struct op *op, demi_accept_result_t *ares)

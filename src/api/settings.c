@@ -17,18 +17,12 @@ struct log_sink {
 
 static _Thread_local struct log_sink sink __attribute__((tls_model("initial-exec")));
 
-/* Calls from inside are refused, with and without an instance. */
+/* Calls from inside are refused: by the instance's gate, and where there is no instance by the count. */
 static void to_sink(void *unused, int level, const char *message)
 {
-	struct demi *demi = process_alive() ? thread_state.current : NULL;
-
 	(void)unused;
 	thread_state.in_callback++;
-	if (demi)
-		demi->in_callback++;
 	sink.fn(sink.arg, (enum demi_log_level)level, message);
-	if (demi)
-		demi->in_callback--;
 	thread_state.in_callback--;
 }
 

@@ -100,7 +100,8 @@ static void write_counters(struct writer *w, const struct sched *sched)
 	open_group(w, "counters", '{');
 	for (enum counter i = 0; i < COUNTER_COUNT; i++)
 		member(w, counter_name(i), "%llu", (unsigned long long)sched->counters.count[i]);
-	member(w, "coroutine_switches", "%llu", (unsigned long long)sched->coroutines.switches);
+	member(w, "poll_turns", "%llu", (unsigned long long)sched->turns);
+	member(w, "coroutine_runs", "%llu", (unsigned long long)sched->coroutines.runs);
 	close_group(w, '}');
 	open_group(w, "drops", '{');
 	for (enum drop i = 0; i < DROP_COUNT; i++)

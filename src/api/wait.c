@@ -10,6 +10,11 @@
 #include <demi/wait.h>
 #include <time.h>
 
+static inline bool valid(const struct timespec *timeout)
+{
+	return !timeout || (timeout->tv_sec >= 0 && timeout->tv_nsec >= 0 && timeout->tv_nsec <= 999999999);
+}
+
 /* A timeout as a deadline of the instance's time.  0 or EINVAL. */
 static int deadline_of(struct sched *sched, const struct timespec *timeout, uint64_t *deadline_ns)
 {
@@ -17,7 +22,7 @@ static int deadline_of(struct sched *sched, const struct timespec *timeout, uint
 		*deadline_ns = WAIT_FOREVER;
 		return 0;
 	}
-	if (timeout->tv_sec < 0 || timeout->tv_nsec < 0 || timeout->tv_nsec > 999999999)
+	if (!valid(timeout))
 		return EINVAL;
 	if (timeout->tv_sec == 0 && timeout->tv_nsec == 0) {
 		*deadline_ns = WAIT_POLL;
@@ -28,23 +33,36 @@ static int deadline_of(struct sched *sched, const struct timespec *timeout, uint
 	return 0;
 }
 
-int demi_wait(demi_qresult_t *qr_out, demi_qtoken_t qt, const struct timespec *timeout)
+static int wait_slow(struct demi *demi, demi_qresult_t *qr_out, demi_qtoken_t qt, const struct timespec *timeout)
 {
-	int err = 0;
-	struct demi *demi = instance_enter(&err);
 	uint64_t deadline_ns;
 	struct op *op;
 
-	if (unlikely(!demi))
-		return err;
-	if (unlikely(!qr_out || deadline_of(&demi->sched, timeout, &deadline_ns)))
+	if (deadline_of(&demi->sched, timeout, &deadline_ns))
 		return EINVAL;
-	sched_flush(&demi->sched);
-	err = wait_one(&demi->sched, qt, deadline_ns, &op);
+	int err = wait_one(&demi->sched, qt, deadline_ns, &op);
 	if (unlikely(err))
 		return -err;
 	result_write(demi, op, qr_out);
 	return 0;
+}
+
+int demi_wait(demi_qresult_t *qr_out, demi_qtoken_t qt, const struct timespec *timeout)
+{
+	int err = 0;
+	struct demi *demi = instance_enter(&err);
+	struct op *op;
+
+	if (unlikely(!demi))
+		return err;
+	if (unlikely(!qr_out))
+		return EINVAL;
+	sched_flush(&demi->sched);
+	if (likely(valid(timeout) && (op = wait_ready(&demi->sched, qt)))) {
+		result_write(demi, op, qr_out);
+		return 0;
+	}
+	return wait_slow(demi, qr_out, qt, timeout);
 }
 
 int demi_wait_any(demi_qresult_t *qr_out, int *ready_offset_out, const demi_qtoken_t qts[], int num_qts,

@@ -51,11 +51,13 @@ static void log_deliver(const struct log *log, enum log_level level, const char 
 		default_sink(level, message);
 		return;
 	}
-	if (log->in_callback)
-		++*log->in_callback;
+	uint32_t *gate = log->gate;
+	uint32_t open = gate ? *gate : 0;
+	if (gate)
+		*gate = 0;
 	log->fn(log->arg, (int)level, message);
-	if (log->in_callback)
-		--*log->in_callback;
+	if (gate)
+		*gate = open;
 }
 
 __attribute__((format(printf, 3, 0))) static void

@@ -22,7 +22,7 @@ typedef void (*log_fn)(void *arg, int level, const char *message);
 struct log {
 	log_fn fn; /* NULL: the default sink */
 	void *arg;
-	uint32_t *in_callback; /* raised while fn runs, so calls from it can be refused; or NULL */
+	uint32_t *gate; /* 0 while fn runs, so that calls from it can be refused; or NULL */
 };
 
 /* Formats seen before, by address of the string constant: a small fixed set, then everything counts

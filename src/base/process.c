@@ -7,13 +7,13 @@
 /* Stated exception to "no mutable globals" (docs/ARCHITECTURE.md): it is about the process, not about an instance. */
 union process_page process_page __attribute__((aligned(PROCESS_PAGE)));
 
+/* The same, but never wiped: tells a child from a process that has not begun. */
+static _Atomic int process_begun;
+
 int process_wipe_on_fork(void *page, size_t bytes)
 {
 	return madvise(page, bytes, MADV_WIPEONFORK) == 0 ? 0 : -errno;
 }
-
-/* The same: set once, and never wiped. */
-static _Atomic int process_begun;
 
 bool process_forked(void)
 {

@@ -8,7 +8,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define RECIPROCAL_SHIFT 42 /* offset * (object_bytes - 1) < 2^39 < 2^42: the quotient is exact */
 #define FRESH_BATCH 64	    /* objects linked at a time, so that a new superblock's pages are touched late */
 #define HUGE_CACHE_UNITS 64 /* freed huge runs kept: 128 MiB */
 
@@ -27,22 +26,11 @@ static uint64_t class_bytes(uint32_t class)
 	return ((uint64_t)(5 + quarter) << doubling) * 32;
 }
 
-static uint32_t object_index(const struct superblock *sb, uint64_t offset)
+/* Frees by other threads that the owner has not seen: the superblock stands in heap->remote, or is about to.  One without
+ * a live object has them only if something was freed twice. */
+static bool remote_pending(const struct superblock *sb)
 {
-	return (uint32_t)((offset * sb->reciprocal) >> RECIPROCAL_SHIFT);
-}
-
-/* Index of the object that holds ptr, or capacity if ptr is in the unused rest of the superblock. */
-static uint32_t index_of(const struct superblock *sb, const void *ptr)
-{
-	uint32_t index = object_index(sb, (uint64_t)((const char *)ptr - sb->base));
-
-	return index < sb->capacity ? index : sb->capacity;
-}
-
-static bool object_live(const struct object *object)
-{
-	return object->app_refs != 0 || (object->lib_refs & OBJECT_FREE) == 0;
+	return atomic_load_explicit(&sb->remote_head, memory_order_relaxed) != OBJECT_NONE;
 }
 
 /* ---- superblocks ---- */
@@ -59,7 +47,7 @@ static void superblock_delete(struct heap *heap, struct superblock *sb)
 	free(sb);
 }
 
-static struct superblock *superblock_new(struct heap *heap, uint32_t class, uint64_t object_bytes, uint32_t units)
+static struct superblock *superblock_try(struct heap *heap, uint32_t class, uint64_t object_bytes, uint32_t units)
 {
 	uint32_t capacity = class == HEAP_CLASSES ? 1 : (uint32_t)(SUPERBLOCK_BYTES / object_bytes);
 	struct superblock *sb = aligned_alloc(CACHE_LINE, sizeof(*sb));
@@ -69,7 +57,7 @@ static struct superblock *superblock_new(struct heap *heap, uint32_t class, uint
 	*sb = (struct superblock){
 		.heap = heap,
 		.object_bytes = object_bytes,
-		.reciprocal = class == HEAP_CLASSES ? 0 : (((uint64_t)1 << RECIPROCAL_SHIFT) + object_bytes - 1) / object_bytes,
+		.reciprocal = class == HEAP_CLASSES ? 0 : (((uint64_t)1 << HEAP_RECIPROCAL_SHIFT) + object_bytes - 1) / object_bytes,
 		.objects = calloc(capacity, sizeof(*sb->objects)),
 		.remotes = calloc(capacity, sizeof(*sb->remotes)),
 		.free_head = OBJECT_NONE,
@@ -89,6 +77,48 @@ static struct superblock *superblock_new(struct heap *heap, uint32_t class, uint
 	heap->units += units;
 	list_append(&heap->superblocks, &sb->in_heap);
 	guard_free(sb->base, units * SUPERBLOCK_BYTES);
+	return sb;
+}
+
+static void huge_cache_trim(struct heap *heap, uint64_t units_max)
+{
+	list_for_each_safe (node, after, &heap->huge_cache) {
+		struct superblock *sb = container_of(node, struct superblock, in_class);
+		if (heap->huge_cached_units <= units_max)
+			return;
+		if (remote_pending(sb))
+			continue;
+		heap->huge_cached_units -= sb->units;
+		superblock_delete(heap, sb);
+	}
+}
+
+/* Memory is short: gives back what no live object needs. */
+static void reclaim(struct heap *heap)
+{
+	huge_cache_trim(heap, 0);
+	for (uint32_t class = 0; class < HEAP_CLASSES; class++) {
+		struct superblock *sb = heap->current[class];
+		if (sb != &superblock_none && sb->used == 0 && !remote_pending(sb)) {
+			heap->current[class] = (struct superblock *)(uintptr_t)&superblock_none;
+			superblock_delete(heap, sb);
+		}
+		list_for_each_safe (node, after, &heap->partial[class]) {
+			sb = container_of(node, struct superblock, in_class);
+			if (sb->used == 0 && !remote_pending(sb))
+				superblock_delete(heap, sb);
+		}
+	}
+}
+
+static struct superblock *superblock_new(struct heap *heap, uint32_t class, uint64_t object_bytes, uint32_t units)
+{
+	struct superblock *sb = superblock_try(heap, class, object_bytes, units);
+
+	if (unlikely(!sb)) {
+		reclaim(heap);
+		sb = superblock_try(heap, class, object_bytes, units);
+	}
 	return sb;
 }
 
@@ -125,7 +155,7 @@ static struct superblock *superblock_for(struct heap *heap, uint32_t class)
 {
 	struct superblock *sb = heap->current[class];
 
-	if (sb->fresh < sb->capacity)
+	if (!superblock_full(sb)) /* drained a moment ago, or fresh objects are left */
 		return sb;
 	if (!list_empty(&heap->partial[class])) {
 		sb = container_of(heap->partial[class].next, struct superblock, in_class);
@@ -165,15 +195,6 @@ static struct superblock *huge_from_cache(struct heap *heap, uint32_t units)
 	return NULL;
 }
 
-static void huge_cache_trim(struct heap *heap, uint64_t units_max)
-{
-	while (heap->huge_cached_units > units_max) {
-		struct superblock *sb = container_of(heap->huge_cache.next, struct superblock, in_class);
-		heap->huge_cached_units -= sb->units;
-		superblock_delete(heap, sb);
-	}
-}
-
 void *heap_alloc_huge(struct heap *heap, uint64_t size)
 {
 	if (size > HEAP_OBJECT_MAX_BYTES)
@@ -182,10 +203,6 @@ void *heap_alloc_huge(struct heap *heap, uint64_t size)
 	struct superblock *sb = huge_from_cache(heap, units);
 	if (!sb)
 		sb = superblock_new(heap, HEAP_CLASSES, units * SUPERBLOCK_BYTES, units);
-	if (!sb) {
-		huge_cache_trim(heap, 0);
-		sb = superblock_new(heap, HEAP_CLASSES, units * SUPERBLOCK_BYTES, units);
-	}
 	if (!sb)
 		return NULL;
 	sb->detached = true;
@@ -201,11 +218,12 @@ void *heap_alloc_aligned(struct heap *heap, uint64_t alignment, uint64_t size)
 {
 	if (alignment <= 16)
 		return heap_alloc(heap, size);
-	uint64_t power = alignment;
-	while (power < size)
-		power *= 2;
+	if (size < alignment)
+		size = alignment;
 	/* Classes of a power of two are aligned to it; huge objects to SUPERBLOCK_BYTES. */
-	return heap_alloc(heap, power <= HEAP_CLASS_MAX_BYTES ? power : (size > alignment ? size : alignment));
+	if (size <= HEAP_CLASS_MAX_BYTES)
+		size = (uint64_t)2 << bits_highest(size - 1);
+	return heap_alloc(heap, size);
 }
 
 /* ---- release ---- */
@@ -226,7 +244,7 @@ static void release_detached(struct heap *heap, struct superblock *sb)
 {
 	bool listed = !list_empty(&sb->in_class);
 
-	if (sb->used == 0 && !list_empty(&heap->partial[sb->class]) &&
+	if (sb->used == 0 && !remote_pending(sb) && !list_empty(&heap->partial[sb->class]) &&
 	    (heap->partial[sb->class].next != &sb->in_class || heap->partial[sb->class].prev != &sb->in_class)) {
 		superblock_delete(heap, sb);
 	} else if (!listed) {
@@ -234,7 +252,7 @@ static void release_detached(struct heap *heap, struct superblock *sb)
 	}
 }
 
-static void release(struct heap *heap, struct superblock *sb, uint32_t index)
+void heap_release(struct heap *heap, struct superblock *sb, uint32_t index)
 {
 	if (unlikely(sb->class == HEAP_CLASSES)) {
 		release_huge(heap, sb);
@@ -255,7 +273,7 @@ static int drop_app(struct heap *heap, struct superblock *sb, uint32_t index)
 	if (unlikely(object->app_refs == 0))
 		return -EINVAL;
 	if (likely(object->app_refs == 1 && object->lib_refs == 0))
-		release(heap, sb, index);
+		heap_release(heap, sb, index);
 	else
 		object->app_refs--;
 	return 0;
@@ -389,9 +407,8 @@ int heap_free(struct heap *mine, void *ptr)
 
 	if (unlikely(!sb))
 		return -EINVAL;
-	uint64_t offset = (uint64_t)((char *)ptr - sb->base);
-	uint32_t index = object_index(sb, offset);
-	if (unlikely(index * sb->object_bytes != offset || index >= sb->capacity))
+	uint32_t index = heap_index(sb, ptr);
+	if (unlikely(sb->base + index * sb->object_bytes != ptr || index >= sb->capacity))
 		return -EINVAL;
 	return free_object(mine, sb, index);
 }
@@ -402,8 +419,8 @@ int heap_free_inside(struct heap *mine, const void *ptr)
 
 	if (unlikely(!sb))
 		return -EINVAL;
-	uint32_t index = index_of(sb, ptr);
-	return index < sb->capacity ? free_object(mine, sb, index) : -EINVAL;
+	uint32_t index = heap_index(sb, ptr);
+	return likely(index < sb->capacity) ? free_object(mine, sb, index) : -EINVAL;
 }
 
 /* ---- queries and counts ---- */
@@ -414,25 +431,12 @@ static struct object *find_live(const struct heap *heap, const void *ptr, struct
 
 	if (!sb || sb->heap != heap)
 		return NULL;
-	uint32_t index = index_of(sb, ptr);
-	if (index >= sb->fresh || !object_live(&sb->objects[index]))
+	uint32_t index = heap_index(sb, ptr);
+	if (index >= sb->fresh || !heap_object_live(&sb->objects[index]))
 		return NULL;
 	*sb_out = sb;
 	*index_out = index;
 	return &sb->objects[index];
-}
-
-enum heap_kind heap_find(const struct heap *heap, const void *ptr, uint64_t bytes)
-{
-	struct superblock *sb = pages_find(ptr);
-	uint32_t index;
-
-	if (!sb || sb->heap != heap)
-		return HEAP_FOREIGN;
-	if (!find_live(heap, ptr, &sb, &index))
-		return HEAP_BAD;
-	uint64_t inside = (uint64_t)((const char *)ptr - sb->base) - index * sb->object_bytes;
-	return inside + bytes <= sb->object_bytes ? HEAP_OURS : HEAP_BAD;
 }
 
 char *heap_object(const struct heap *heap, const void *ptr, uint64_t *bytes_out)
@@ -444,55 +448,6 @@ char *heap_object(const struct heap *heap, const void *ptr, uint64_t *bytes_out)
 		return NULL;
 	*bytes_out = sb->object_bytes;
 	return sb->base + index * sb->object_bytes;
-}
-
-static struct object *live_object(const struct heap *heap, const void *ptr, struct superblock **sb, uint32_t *index)
-{
-	struct object *object = find_live(heap, ptr, sb, index);
-
-	ASSERT(object);
-	return object;
-}
-
-void heap_ref_library(struct heap *heap, const void *ptr)
-{
-	struct superblock *sb;
-	uint32_t index;
-
-	live_object(heap, ptr, &sb, &index)->lib_refs++;
-}
-
-void heap_unref_library(struct heap *heap, const void *ptr)
-{
-	struct superblock *sb;
-	uint32_t index;
-	struct object *object = live_object(heap, ptr, &sb, &index);
-
-	ASSERT(object->lib_refs > 0);
-	if (--object->lib_refs == 0 && object->app_refs == 0)
-		release(heap, sb, index);
-}
-
-void heap_hand_over(struct heap *heap, const void *ptr)
-{
-	struct superblock *sb;
-	uint32_t index;
-	struct object *object = live_object(heap, ptr, &sb, &index);
-
-	ASSERT(object->lib_refs > 0);
-	object->lib_refs--;
-	object->app_refs++;
-}
-
-void heap_take_over(struct heap *heap, const void *ptr)
-{
-	struct superblock *sb;
-	uint32_t index;
-	struct object *object = live_object(heap, ptr, &sb, &index);
-
-	ASSERT(object->app_refs > 0);
-	object->app_refs--;
-	object->lib_refs++;
 }
 
 uint32_t heap_library_refs(const struct heap *heap, const void *ptr)
@@ -576,10 +531,10 @@ static void check_superblock(const struct superblock *sb)
 	uint32_t listed = 0;
 
 	for (uint32_t i = 0; i < sb->fresh; i++)
-		used += object_live(&sb->objects[i]);
+		used += heap_object_live(&sb->objects[i]);
 	for (uint32_t i = sb->free_head; i != OBJECT_NONE; i = sb->objects[i].lib_refs & ~OBJECT_FREE) {
 		ASSERT(i < sb->fresh);
-		ASSERT(!object_live(&sb->objects[i]));
+		ASSERT(!heap_object_live(&sb->objects[i]));
 		listed++;
 		ASSERT(listed <= sb->capacity);
 	}

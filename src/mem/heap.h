@@ -21,6 +21,7 @@
  */
 #pragma once
 
+#include "base/assert.h"
 #include "base/bits.h"
 #include "base/list.h"
 #include "mem/guard.h"
@@ -112,16 +113,6 @@ int heap_free(struct heap *mine, void *ptr);
 /* As heap_free, for any pointer into the object. */
 int heap_free_inside(struct heap *mine, const void *ptr);
 
-/* Classifies [ptr, ptr + bytes). */
-enum heap_kind heap_find(const struct heap *heap, const void *ptr, uint64_t bytes);
-
-/* Counts; ptr lies in an object of this heap that has a reference (HEAP_OURS). */
-void heap_ref_library(struct heap *heap, const void *ptr);
-void heap_unref_library(struct heap *heap, const void *ptr);
-/* A library reference becomes one of the application. */
-void heap_hand_over(struct heap *heap, const void *ptr);
-/* An application reference becomes one of the library. */
-void heap_take_over(struct heap *heap, const void *ptr);
 uint32_t heap_library_refs(const struct heap *heap, const void *ptr);
 
 /* References of the application to the object of this heap that holds ptr, and where it starts; 0: none, freed, foreign. */
@@ -150,6 +141,90 @@ void heap_usage(const struct heap *heap, struct heap_usage *usage);
 
 /* Asserts the invariants above; walks everything. */
 void heap_check(const struct heap *heap);
+
+/* ---- the data path, in line ---- */
+
+#define HEAP_RECIPROCAL_SHIFT 42 /* offset * (object_bytes - 1) < 2^39 < 2^42: the quotient is exact */
+
+static inline uint32_t heap_index(const struct superblock *sb, const void *ptr)
+{
+	uint64_t offset = (uint64_t)((const char *)ptr - sb->base);
+
+	return (uint32_t)((offset * sb->reciprocal) >> HEAP_RECIPROCAL_SHIFT);
+}
+
+static inline bool heap_object_live(const struct object *object)
+{
+	return object->app_refs != 0 || (object->lib_refs & OBJECT_FREE) == 0;
+}
+
+/* Frees an object whose last reference went. */
+void heap_release(struct heap *heap, struct superblock *sb, uint32_t index);
+
+/* Counts.  ptr lies in an object of this heap that has a reference (HEAP_OURS), and no other heap's. */
+static inline struct object *heap_counts(const void *ptr, struct superblock **sb, uint32_t *index)
+{
+	*sb = pages_find(ptr);
+	*index = heap_index(*sb, ptr);
+	return &(*sb)->objects[*index];
+}
+
+static inline void heap_ref_library(const void *ptr)
+{
+	struct superblock *sb;
+	uint32_t index;
+
+	heap_counts(ptr, &sb, &index)->lib_refs++;
+}
+
+static inline void heap_unref_library(struct heap *heap, const void *ptr)
+{
+	struct superblock *sb;
+	uint32_t index;
+	struct object *object = heap_counts(ptr, &sb, &index);
+
+	ASSERT(object->lib_refs > 0 && (object->lib_refs & OBJECT_FREE) == 0);
+	if (--object->lib_refs == 0 && object->app_refs == 0)
+		heap_release(heap, sb, index);
+}
+
+/* A library reference becomes one of the application. */
+static inline void heap_hand_over(const void *ptr)
+{
+	struct superblock *sb;
+	uint32_t index;
+	struct object *object = heap_counts(ptr, &sb, &index);
+
+	ASSERT(object->lib_refs > 0 && (object->lib_refs & OBJECT_FREE) == 0);
+	object->lib_refs--;
+	object->app_refs++;
+}
+
+/* An application reference becomes one of the library. */
+static inline void heap_take_over(const void *ptr)
+{
+	struct superblock *sb;
+	uint32_t index;
+	struct object *object = heap_counts(ptr, &sb, &index);
+
+	ASSERT(object->app_refs > 0);
+	object->app_refs--;
+	object->lib_refs++;
+}
+
+/* Classifies [ptr, ptr + bytes). */
+static inline enum heap_kind heap_find(const struct heap *heap, const void *ptr, uint64_t bytes)
+{
+	const struct superblock *sb = pages_find(ptr);
+
+	if (!sb || sb->heap != heap)
+		return HEAP_FOREIGN;
+	uint32_t index = heap_index(sb, ptr);
+	if (unlikely(index >= sb->fresh || !heap_object_live(&sb->objects[index])))
+		return HEAP_BAD;
+	uint64_t inside = (uint64_t)((const char *)ptr - sb->base) - index * sb->object_bytes;
+	return likely(inside + bytes <= sb->object_bytes) ? HEAP_OURS : HEAP_BAD;
+}
 
 /* Class of a size of 1 to HEAP_CLASS_MAX_BYTES. */
 static inline uint32_t heap_class(uint64_t size)

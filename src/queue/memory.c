@@ -40,14 +40,17 @@ static int copy_foreign(struct heap *heap, struct op *element, uint32_t foreign)
 	struct iovec one;
 	struct iovec *iov = op_vector(element, &one);
 
-	element->copied = 0;
 	for (uint32_t i = 0; foreign >> i; i++) {
-		if (!(foreign >> i & 1) || iov[i].iov_len == 0)
+		if (!(foreign >> i & 1))
 			continue;
+		if (iov[i].iov_len == 0) { /* whoever pops it must not free what it points to */
+			iov[i].iov_base = NULL;
+			continue;
+		}
 		char *copy = heap_alloc(heap, iov[i].iov_len);
 		if (!copy)
 			return -ENOMEM;
-		heap_take_over(heap, copy);
+		heap_take_over(copy);
 		memcpy(copy, iov[i].iov_base, iov[i].iov_len);
 		iov[i].iov_base = copy;
 		element->copied |= 1U << i;
@@ -82,9 +85,10 @@ static void element_drop(struct sched *sched, struct op *element)
 	op_free(&sched->ops, element);
 }
 
-static void copy_segments(struct sched *sched, struct op *to, struct op *from)
+static inline void copy_segments(struct sched *sched, struct op *to, const struct op *from)
 {
-	if (from->numsegs == 1)
+	to->len = from->len;
+	if (likely(from->numsegs == 1))
 		op_set_segment(to, from->buf, from->len);
 	else
 		memcpy(op_set_segments(&sched->ops, to, from->numsegs), from->segments->iov, from->numsegs * sizeof(struct iovec));
@@ -100,11 +104,12 @@ static struct op *element_new(struct sched *sched, struct op *push)
 	element->owner = NULL;
 	element->opcode = OP_INVALID;
 	element->qd = -1;
+	element->copied = 0;
+	element->flags = push->flags & OP_OURS;
 	copy_segments(sched, element, push);
-	uint32_t foreign = hold_segments(sched->heap, element);
-	if (likely(!foreign)) {
-		element->copied = 0;
-	} else if (copy_foreign(sched->heap, element, foreign)) {
+	hold_segments(element);
+	uint32_t foreign = foreign_segments(element);
+	if (unlikely(foreign) && copy_foreign(sched->heap, element, foreign)) {
 		element_drop(sched, element);
 		return NULL;
 	}
@@ -114,13 +119,13 @@ static struct op *element_new(struct sched *sched, struct op *push)
 /* The segments become the application's through a pop, and the element is gone. */
 static void element_deliver(struct sched *sched, struct op *element, struct op *pop)
 {
-	uint32_t ours = held_segments(element) | element->copied;
+	uint32_t ours = op_ours(element) | element->copied;
 	struct iovec one;
 	struct iovec *iov = op_vector(element, &one);
 
 	for (uint32_t i = 0; ours >> i; i++) {
 		if (ours >> i & 1)
-			heap_hand_over(sched->heap, iov[i].iov_base);
+			heap_hand_over(iov[i].iov_base);
 	}
 	copy_segments(sched, pop, element);
 	pop->sga_buf = iov[0].iov_base;
@@ -130,26 +135,12 @@ static void element_deliver(struct sched *sched, struct op *element, struct op *
 
 /* ---- pushes ---- */
 
-/* Does any segment have to be copied? */
-static bool needs_copy(struct sched *sched, struct op *push)
-{
-	struct iovec one;
-	const struct iovec *iov = op_vector(push, &one);
-
-	for (uint32_t i = 0; i < push->numsegs; i++) {
-		if (iov[i].iov_len > 0 && heap_find(sched->heap, iov[i].iov_base, iov[i].iov_len) != HEAP_OURS)
-			return true;
-	}
-	return false;
-}
-
 static bool has_room(const struct memory_queue *mq, struct op *push)
 {
-	struct sched *sched = mq->queue.sched;
-
 	if (mq->copied_bytes == 0)
 		return true;
-	return !needs_copy(sched, push) || mq->copied_bytes + op_bytes(push) <= (uint64_t)sched->config.send_limit_bytes;
+	return !foreign_segments(push) ||
+	       mq->copied_bytes + op_bytes(push) <= (uint64_t)mq->queue.sched->config.send_limit_bytes;
 }
 
 /* Takes a push up.  0, or -ENOMEM: it is still the caller's. */
@@ -181,7 +172,7 @@ static int memory_push(struct queue *queue, struct op *op, const struct sockaddr
 		return -ENOTSUP;
 	if (likely(op_list_empty(&mq->pushes) && has_room(mq, op)))
 		return admit(mq, op);
-	(void)hold_segments(queue->sched->heap, op);
+	hold_segments(op);
 	op_list_append(&queue->sched->ops, &mq->pushes, op);
 	return 0;
 }

@@ -31,8 +31,9 @@ enum op_state { OP_FREE, OP_PENDING, OP_READY, OP_PARKED };
 
 enum op_flags {
 	OP_AWAITED = 1, /* a coroutine is blocked on this one token */
-	OP_HELD = 2,	/* push: the library holds references to its segments */
-	OP_STARTED = 4, /* push: some bytes were taken */
+	OP_OURS = 2,	/* push of one segment: it lies in the instance's heap */
+	OP_HELD = 4,	/* push: the library holds references to the segments that lie in the heap */
+	OP_STARTED = 8, /* push: some bytes were taken */
 };
 
 struct op_segments {
@@ -53,7 +54,7 @@ struct op {
 		void *buf;		      /* numsegs <= 1 */
 		struct op_segments *segments; /* numsegs > 1 */
 	};
-	uint32_t len;	  /* numsegs <= 1 */
+	uint32_t len;	  /* numsegs <= 1; else, in a push: bitmap of the segments that lie in the heap */
 	int32_t qd;	  /* the queue it was issued on */
 	union {
 		uint32_t index;	 /* guess: where the token stands in its owner's array */
@@ -163,7 +164,13 @@ static inline struct iovec *op_vector(struct op *op, struct iovec *one)
 	return one;
 }
 
-/* Sum of the lengths of the segments: below 8 * 4 GiB.  (With several, op->len means something else: transport/hold.h.) */
+/* Bitmap of the segments of a push that lie in the instance's heap. */
+static inline uint32_t op_ours(const struct op *op)
+{
+	return op->numsegs > 1 ? op->len : (op->flags & OP_OURS) != 0;
+}
+
+/* Sum of the lengths of the segments: below 8 * 4 GiB. */
 static inline uint64_t op_bytes(const struct op *op)
 {
 	uint64_t bytes = op->len;

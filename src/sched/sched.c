@@ -112,14 +112,12 @@ bool sched_turn(struct sched *sched)
 {
 	ASSERT(coroutine_is_main(sched->coroutines.running));
 	sched->turns++;
-	sched->counters.count[COUNTER_POLL_TURNS]++;
 	heap_drain(sched->heap);
 	uint32_t happened = coroutine_run(&sched->coroutines);
 	sched_flush(sched);
 	happened += take_input(sched);
 	if (sched->turns % SCHED_CLOCK_TURNS == 0)
-		sched_now(sched);
-	happened += timer_advance(&sched->timers, sched->now_ns);
+		happened += timer_advance(&sched->timers, sched_now(sched));
 	return happened > 0;
 }
 
@@ -133,10 +131,7 @@ void sched_finish_turn(struct sched *sched, uint64_t timeout_ns)
 
 void sched_give_way(struct sched *sched)
 {
-	if (coroutine_is_main(sched->coroutines.running))
-		sched_turn(sched);
-	else
-		coroutine_yield(&sched->coroutines);
+	(void)coroutine_yield(&sched->coroutines);
 }
 
 /* ---- idling ---- */
@@ -184,7 +179,7 @@ static void sleep_until(struct sched *sched, uint64_t deadline_ns)
 	sched_count(sched, COUNTER_SLEEPS, 1);
 	fdset_wait(&sched->fds, next == TIMER_NEVER ? UINT64_MAX : (next > now ? next - now : 0));
 	disarm(sched, sched->num_pollers);
-	sched_now(sched);
+	(void)timer_advance(&sched->timers, sched_now(sched));
 	sched_not_idle(sched);
 }
 
@@ -247,7 +242,7 @@ static int suspend_coroutine(struct sched *sched, uint64_t deadline_ns)
 	struct wake_up wake = {.co = co};
 
 	if (deadline_ns == WAIT_POLL) {
-		coroutine_yield(&sched->coroutines);
+		(void)coroutine_yield(&sched->coroutines);
 		return co->waits.woken ? 0 : -ETIMEDOUT;
 	}
 	timer_init(&wake.timer, wake_up);

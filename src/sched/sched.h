@@ -28,7 +28,7 @@
 
 #define SCHED_CLOCK_TURNS 16 /* a power of two */
 #define SCHED_FAST_CALLS 16  /* waits that complete at once between two turns; a power of two */
-#define SCHED_LOOKING_TURNS 32 /* turns between two looks at descriptors while pollers look at their devices themselves */
+#define SCHED_LOOKING_TURNS 64 /* turns between two looks at descriptors while pollers look at their devices themselves */
 #define SCHED_LAZY_TURNS 8192  /* the same while only lazy descriptors are watched; all three are powers of two */
 #define SCHED_POLLERS_MAX 8
 
@@ -64,7 +64,7 @@ struct sched {
 	struct coroutine_table coroutines;
 	struct heap *heap;
 	uint32_t fast_calls;
-	uint32_t turns;
+	uint64_t turns;
 	uint32_t output_pending; /* pushes that wait for a flush */
 	uint32_t num_pollers;
 	struct poller *pollers[SCHED_POLLERS_MAX];
@@ -131,6 +131,22 @@ int sched_arm(struct sched *sched);
 
 /* When the instance must run again at the latest; TIMER_NEVER. */
 uint64_t sched_next_deadline(struct sched *sched);
+
+/* The common case of wait_one: the operation of a token, taken out, if it is complete and the running coroutine's; else NULL. */
+static inline struct op *wait_ready(struct sched *sched, uint64_t token)
+{
+	struct waitset *ws = &sched->coroutines.running->waits;
+	struct op *op = op_find(&sched->ops, token);
+
+	if (unlikely(!op || op->state != OP_READY || op->owner != ws))
+		return NULL;
+	op_list_remove(&sched->ops, &ws->ready, op);
+	ws->count--;
+	ws->issued--;
+	if (unlikely(++sched->fast_calls % SCHED_FAST_CALLS == 0))
+		sched_give_way(sched);
+	return op;
+}
 
 static inline void sched_count(struct sched *sched, enum counter counter, uint64_t n)
 {

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT
  * transport/hold.h - library references to the segments of a push that outlives its call.
  *
- * Which segments are referenced is remembered in the operation, not looked up again: foreign memory may be unmapped and its
- * address become ours meanwhile.  One segment: flag OP_HELD.  Several: a bitmap in op->len, which they do not use.
+ * Which segments lie in the heap was found when the push was checked and stands in the operation (op_ours).  It is not looked up
+ * again: foreign memory may be unmapped meanwhile and its address become ours.
  */
 #pragma once
 
@@ -10,42 +10,35 @@
 
 #include <stdint.h>
 
-/* References every segment that lies in the instance's heap.  Returns the bitmap of those that do not. */
-static inline uint32_t hold_segments(struct heap *heap, struct op *op)
+/* References every segment that lies in the heap. */
+static inline void hold_segments(struct op *op)
 {
+	uint32_t ours = op_ours(op);
 	struct iovec one;
-	struct iovec *iov = op_vector(op, &one);
-	uint32_t held = 0;
+	const struct iovec *iov = op_vector(op, &one);
 
-	for (uint32_t i = 0; i < op->numsegs; i++) {
-		if (heap_find(heap, iov[i].iov_base, iov[i].iov_len) == HEAP_OURS) {
-			heap_ref_library(heap, iov[i].iov_base);
-			held |= 1U << i;
-		}
+	op->flags |= OP_HELD;
+	for (uint32_t i = 0; ours >> i; i++) {
+		if (ours >> i & 1)
+			heap_ref_library(iov[i].iov_base);
 	}
-	op->flags |= held ? OP_HELD : 0;
-	if (op->numsegs > 1)
-		op->len = held;
-	return ~held & ((1U << op->numsegs) - 1);
-}
-
-/* Bitmap of the segments that hold_segments referenced. */
-static inline uint32_t held_segments(const struct op *op)
-{
-	if (!(op->flags & OP_HELD))
-		return 0;
-	return op->numsegs > 1 ? op->len : 1;
 }
 
 static inline void release_segments(struct heap *heap, struct op *op)
 {
+	uint32_t held = op->flags & OP_HELD ? op_ours(op) : 0;
 	struct iovec one;
-	struct iovec *iov = op_vector(op, &one);
-	uint32_t held = held_segments(op);
+	const struct iovec *iov = op_vector(op, &one);
 
-	for (uint32_t i = 0; held; i++, held >>= 1) {
-		if (held & 1)
+	op->flags &= (uint8_t)~OP_HELD;
+	for (uint32_t i = 0; held >> i; i++) {
+		if (held >> i & 1)
 			heap_unref_library(heap, iov[i].iov_base);
 	}
-	op->flags &= (uint8_t)~OP_HELD;
+}
+
+/* Bitmap of the segments that do not lie in the heap. */
+static inline uint32_t foreign_segments(const struct op *op)
+{
+	return ~op_ours(op) & ((1U << op->numsegs) - 1);
 }

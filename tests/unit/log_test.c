@@ -14,8 +14,8 @@
 #include <wchar.h>
 
 struct capture {
-	uint32_t in_callback;
-	uint32_t in_callback_seen;
+	uint32_t gate;
+	uint32_t gate_seen;
 	int count;
 	int level;
 	char message[LOG_MESSAGE_MAX + 2];
@@ -27,7 +27,7 @@ static void capture_line(void *arg, int level, const char *message)
 
 	capture->count++;
 	capture->level = level;
-	capture->in_callback_seen = capture->in_callback;
+	capture->gate_seen = capture->gate;
 	(void)snprintf(capture->message, sizeof(capture->message), "%s", message);
 	errno = EXDEV;
 }
@@ -36,7 +36,7 @@ static struct log capture_log(struct capture *capture)
 {
 	*capture = (struct capture){0};
 	return (struct log){
-		.fn = capture_line, .arg = capture, .in_callback = &capture->in_callback};
+		.fn = capture_line, .arg = capture, .gate = &capture->gate};
 }
 
 /* Runs log_write with the default sink and returns what it wrote to fd 2. */
@@ -167,12 +167,12 @@ static void test_callback(void **state)
 	assert_int_equal(capture.count, 1);
 	assert_int_equal(capture.level, LOG_LEVEL_INFO);
 	assert_string_equal(capture.message, "seven is 7");
-	assert_int_equal(capture.in_callback_seen, 1);
-	assert_int_equal(capture.in_callback, 0);
-	log.in_callback = NULL;
+	assert_int_equal(capture.gate_seen, 0);
+	assert_int_equal(capture.gate, 1);
+	log.gate = NULL;
 	log_write(&log, LOG_LEVEL_WARNING, "no guard");
 	assert_int_equal(capture.count, 2);
-	assert_int_equal(capture.in_callback_seen, 0);
+	assert_int_equal(capture.gate_seen, 1);
 }
 
 static const char bad_wide[] = "%ls";

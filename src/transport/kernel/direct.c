@@ -90,22 +90,13 @@ static void receive_failed(struct ksock *ks, struct op *op, int err)
 	kernel_fail_pushes(ks, err);
 }
 
-/* One receive for an operation that is in no list.  Returns false if nothing was there. */
-static bool serve(struct ksock *ks, struct op *op)
+/* Ends a pop that is in no list, after its receive. */
+static void receive_done(struct ksock *ks, struct op *op, int err)
 {
-	int err = kernel_receive(ks, op);
-
-	if (err == -EAGAIN) {
-		ks->readable = false;
-		return false;
-	}
-	if (err == -EINTR)
-		return false;
-	if (err)
+	if (unlikely(err))
 		receive_failed(ks, op, -err);
 	else
 		op_complete(ks->queue.sched, op, 0);
-	return true;
 }
 
 uint32_t ksock_serve_pops(struct ksock *ks)
@@ -114,12 +105,12 @@ uint32_t ksock_serve_pops(struct ksock *ks)
 	uint32_t served = 0;
 	struct op *op;
 
-	while (ks->readable && (op = op_list_take(ops, &ks->pops))) {
-		if (!serve(ks, op)) {
-			op_list_prepend(ops, &ks->pops, op);
+	for (; ks->readable && (op = op_list_first(ops, &ks->pops)); served++) {
+		int err = kernel_receive(ks, op);
+		if (err == -EAGAIN)
 			break;
-		}
-		served++;
+		op_list_remove(ops, &ks->pops, op);
+		receive_done(ks, op, err);
 	}
 	return served;
 }
@@ -132,8 +123,13 @@ static int kernel_pop(struct queue *queue, struct op *op)
 		return -ENOTCONN;
 	if (unlikely(ks->reset)) /* what had arrived before is still there; then kernel_receive tells it */
 		ks->readable = true;
-	if (ks->readable && op_list_empty(&ks->pops) && serve(ks, op))
-		return 0;
+	if (ks->readable && op_list_empty(&ks->pops)) {
+		int err = kernel_receive(ks, op);
+		if (err != -EAGAIN) {
+			receive_done(ks, op, err);
+			return 0;
+		}
+	}
 	int err = ksock_watch(ks);
 	if (!err)
 		op_list_append(&queue->sched->ops, &ks->pops, op);

@@ -109,7 +109,8 @@ static int receive_datagram(struct ksock *ks, struct op *op)
 					       &datagram->source_length));
 	if (n < 0)
 		return -errno;
-	char *object = heap_alloc(sched->heap, sizeof(*datagram) + (uint64_t)n);
+	/* An empty datagram has a byte too: its segment must point into the object, not behind it. */
+	char *object = heap_alloc(sched->heap, sizeof(*datagram) + (uint64_t)(n > 0 ? n : 1));
 	if (unlikely(!object)) {
 		sched->counters.drops[DROP_DATAGRAM_MEMORY]++;
 		return -ENOMEM;
@@ -122,8 +123,13 @@ static int receive_datagram(struct ksock *ks, struct op *op)
 int kernel_receive(struct ksock *ks, struct op *op)
 {
 	const int saved_errno = errno;
-	int err = ks->stream ? receive_stream(ks, op) : receive_datagram(ks, op);
+	int err;
 
+	do {
+		err = ks->stream ? receive_stream(ks, op) : receive_datagram(ks, op);
+	} while (unlikely(err == -EINTR));
+	if (err == -EAGAIN)
+		ks->readable = false;
 	if (err)
 		errno = saved_errno;
 	return err;

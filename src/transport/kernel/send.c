@@ -106,9 +106,10 @@ static bool copy_segment(struct ksock *ks, struct kernel_held *held, uint32_t i,
 static int hold(struct ksock *ks, struct op *op, const struct sockaddr *to, socklen_t length)
 {
 	struct heap *heap = ks->queue.sched->heap;
-	uint32_t foreign = hold_segments(heap, op);
+	uint32_t foreign = foreign_segments(op);
 	struct iovec one;
 
+	hold_segments(op);
 	if (!foreign && !to)
 		return 0;
 	struct kernel_held *held = calloc(1, sizeof(*held));
@@ -133,7 +134,7 @@ static int hold(struct ksock *ks, struct op *op, const struct sockaddr *to, sock
 static bool hold_all(struct ksock *ks, struct op *op)
 {
 	struct kernel_held *held = op->transport;
-	uint32_t ours = held_segments(op);
+	uint32_t ours = op_ours(op);
 
 	for (uint32_t i = 0; held && i < op->numsegs; i++) {
 		if (!(ours >> i & 1) && !held->copied[i] && held->iov[i].iov_len > 0 && !copy_segment(ks, held, i, UINT64_MAX))

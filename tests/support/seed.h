@@ -1,0 +1,8 @@
+/* tests/support/seed.h: the seed of a randomised test. */
+#pragma once
+
+#include <stdint.h>
+
+/* test_seed: DEMI_SEED if it is set, else the test's own fixed one. Writes it as a line of the
+ * output, before anything can fail, so that a failure can be run again. */
+uint64_t test_seed(uint64_t fixed);

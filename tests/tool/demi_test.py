@@ -1,0 +1,255 @@
+#!/usr/bin/env python3
+"""tests/tool/demi_test.py: the `demi` command, used as its users do. Prints TAP; each step is bounded.
+
+The command is $DEMI, else build/demi.
+"""
+import contextlib
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+DEMI = os.environ.get("DEMI") or str(ROOT / "build" / "demi")
+LIMIT_S = 20
+ECHO_KEYS = ["what", "libos", "device", "proto", "size_bytes", "connections", "depth", "rtt_min_ns", "rtt_p50_ns", "rtt_p90_ns",
+             "rtt_p99_ns", "rtt_p999_ns", "rtt_max_ns", "requests_per_s", "server_cpu_ns_per_request"]
+CORE_KEYS = ["what", "memory_queue_roundtrip_ns", "coroutine_switch_ns", "coroutine_switch_tsc", "operation_ns", "wait_any_1_ns",
+             "wait_any_100_ns", "wait_any_10000_ns", "syscall_ns",
+             *[f"{name}_{size}_ns" for name in ("heap", "malloc", "mimalloc") for size in (64, 1024, 16384)]]
+RUNTIME = tempfile.mkdtemp(prefix="demi-test-")
+ENVIRONMENT = {**os.environ, "XDG_RUNTIME_DIR": RUNTIME}
+
+tests = []
+count = failed = 0
+
+
+class Failure(Exception):
+    pass
+
+
+class Skip(Exception):
+    pass
+
+
+def test(function):
+    tests.append(function)
+    return function
+
+
+def check(truth, why):
+    if not truth:
+        raise Failure(why)
+
+
+def demi(*arguments, status=0):
+    """Runs the command, expects the status, returns both outputs."""
+    done = subprocess.run([DEMI, *arguments], env=ENVIRONMENT, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                          stderr=subprocess.PIPE, timeout=LIMIT_S, text=True, check=False)
+    check(done.returncode == status,
+          f"demi {' '.join(arguments)}: status {done.returncode}, not {status}: {done.stderr.strip() or done.stdout.strip()}")
+    return done.stdout, done.stderr
+
+
+def rows(*arguments):
+    return json.loads(demi(*arguments, "--json", "-")[0])
+
+
+def echo_row(*arguments, rounds=200):
+    row = rows("bench", "echo", *arguments, "--rounds", str(rounds), "--reference", "none")[0]
+    for key in ECHO_KEYS:
+        check(key in row, f"no {key} in the row of {arguments}")
+    check(row["errors"] == 0, f"{row['errors']} errors of {arguments}")
+    check(row["requests"] == rounds, f"{row['requests']} requests, not {rounds}, of {arguments}")
+    order = [row[f"rtt_{name}_ns"] for name in ("min", "p50", "p90", "p99", "p999", "max")]
+    check(order == sorted(order) and order[0] > 0, f"round trips out of order: {order}")
+    return row
+
+
+@test
+def version_and_help():
+    check(re.fullmatch(r"demi \d+\.\d+\.\d+\n", demi("version")[0]), "version")
+    check(demi("--version") == demi("version"), "--version")
+    check("doctor" in demi("--help")[0], "--help")
+    check("echo" in demi("bench", "--help")[0], "bench --help")
+    for command in (["bench", "echo"], ["bench", "size"], ["bench", "core"], ["doctor"], ["stat"], ["run"]):
+        check("usage: demi" in demi(*command, "--help")[0], f"{command} --help")
+
+
+@test
+def bad_options_are_named():
+    for named, *arguments in [
+            ("nonsense", "nonsense"), ("nonsense", "bench", "nonsense"),
+            ("--sizes", "bench", "echo", "--sizes", "3"), ("--size", "bench", "echo", "--size", "0"),
+            ("--size", "bench", "echo", "--size", "1e9"), ("--size", "bench", "echo", "--size"),
+            ("--size", "bench", "echo", "--proto", "udp", "--size", "1"), ("--depth", "bench", "echo", "--depth", "x"),
+            ("--libos", "bench", "echo", "--libos", "catfish"), ("--libos", "bench", "echo", "--libos", "raw"),
+            ("--proto", "bench", "echo", "--proto", "sctp"), ("--idle", "bench", "echo", "--idle", "|"),
+            ("--device", "bench", "echo", "--device", "x"), ("--rate", "bench", "echo", "--rate", "10,,5"),
+            ("--reference", "bench", "echo", "--reference", "catfish"), ("--port", "bench", "echo", "--role", "client"),
+            ("--address", "bench", "echo", "--address", "localhost"), ("--only", "bench", "core", "--only", "x"),
+            ("--size", "bench", "size", "--size", "3"),
+            ("surplus", "bench", "core", "surplus"), ("-x", "doctor", "-x"), ("abc", "stat", "abc")]:
+        out, err = demi(*arguments, status=2)
+        check(out == "" and err.count("\n") == 1 and named in err, f"{arguments}: {err!r}")
+
+
+@test
+def doctor_tells_capabilities():
+    lines = demi("doctor")[0].splitlines()
+    for name in ("io_uring", "huge pages", "memlock", "CAP_NET_RAW", "CAP_BPF", "AF_XDP", "DPDK", "RDMA", "NVMe", "cores"):
+        check(sum(bool(re.match(rf"(OK|WARN|MISSING) +{name} ", line)) for line in lines) == 1, f"no line of {name}")
+    check(any(re.match(r"OK +catnap ", line) for line in lines), "catnap does not run")
+    findings = rows("doctor")
+    check({"what", "name", "level", "detail", "mend"} <= set(findings[0]), "keys of the findings")
+
+
+@test
+def baselines_echo_tcp():
+    for name in ("posix-block", "posix-spin", "posix-epoll", "unix-block"):
+        check(echo_row("--libos", name)["libos"] == name, name)
+
+
+@test
+def io_uring_echoes():
+    uring = next(row for row in rows("doctor") if row["name"] == "io_uring")
+    if uring["level"] != "OK":
+        raise Skip(f"io_uring: {uring['detail']}")
+    for name in ("io_uring", "io_uring-block"):
+        echo_row("--libos", name)
+        echo_row("--libos", name, "--size", "200000", "--depth", "8")
+    echo_row("--libos", "io_uring", "--connections", "20", "--depth", "4")
+
+
+@test
+def baselines_echo_udp():
+    for name in ("posix-block", "posix-spin", "posix-epoll"):
+        echo_row("--libos", name, "--proto", "udp", "--depth", "2")
+
+
+@test
+def large_and_deep_and_many():
+    for name in ("posix-block", "posix-spin", "posix-epoll", "catnap"):
+        echo_row("--libos", name, "--size", "256Ki", "--depth", "16", rounds=100)
+        echo_row("--libos", name, "--connections", "50", "--depth", "3")
+    echo_row("--libos", "catnap", "--connections", "10", "--client", "catnap", "--size", "100000", "--depth", "5")
+
+
+@test
+def catnap_echoes():
+    for idle in ("adaptive", "busy"):
+        for proto in ("tcp", "udp"):
+            row = echo_row("--libos", "catnap", "--idle", idle, "--proto", proto)
+            check((row["idle"], row["proto"], row["client"]) == (idle, proto, "catnap"), str(row))
+    echo_row("--libos", "catnap", "--size", "1")
+    echo_row("--libos", "catnap", "--address", "::1")
+    echo_row("--libos", "catnap", "--address", "::1", "--proto", "udp")
+
+
+@test
+def a_comparison_has_its_ratio():
+    table = rows("bench", "echo", "--reference", "posix-epoll,posix-spin", "--pairs", "3", "--rounds", "100",
+                 "--connections", "4")
+    check([row["libos"] for row in table] == ["catnap", "posix-epoll", "posix-spin"], "rows")
+    first = table[0]
+    check((first["reference"], first["pairs"]) == ("posix-epoll", 3), str(first))
+    check(all(first[key] > 0 for key in ("ratio", "requests_ratio", "cpu_ratio")), str(first))
+    check(all(row["client"] == "generator" for row in table), "one generator for all")
+    check("ratio" not in table[1], "a reference is compared with nothing")
+
+
+@test
+def sizes_are_swept():
+    table = rows("bench", "size", "--libos", "posix-spin", "--seconds", "0.01")
+    check([row["size_bytes"] for row in table] == [64 * 4 ** step for step in range(7)], "sizes")
+    check(all(row["errors"] == 0 for row in table), "errors")
+
+
+@test
+def open_loop_keeps_its_rate():
+    with tempfile.TemporaryDirectory() as directory:
+        plot = Path(directory) / "load.svg"
+        table = rows("bench", "echo", "--libos", "posix-epoll", "--rate", "1000,2000", "--seconds", "0.5", "--plot", str(plot))
+        check([row["rate_per_s"] for row in table] == [1000, 2000], "rates")
+        for row in table:
+            check(0.5 < row["requests_per_s"] / row["rate_per_s"] < 1.5, f"offered {row['rate_per_s']}: {row['requests_per_s']}")
+        if shutil.which("gnuplot"):
+            check("<svg" in plot.read_text(), "plot")
+
+
+@test
+def core_has_all_figures():
+    row, = rows("bench", "core", "--quick", "--repeats", "1")
+    check(row["what"] == "core", "what")
+    for key in CORE_KEYS:
+        check(key in row, f"no {key}")
+        check(key.startswith("mimalloc") or key == "what" or row[key] > 0, f"{key} is {row[key]}")
+    demi("bench", "core", "--only", "wait_any_100", "--count", "100")
+
+
+@contextlib.contextmanager
+def server():
+    """A catnap server that stays: the process and its port."""
+    process = subprocess.Popen([DEMI, "bench", "echo", "--role", "server"], env=ENVIRONMENT, stdout=subprocess.PIPE, text=True)
+    try:
+        yield process, re.search(r"port (\d+)", process.stdout.readline())[1]
+    finally:
+        process.kill()
+        process.wait()
+        process.stdout.close()
+
+
+@test
+def stat_tells_of_a_server():
+    with server() as (process, port):
+        row = rows("bench", "echo", "--role", "client", "--port", port, "--rounds", "100")[0]
+        check(row["requests"] == 100 and row["server_cpu_ns_per_request"] is None, str(row))
+        document, = json.loads(demi("stat", str(process.pid), "--json")[0])
+        check(document["pid"] == process.pid and document["libos"] == "catnap" and document["instance"] == 0, "document")
+        check(any(queue["local"].endswith(f":{port}") for queue in document["queues"]), "queues")
+        check("queues" in demi("stat", str(process.pid))[0], "text of one")
+        check(any(line.startswith(f"{process.pid} ") for line in demi("stat")[0].splitlines()), "list of all")
+        process.send_signal(signal.SIGTERM)
+        check(process.wait(LIMIT_S) == 0, f"SIGTERM: status {process.returncode}")
+    demi("stat", str(process.pid), status=1)
+
+
+@test
+def stat_removes_what_is_stale():
+    with server() as (process, _):
+        left = Path(RUNTIME) / "demitasse" / f"{process.pid}-0.sock"
+        check(left.exists(), f"no {left}")
+    check(left.exists(), "a killed process cannot clean up")
+    check("no instance" in demi("stat")[0], "it is not listed")
+    check(not left.exists(), "it is removed")
+    check(demi("stat", "--json")[0] == "[]\n", "none, as JSON")
+
+
+def main():
+    global count, failed
+    print(f"1..{len(tests)}", flush=True)
+    for function in tests:
+        count += 1
+        begin = time.monotonic()
+        name = function.__name__.replace("_", " ")
+        try:
+            function()
+        except Skip as why:
+            print(f"ok {count} - {name} # SKIP {why}", flush=True)
+        except (Failure, subprocess.TimeoutExpired, ValueError, TypeError, KeyError, StopIteration, OSError) as why:
+            failed += 1
+            print(f"not ok {count} - {name}\n# {type(why).__name__}: {why}", flush=True)
+        else:
+            print(f"ok {count} - {name}\n# {time.monotonic() - begin:.1f} s", flush=True)
+    shutil.rmtree(RUNTIME, ignore_errors=True)
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,358 @@
+/* SPDX-License-Identifier: MIT
+ * tools/demi/doctor.c - `demi doctor`: what this machine can do, found out by trying, and the
+ * command that mends what it cannot.
+ */
+#include "echo.h"
+#include "options.h"
+#include "probe.h"
+#include "process.h"
+#include "report.h"
+#include "tool.h"
+
+#include <dlfcn.h>
+#include <errno.h>
+#include <glob.h>
+#include <liburing.h>
+#include <linux/bpf.h>
+#include <linux/if_ether.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#define HUGE_PAGE_BYTES   (2UL << 20)
+#define MEMLOCK_BYTES_FEW (64UL << 20)
+
+#ifndef AF_XDP
+#define AF_XDP 44
+#endif
+
+enum level { LEVEL_OK, LEVEL_WARN, LEVEL_MISSING };
+
+static const char *const level_names[] = {"OK", "WARN", "MISSING"};
+
+struct finding {
+	enum level level;
+	char detail[256];
+	char mend[256]; /* empty: nothing to mend, or no command can */
+};
+
+__attribute__((format(printf, 3, 4))) static void found(struct finding *finding, enum level level,
+							const char *format, ...)
+{
+	va_list args;
+
+	va_start(args, format);
+	finding->level = level;
+	vsnprintf(finding->detail, sizeof(finding->detail), format, args);
+	va_end(args);
+}
+
+static void mend_by(struct finding *finding, const char *command)
+{
+	tool_copy_text(finding->mend, sizeof(finding->mend), command);
+}
+
+/* The command that gives this program capabilities. */
+static void mend_by_capability(struct finding *finding, const char *capabilities)
+{
+	char program[128] = "build/demi";
+	ssize_t length = readlink("/proc/self/exe", program, sizeof(program) - 1);
+
+	if (length > 0)
+		program[length] = '\0';
+	snprintf(finding->mend, sizeof(finding->mend), "setcap %s+ep %s", capabilities, program);
+}
+
+static void check_uring(struct finding *finding)
+{
+	struct io_uring_params params = {.flags = IORING_SETUP_SINGLE_ISSUER |
+						  IORING_SETUP_DEFER_TASKRUN};
+	struct io_uring ring;
+	int error = io_uring_queue_init_params(8, &ring, &params);
+
+	if (!error) {
+		io_uring_queue_exit(&ring);
+		found(finding, LEVEL_OK, "works, with deferred task work");
+	} else if (error == -EINVAL) {
+		found(finding, LEVEL_WARN, "a kernel older than 6.1: no deferred task work");
+	} else if (error == -EPERM) {
+		found(finding, LEVEL_WARN,
+		      "forbidden (kernel.io_uring_disabled or a seccomp filter); direct calls "
+		      "serve instead");
+		mend_by(finding, "sysctl -w kernel.io_uring_disabled=0");
+	} else {
+		found(finding, LEVEL_WARN, "%s; direct calls serve instead", strerror(-error));
+	}
+}
+
+/* The number that a file of the kernel's holds; 0 if there is none. */
+static unsigned long read_count(const char *path)
+{
+	char text[32] = "";
+	FILE *file = fopen(path, "re");
+
+	if (!file)
+		return 0;
+	if (!fgets(text, sizeof(text), file))
+		text[0] = '\0';
+	fclose(file);
+	return strtoul(text, NULL, 10);
+}
+
+static void check_huge_pages(struct finding *finding)
+{
+	int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_HUGETLB;
+	void *page = mmap(NULL, HUGE_PAGE_BYTES, PROT_READ | PROT_WRITE, flags, -1, 0);
+	unsigned long free_pages =
+		read_count("/sys/kernel/mm/hugepages/hugepages-2048kB/free_hugepages");
+
+	if (page != MAP_FAILED) {
+		munmap(page, HUGE_PAGE_BYTES);
+		found(finding, LEVEL_OK, "%lu free pages of 2 MiB", free_pages);
+		return;
+	}
+	found(finding, LEVEL_WARN, "no free page of 2 MiB; plain pages serve instead");
+	mend_by(finding, "sysctl -w vm.nr_hugepages=64");
+}
+
+static void check_memlock(struct finding *finding)
+{
+	struct rlimit limit = {0};
+	void *page = mmap(NULL, MEMLOCK_BYTES_FEW, PROT_READ,
+			  MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	bool locks = page != MAP_FAILED && mlock2(page, MEMLOCK_BYTES_FEW, MLOCK_ONFAULT) == 0;
+
+	if (page != MAP_FAILED)
+		munmap(page, MEMLOCK_BYTES_FEW);
+	getrlimit(RLIMIT_MEMLOCK, &limit);
+	if (locks && limit.rlim_cur == RLIM_INFINITY) {
+		found(finding, LEVEL_OK, "not limited");
+	} else if (locks) {
+		found(finding, LEVEL_OK, "64 MiB can be locked (limit %lu KiB)",
+		      (unsigned long)limit.rlim_cur >> 10);
+	} else {
+		found(finding, LEVEL_WARN, "%lu KiB: too little to register memory with a device",
+		      (unsigned long)limit.rlim_cur >> 10);
+		mend_by(finding, "echo '* - memlock unlimited' >> /etc/security/limits.conf");
+	}
+}
+
+static void check_net_raw(struct finding *finding)
+{
+	int fd = socket(AF_PACKET, SOCK_RAW | SOCK_CLOEXEC, 0);
+
+	if (fd >= 0) {
+		close(fd);
+		found(finding, LEVEL_OK, "packet sockets can be opened");
+		return;
+	}
+	found(finding, LEVEL_MISSING, "no packet sockets: %s", strerror(errno));
+	if (errno == EPERM)
+		mend_by_capability(finding, "cap_net_raw,cap_net_admin");
+}
+
+/* Loads the smallest XDP program: it passes every packet. */
+static int load_program(void)
+{
+	struct bpf_insn program[] = {
+		{.code = BPF_ALU64 | BPF_MOV | BPF_K, .dst_reg = BPF_REG_0, .imm = XDP_PASS},
+		{.code = BPF_JMP | BPF_EXIT},
+	};
+	union bpf_attr attributes = {
+		.prog_type = BPF_PROG_TYPE_XDP,
+		.insn_cnt = TOOL_COUNT(program),
+		.insns = (uintptr_t)program,
+		.license = (uintptr_t) "MIT",
+	};
+
+	return (int)syscall(SYS_bpf, BPF_PROG_LOAD, &attributes, sizeof(attributes));
+}
+
+static void check_bpf(struct finding *finding)
+{
+	int fd = load_program();
+
+	if (fd >= 0) {
+		close(fd);
+		found(finding, LEVEL_OK, "XDP programs can be loaded");
+		return;
+	}
+	found(finding, LEVEL_MISSING, "no XDP programs: %s", strerror(errno));
+	if (errno == EPERM)
+		mend_by_capability(finding, "cap_bpf,cap_net_admin");
+}
+
+static void check_xdp(struct finding *finding)
+{
+	int fd = socket(AF_XDP, SOCK_RAW | SOCK_CLOEXEC, 0);
+
+	if (fd >= 0) {
+		close(fd);
+		found(finding, LEVEL_OK, "sockets can be opened");
+		return;
+	}
+	found(finding, LEVEL_MISSING, "%s",
+	      errno == EAFNOSUPPORT ? "a kernel without CONFIG_XDP_SOCKETS" : strerror(errno));
+	if (errno == EPERM)
+		mend_by_capability(finding, "cap_net_raw,cap_net_admin,cap_bpf");
+}
+
+static void check_dpdk(struct finding *finding)
+{
+	void *plug_in = dlopen("libdemitasse-dpdk.so", RTLD_LAZY | RTLD_LOCAL);
+
+	if (plug_in) {
+		dlclose(plug_in);
+		found(finding, LEVEL_OK, "libdemitasse-dpdk.so loads");
+		return;
+	}
+	if (access("/usr/include/dpdk/rte_eal.h", R_OK) == 0) {
+		found(finding, LEVEL_MISSING,
+		      "DPDK is installed, this build has no libdemitasse-dpdk.so");
+		return;
+	}
+	found(finding, LEVEL_MISSING, "no libdemitasse-dpdk.so, and DPDK is not installed");
+	mend_by(finding, "apt-get install dpdk libdpdk-dev");
+}
+
+/* Number of paths that match. */
+static size_t count_paths(const char *pattern)
+{
+	glob_t paths = {0};
+	size_t count = glob(pattern, GLOB_NOSORT, NULL, &paths) == 0 ? paths.gl_pathc : 0;
+
+	globfree(&paths);
+	return count;
+}
+
+static void check_rdma(struct finding *finding)
+{
+	size_t count = count_paths("/sys/class/infiniband/*");
+
+	if (count) {
+		found(finding, LEVEL_OK, "%zu device%s", count, count == 1 ? "" : "s");
+		return;
+	}
+	found(finding, LEVEL_MISSING, "no device; a software one needs the kernel's rdma_rxe");
+	mend_by(finding, "modprobe rdma_rxe && rdma link add rxe0 type rxe netdev eth0");
+}
+
+static void check_nvme(struct finding *finding)
+{
+	size_t count = count_paths("/dev/nvme*n*");
+
+	if (count)
+		found(finding, LEVEL_OK, "%zu namespace%s", count, count == 1 ? "" : "s");
+	else
+		found(finding, LEVEL_MISSING,
+		      "no drive; files and other drives go through the kernel");
+}
+
+static void check_cores(struct finding *finding)
+{
+	int count = cores_usable();
+
+	if (count > 1)
+		found(finding, LEVEL_OK, "%d to run on", count);
+	else
+		found(finding, LEVEL_WARN,
+		      "one only: server and client of a benchmark share it, figures mean little");
+}
+
+static const struct {
+	const char *name;
+	void (*check)(struct finding *finding);
+} capabilities[] = {
+	{"io_uring", check_uring},  {"huge pages", check_huge_pages},
+	{"memlock", check_memlock}, {"CAP_NET_RAW", check_net_raw},
+	{"CAP_BPF", check_bpf},     {"AF_XDP", check_xdp},
+	{"DPDK", check_dpdk},       {"RDMA", check_rdma},
+	{"NVMe", check_nvme},       {"cores", check_cores},
+};
+
+static void show(struct report *report, bool print, const char *what, const char *name,
+		 const struct finding *finding)
+{
+	struct row *row = report_add(report);
+
+	row_text(row, "what", what);
+	row_text(row, "name", name);
+	row_text(row, "level", level_names[finding->level]);
+	row_text(row, "detail", finding->detail);
+	row_text(row, "mend", finding->mend);
+	if (print)
+		printf("%-8s %-12s %s%s%s\n", level_names[finding->level], name, finding->detail,
+		       finding->mend[0] ? " -> " : "", finding->mend);
+}
+
+/* Tries each library OS. Whether catnap runs. */
+static bool check_library(struct report *report, bool print)
+{
+	bool catnap_runs = false;
+
+	for (size_t i = 0; i < echo_backend_count(); i++) {
+		const char *name = echo_backend_at(i)->name;
+		struct finding finding = {0};
+		char message[200];
+
+		if (!echo_backend_at(i)->library)
+			continue;
+		if (libos_probe(name, message, sizeof(message)) == 0) {
+			found(&finding, LEVEL_OK, "runs here");
+			catnap_runs = catnap_runs || strcmp(name, "catnap") == 0;
+		} else {
+			found(&finding, LEVEL_MISSING, "%s", message);
+		}
+		show(report, print, "libos", name, &finding);
+	}
+	return catnap_runs;
+}
+
+static int examine(const char *json)
+{
+	bool print = !json || strcmp(json, "-") != 0;
+	struct report report = {0};
+	int status;
+
+	for (size_t i = 0; i < TOOL_COUNT(capabilities); i++) {
+		struct finding finding = {0};
+
+		capabilities[i].check(&finding);
+		show(&report, print, "capability", capabilities[i].name, &finding);
+	}
+	if (print)
+		puts("\nlibrary OSes:");
+	status = check_library(&report, print) ? TOOL_GOOD : TOOL_FAILED;
+	if (json && report_write_json(&report, json) < 0)
+		status = TOOL_FAILED;
+	report_free(&report);
+	return status;
+}
+
+int command_doctor(int argc, char **argv)
+{
+	const char *json = NULL;
+	const struct option_spec specs[] = {
+		{"json", OPTION_TEXT, &json, 0, 0, NULL, "FILE",
+		 "write the findings as JSON (-: standard output, nothing else)"},
+	};
+	struct operands none;
+
+	switch (options_parse(specs, TOOL_COUNT(specs), argc, argv, 0, &none)) {
+	case OPTIONS_HELP:
+		puts("usage: demi doctor [OPTION...]");
+		options_help(specs, TOOL_COUNT(specs));
+		return TOOL_GOOD;
+	case OPTIONS_BAD:
+		return TOOL_USAGE;
+	case OPTIONS_GOOD:
+		break;
+	}
+	return examine(json);
+}

@@ -1,0 +1,391 @@
+/* SPDX-License-Identifier: MIT
+ * tools/demi/echo.c - the back ends of the echo benchmark, and one run of a server and a client
+ * process.
+ */
+#include "echo.h"
+
+#include "process.h"
+#include "tool.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+/* The warm-up ends after so many rounds of each request in flight, or this time. */
+#define WARMUP_ROUNDS 1000
+#define WARMUP_NS     (50 * NS_PER_MS)
+#define READY_MS      10000
+#define STALL_MS      10000 /* a client without any answer for so long is given up */
+#define SERVER_END_MS 3000  /* above the library's linger time */
+
+#define BOTH (ECHO_TCP | ECHO_UDP)
+
+static const struct echo_backend backends[] = {
+	{"catnap", BOTH, true, false, NULL, 0, echo_queue_server, echo_queue_client},
+	{"catnip", BOTH, true, false, NULL, 0, echo_queue_server, echo_queue_client},
+	{"catpowder", BOTH, true, false, NULL, 0, echo_queue_server, echo_queue_client},
+	{"catmint", ECHO_TCP, true, false, NULL, 0, echo_queue_server, echo_queue_client},
+	{"catmem", ECHO_TCP, true, false, NULL, 0, echo_queue_server, echo_queue_client},
+	{"catloop", ECHO_TCP, true, false, NULL, 0, echo_queue_server, echo_queue_client},
+	{"posix-block", BOTH, false, false, "block", 1, echo_block_server, echo_block_client},
+	{"posix-spin", BOTH, false, false, "spin", 1, echo_spin_server, echo_spin_client},
+	{"posix-epoll", BOTH, false, false, "block", 0, echo_epoll_server, echo_epoll_client},
+	{"io_uring", ECHO_TCP, false, false, "spin", 1, echo_uring_server, echo_uring_client},
+	{"io_uring-block", ECHO_TCP, false, false, "block", 1, echo_uring_block_server,
+	 echo_uring_block_client},
+	{"unix-block", ECHO_TCP, false, true, "block", 1, echo_block_server, echo_block_client},
+	{"generator", BOTH, false, false, "spin", 0, NULL, echo_generator_client},
+};
+
+const struct echo_backend *echo_backend_find(const char *name)
+{
+	for (size_t i = 0; i < TOOL_COUNT(backends); i++) {
+		if (strcmp(backends[i].name, name) == 0)
+			return &backends[i];
+	}
+	return NULL;
+}
+
+size_t echo_backend_count(void)
+{
+	return TOOL_COUNT(backends);
+}
+
+const struct echo_backend *echo_backend_at(size_t index)
+{
+	return &backends[index];
+}
+
+int echo_fail(struct echo_end *end, int error, const char *format, ...)
+{
+	va_list args;
+
+	va_start(args, format);
+	vsnprintf(end->message, ECHO_MESSAGE_MAX, format, args);
+	va_end(args);
+	return error;
+}
+
+void echo_server_ready(struct echo_end *end, uint16_t port)
+{
+	end->shared->port = port;
+	if (end->stays) {
+		printf("%s server listens on port %u, Ctrl-C ends it\n", end->spec->server->name,
+		       port);
+		fflush(stdout);
+	} else {
+		process_ready(end->control);
+	}
+}
+
+/* Set by a signal handler: nothing else could tell a server that waits. */
+static volatile sig_atomic_t interrupted;
+
+static void interrupt(int number)
+{
+	(void)number;
+	interrupted = 1;
+}
+
+bool echo_interrupted(void)
+{
+	return interrupted;
+}
+
+/* A library OS is taken down in good order; plain sockets need none. */
+static void catch_signals(const struct echo_backend *backend)
+{
+	struct sigaction action = {.sa_handler = interrupt};
+
+	if (!backend->library)
+		return;
+	sigaction(SIGINT, &action, NULL);
+	sigaction(SIGTERM, &action, NULL);
+}
+
+static int run_warmup(struct echo_end *end, int (*fn)(void *arg), void *arg)
+{
+	const struct echo_spec *spec = end->spec;
+	uint64_t in_flight = (uint64_t)spec->connections * spec->depth;
+	int error;
+
+	load_begin(&end->load, in_flight * 2 > WARMUP_ROUNDS ? in_flight * 2 : WARMUP_ROUNDS,
+		   WARMUP_NS, NULL);
+	error = fn(arg);
+	if (!error && end->load.damaged)
+		return echo_fail(end, -EBADMSG, "the echo differs from what was sent");
+	return error;
+}
+
+int echo_client_run(struct echo_end *end, int (*fn)(void *arg), void *arg)
+{
+	struct echo_result *result = &end->shared->result;
+	struct load *load = &end->load;
+	uint64_t cpu_before_ns;
+	uint64_t cpu_after_ns;
+	int error = run_warmup(end, fn, arg);
+
+	if (error)
+		return error;
+	cpu_before_ns = server_cpu_read(&end->shared->server_cpu, end->server_pid);
+	load_begin(load, end->spec->rounds, (uint64_t)(end->spec->seconds * 1e9), &result->rtt);
+	error = fn(arg);
+	cpu_after_ns = server_cpu_read(&end->shared->server_cpu, end->server_pid);
+	if (cpu_before_ns && cpu_after_ns)
+		result->server_cpu_ns = cpu_after_ns - cpu_before_ns;
+	result->requests = load->requests;
+	result->errors = load->lost + load->damaged;
+	result->elapsed_ns = load->last_ns - load->begin_ns;
+	return error;
+}
+
+/* Unix sockets: an abstract name (its first byte is 0), which both children know by their parent's
+ * number. */
+static void address_set_local(struct echo_end *end)
+{
+	struct sockaddr_un *name = &end->address.un;
+	int length;
+
+	name->sun_family = AF_UNIX;
+	length = snprintf(name->sun_path + 1, sizeof(name->sun_path) - 1, "demi-bench-%d",
+			  (int)getppid());
+	end->address_size =
+		(socklen_t)(offsetof(struct sockaddr_un, sun_path) + 1 + (size_t)length);
+}
+
+static void address_set(struct echo_end *end, uint16_t port)
+{
+	const char *text = end->spec->address ? end->spec->address : "127.0.0.1";
+
+	memset(&end->address, 0, sizeof(end->address));
+	if (end->spec->server->local) {
+		address_set_local(end);
+		return;
+	}
+	if (strchr(text, ':')) {
+		end->address.in6.sin6_family = AF_INET6;
+		end->address.in6.sin6_port = htons(port);
+		inet_pton(AF_INET6, text, &end->address.in6.sin6_addr);
+		end->address_size = sizeof(end->address.in6);
+		return;
+	}
+	end->address.in.sin_family = AF_INET;
+	end->address.in.sin_port = htons(port);
+	inet_pton(AF_INET, text, &end->address.in.sin_addr);
+	end->address_size = sizeof(end->address.in);
+}
+
+static int server_body(struct echo_end *end)
+{
+	end->message = end->shared->server_message;
+	address_set(end, end->spec->port);
+	return end->spec->server->server(end);
+}
+
+static int client_body(struct echo_end *end)
+{
+	const struct echo_spec *spec = end->spec;
+	int error;
+
+	end->message = end->shared->client_message;
+	address_set(end, end->shared->port);
+	load_init(&end->load, spec->size, spec->depth, spec->proto == ECHO_UDP, spec->rate_per_s);
+	error = spec->client->client(end);
+	load_fini(&end->load);
+	return error;
+}
+
+/* An error number as an exit status: below 128, where signals begin. */
+static int as_status(int error)
+{
+	return error == 0 ? 0 : -error < 127 ? -error : EIO;
+}
+
+static int server_main(void *arg, int control)
+{
+	struct echo_end *end = arg;
+
+	end->control = control;
+	server_cpu_serve(&end->shared->server_cpu);
+	return as_status(server_body(end));
+}
+
+static int client_main(void *arg, int control)
+{
+	(void)control;
+	return as_status(client_body(arg));
+}
+
+static void describe_status(const char *who, int status, const char *left, char *message)
+{
+	if (left[0])
+		snprintf(message, ECHO_MESSAGE_MAX, "%s: %.200s", who, left);
+	else if (status >= 128)
+		snprintf(message, ECHO_MESSAGE_MAX, "%s: killed by signal %d", who, status - 128);
+	else
+		snprintf(message, ECHO_MESSAGE_MAX, "%s: %s", who, strerror(status));
+}
+
+/* Waits for the client's end as long as answers keep coming. */
+static int await_client(struct process *client, const struct echo_shared *shared, char *message)
+{
+	uint64_t seen = 0;
+	int status;
+	int error;
+
+	for (;;) {
+		const volatile uint64_t *count = &shared->result.rtt.count;
+		uint64_t before = seen;
+
+		error = process_await_end(client, STALL_MS, &status);
+		seen = *count;
+		if (error != -ETIMEDOUT || seen == before)
+			break;
+	}
+	if (error) {
+		snprintf(message, ECHO_MESSAGE_MAX, "client: no answer for %d s", STALL_MS / 1000);
+		return -ETIMEDOUT;
+	}
+	if (status)
+		describe_status("client", status, shared->client_message, message);
+	return -status;
+}
+
+static int start_server(const struct echo_spec *spec, struct echo_end *end, struct process *server,
+			char *message)
+{
+	int status = ETIMEDOUT;
+	int error = process_start(server, spec->core, server_main, end);
+
+	if (error) {
+		snprintf(message, ECHO_MESSAGE_MAX, "cannot start the server: %s",
+			 strerror(-error));
+		return error;
+	}
+	error = process_await_ready(server, READY_MS);
+	if (error == -EPIPE && process_await_end(server, READY_MS, &status) == 0)
+		error = status ? -status : -EPIPE;
+	if (error)
+		describe_status("server", -error, end->shared->server_message, message);
+	return error;
+}
+
+static int run_client(const struct echo_spec *spec, struct echo_shared *shared, pid_t server_pid,
+		      char *message)
+{
+	struct echo_end end = {.spec = spec, .shared = shared, .server_pid = server_pid};
+	struct process client = {0};
+	int error = process_start(&client, spec->core + 1, client_main, &end);
+
+	if (error) {
+		snprintf(message, ECHO_MESSAGE_MAX, "cannot start the client: %s",
+			 strerror(-error));
+		return error;
+	}
+	error = await_client(&client, shared, message);
+	process_kill(&client);
+	return error;
+}
+
+/* After its clients have gone the server ends by itself; what went wrong in it counts only if the
+ * client was content. */
+static int await_server(struct process *server, const struct echo_shared *shared, char *message)
+{
+	int status;
+
+	if (process_await_end(server, SERVER_END_MS, &status) != 0)
+		return 0; /* it lost the word of the end (UDP): the caller kills it */
+	if (status == 0)
+		return 0;
+	describe_status("server", status, shared->server_message, message);
+	return -status;
+}
+
+static int run_both(const struct echo_spec *spec, struct echo_shared *shared, char *message)
+{
+	struct echo_end end = {.spec = spec, .shared = shared};
+	struct process server = {0};
+	int error = start_server(spec, &end, &server, message);
+
+	if (!error) {
+		error = run_client(spec, shared, server.pid, message);
+		if (error && shared->server_message[0])
+			describe_status("server", -error, shared->server_message, message);
+	}
+	if (!error)
+		error = await_server(&server, shared, message);
+	process_kill(&server);
+	return error;
+}
+
+static struct echo_shared *shared_map(char *message)
+{
+	struct echo_shared *shared = mmap(NULL, sizeof(*shared), PROT_READ | PROT_WRITE,
+					  MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+
+	if (shared != MAP_FAILED)
+		return shared;
+	snprintf(message, ECHO_MESSAGE_MAX, "%s", strerror(errno));
+	return NULL;
+}
+
+int echo_run(const struct echo_spec *spec, struct echo_result *result, char *message)
+{
+	struct echo_shared *shared = shared_map(message);
+	int error;
+
+	memset(result, 0, sizeof(*result));
+	if (!shared)
+		return -ENOMEM;
+	error = run_both(spec, shared, message);
+	*result = shared->result;
+	munmap(shared, sizeof(*shared));
+	return error;
+}
+
+int echo_run_client(const struct echo_spec *spec, struct echo_result *result, char *message)
+{
+	struct echo_shared *shared = shared_map(message);
+	int error;
+
+	memset(result, 0, sizeof(*result));
+	if (!shared)
+		return -ENOMEM;
+	shared->port = spec->port;
+	error = run_client(spec, shared, 0, message);
+	*result = shared->result;
+	munmap(shared, sizeof(*shared));
+	return error;
+}
+
+int echo_run_server(const struct echo_spec *spec, char *message)
+{
+	struct echo_shared *shared = shared_map(message);
+	struct echo_end end = {.spec = spec, .shared = shared, .stays = true};
+	int error;
+
+	if (!shared)
+		return -ENOMEM;
+	core_pin(spec->core);
+	catch_signals(spec->server);
+	error = server_body(&end);
+	if (error)
+		describe_status("server", -error, shared->server_message, message);
+	munmap(shared, sizeof(*shared));
+	return error;
+}
+
+void echo_result_merge(struct echo_result *into, const struct echo_result *from)
+{
+	histogram_merge(&into->rtt, &from->rtt);
+	into->requests += from->requests;
+	into->errors += from->errors;
+	into->elapsed_ns += from->elapsed_ns;
+	into->server_cpu_ns += from->server_cpu_ns;
+}

@@ -1,0 +1,140 @@
+/* SPDX-License-Identifier: MIT
+ * tools/demi/echo.h - the echo benchmark: what is measured, its result, and the table of back ends.
+ *
+ * A run is two processes, a server and a client, each a function of a back end. They share one
+ * anonymous mapping (struct echo_shared) that the parent reads; the client fills the result, each
+ * end may leave a message why it failed.
+ */
+#pragma once
+
+#include "histogram.h"
+#include "load.h"
+#include "server_cpu.h"
+
+#include <netinet/in.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/socket.h>
+#include <sys/types.h>
+#include <sys/un.h>
+
+#define ECHO_SIZE_MAX     262144
+#define ECHO_DATAGRAM_MAX 65507
+#define ECHO_DATAGRAM_MIN 4 /* a datagram carries its sequence number */
+#define ECHO_NAME_MAX     32
+
+enum echo_proto { ECHO_TCP = 1, ECHO_UDP = 2 };
+
+struct echo_spec {
+	const struct echo_backend *server, *client;
+	const char *device; /* as given: NAME[,key=value...]; NULL: none */
+	const char *idle;   /* of a library OS: adaptive or busy */
+	enum echo_proto proto;
+	size_t size;
+	unsigned connections, depth;
+	double rate_per_s;   /* 0: closed loop */
+	uint64_t rounds;     /* 0: by time */
+	double seconds;      /* of the timed part */
+	int core;            /* the server's; the client's is the next */
+	const char *address; /* numeric; NULL: the loopback address */
+	uint16_t port;       /* 0: the server chooses */
+};
+
+/* What one run, or several merged, gave. */
+struct echo_result {
+	struct histogram rtt;
+	uint64_t requests; /* answered in the timed part */
+	uint64_t errors;   /* lost, or with other bytes than were sent */
+	uint64_t elapsed_ns;
+	uint64_t server_cpu_ns; /* of the timed part; 0: not known */
+};
+
+#define ECHO_MESSAGE_MAX 256
+
+struct echo_shared {
+	struct echo_result result;
+	struct server_cpu server_cpu;
+	uint16_t port; /* the server's, once it is ready */
+	char server_message[ECHO_MESSAGE_MAX];
+	char client_message[ECHO_MESSAGE_MAX];
+};
+
+union echo_address {
+	struct sockaddr any;
+	struct sockaddr_in in;
+	struct sockaddr_in6 in6;
+	struct sockaddr_un un;
+};
+
+/* One end of a run, in its own process. */
+struct echo_end {
+	const struct echo_spec *spec;
+	struct echo_shared *shared;
+	union echo_address address; /* where the server listens */
+	socklen_t address_size;
+	int control; /* server: for process_ready */
+	bool stays;  /* server: serves until echo_interrupted, not only the clients of this run */
+	pid_t server_pid; /* client: 0 if it is not ours */
+	char *message;    /* this end's part of shared */
+	struct load load; /* client */
+};
+
+/* Ends by themselves: a TCP server when `connections` clients have come and gone, a UDP server by
+ * an empty datagram. 0 or -errno; -ENOTSUP: cannot run here, the message says why. */
+struct echo_backend {
+	const char *name;
+	unsigned protos; /* set of enum echo_proto */
+	bool library;    /* a library OS */
+	bool local;      /* Unix sockets: only between the processes of one run */
+	/* How its server waits: "block" or "spin"; NULL: as the library is told. */
+	const char *idle;
+	unsigned client_connections; /* most that its client can drive; 0: any number */
+	int (*server)(struct echo_end *end);
+	int (*client)(struct echo_end *end);
+};
+
+const struct echo_backend *echo_backend_find(const char *name);
+size_t echo_backend_count(void);
+const struct echo_backend *echo_backend_at(size_t index);
+
+/* Leaves the reason of a failure and returns error. */
+__attribute__((format(printf, 3, 4))) int echo_fail(struct echo_end *end, int error,
+						    const char *format, ...);
+
+/* Whether a signal asked a server that stays to end. A server that does not look is ended by the
+ * signal itself. */
+bool echo_interrupted(void);
+
+/* Server: it listens at this port now (host order; 0: an address without one). */
+void echo_server_ready(struct echo_end *end, uint16_t port);
+
+/* Client: connected; runs fn for the warm-up, where every byte is checked, and for the timed part.
+ * 0, or fn's first error. */
+int echo_client_run(struct echo_end *end, int (*fn)(void *arg), void *arg);
+
+/* One run: both processes. Resets *result. 0 or -errno with *message (at least ECHO_MESSAGE_MAX
+ * bytes) filled. */
+int echo_run(const struct echo_spec *spec, struct echo_result *result, char *message);
+
+/* --role server: serves in this process until it is killed. --role client: drives a server
+ * elsewhere. */
+int echo_run_server(const struct echo_spec *spec, char *message);
+int echo_run_client(const struct echo_spec *spec, struct echo_result *result, char *message);
+
+void echo_result_merge(struct echo_result *into, const struct echo_result *from);
+
+/* The ends of the back ends. */
+int echo_block_server(struct echo_end *end);
+int echo_block_client(struct echo_end *end);
+int echo_spin_server(struct echo_end *end);
+int echo_spin_client(struct echo_end *end);
+int echo_epoll_server(struct echo_end *end);
+int echo_epoll_client(struct echo_end *end);
+int echo_generator_client(struct echo_end *end);
+int echo_uring_server(struct echo_end *end);
+int echo_uring_client(struct echo_end *end);
+int echo_uring_block_server(struct echo_end *end);
+int echo_uring_block_client(struct echo_end *end);
+int echo_queue_server(struct echo_end *end);
+int echo_queue_client(struct echo_end *end);

@@ -1,0 +1,336 @@
+/* SPDX-License-Identifier: MIT
+ * tools/demi/echo_options.c - the options of the echo benchmarks.
+ */
+#include "echo_options.h"
+
+#include "tool.h"
+
+#include <arpa/inet.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* Rounds of the references after the first: they are for the table, not for the ratio. */
+#define FURTHER_ROUNDS 3
+
+/* Pairs of a comparison, and the timed seconds of one of its runs; a run alone takes longer. */
+#define SIZE_DEFAULT       64
+#define PAIRS_DEFAULT      11
+#define SIZE_PAIRS_DEFAULT 3
+#define PAIR_SECONDS       0.15
+#define ALONE_SECONDS      1.0
+
+#define OPTIONS_COUNT 17
+
+static void describe_load(struct echo_options *options, struct option_spec *specs)
+{
+	const struct option_spec table[] = {
+		{"libos", OPTION_TEXT, &options->libos, 0, 0, NULL, "NAME",
+		 "library OS or baseline (default $LIBOS or catnap)"},
+		{"device", OPTION_TEXT, &options->device, 0, 0, NULL, "D[,KEY=VALUE...]",
+		 "device of a library OS that drives one"},
+		{"proto", OPTION_CHOICE, &options->proto, 0, 0, "tcp|udp", "tcp|udp",
+		 "transport (tcp)"},
+		{"size", OPTION_WHOLE, &options->size, 1, ECHO_SIZE_MAX, NULL, "B",
+		 "bytes of a message (64)"},
+		{"connections", OPTION_WHOLE, &options->connections, 1, 16384, NULL, "N",
+		 "connections of the client (1)"},
+		{"depth", OPTION_WHOLE, &options->depth, 1, 1024, NULL, "N",
+		 "requests in flight on each connection (1)"},
+		{"rate", OPTION_TEXT, &options->rates, 0, 0, NULL, "R[,R...]",
+		 "open loop: requests a second, due at random; several: a curve"},
+		{"idle", OPTION_CHOICE, &options->idle, 0, 0, "adaptive|busy", "adaptive|busy",
+		 "how the library OS waits (adaptive)"},
+		{"client", OPTION_TEXT, &options->client, 0, 0, NULL, "NAME",
+		 "back end of the client (one connection: the server's; more, or a rate: "
+		 "generator)"},
+	};
+
+	memcpy(specs, table, sizeof(table));
+}
+
+static void describe_run(struct echo_options *options, struct option_spec *specs)
+{
+	const struct option_spec table[] = {
+		{"rounds", OPTION_WHOLE, &options->rounds, 1, 1e12, NULL, "N",
+		 "requests of a run, or"},
+		{"seconds", OPTION_NUMBER, &options->seconds, 0.001, 86400, NULL, "S",
+		 "its time (0.15 in pairs, 1 alone)"},
+		{"pairs", OPTION_WHOLE, &options->pairs, 1, CONTEST_PAIRS_MAX, NULL, "N",
+		 "interleaved runs beside the reference (11; size: 3)"},
+		{"reference", OPTION_TEXT, &options->reference, 0, 0, NULL, "NAME[,NAME...]",
+		 "what to compare with; none: nothing"},
+		{"core", OPTION_WHOLE, &options->core, 0, 4095, NULL, "N",
+		 "core of the server, the client has the next (0)"},
+		{"json", OPTION_TEXT, &options->json, 0, 0, NULL, "FILE",
+		 "write the rows as JSON (-: standard output)"},
+		{"plot", OPTION_TEXT, &options->plot, 0, 0, NULL, "FILE", "draw an SVG"},
+		{"role", OPTION_CHOICE, &options->role, 0, 0, "both|server|client",
+		 "both|server|client", "both ends here, or one; a client needs --port"},
+	};
+
+	memcpy(specs, table, sizeof(table));
+}
+
+static void print_names(void)
+{
+	fputs("\nnames:", stdout);
+	for (size_t i = 0; i < echo_backend_count(); i++)
+		printf(" %s", echo_backend_at(i)->name);
+	fputs("\n(generator: a client only; raw: the bare device of a back end that drives one)\n",
+	      stdout);
+}
+
+static const struct echo_backend *backend_or_complain(const char *option, const char *name)
+{
+	const struct echo_backend *backend = echo_backend_find(name);
+
+	if (backend)
+		return backend;
+	if (strcmp(name, "raw") == 0)
+		tool_complain(
+			"--%s: raw measures a bare device: no back end of this build drives one",
+			option);
+	else
+		tool_complain("--%s: '%s' is not a library OS or baseline (--help lists them)",
+			      option, name);
+	return NULL;
+}
+
+static bool address_is_good(const char *text)
+{
+	struct in6_addr address;
+
+	return inet_pton(AF_INET, text, &address) == 1 || inet_pton(AF_INET6, text, &address) == 1;
+}
+
+static int read_rates(struct echo_options *options)
+{
+	char copy[512];
+	char *rest = copy;
+
+	if (!options->rates)
+		return 0;
+	if (strlen(options->rates) >= sizeof(copy)) {
+		tool_complain("--rate: the list is too long");
+		return -1;
+	}
+	tool_copy_text(copy, sizeof(copy), options->rates);
+	while (rest) {
+		if (options->rate_count == ECHO_RATES_MAX) {
+			tool_complain("--rate: more than %d rates", ECHO_RATES_MAX);
+			return -1;
+		}
+		if (option_number("rate", strsep(&rest, ","), 1, 1e9, 0,
+				  &options->rates_per_s[options->rate_count++]) < 0)
+			return -1;
+	}
+	return 0;
+}
+
+/* What no single option's range can say. */
+static int check(const struct echo_options *options, enum echo_command command)
+{
+	bool udp = strcmp(options->proto, "udp") == 0;
+
+	if (udp && (options->size < ECHO_DATAGRAM_MIN || options->size > ECHO_DATAGRAM_MAX)) {
+		tool_complain("--size: a datagram here has %d to %d bytes", ECHO_DATAGRAM_MIN,
+			      ECHO_DATAGRAM_MAX);
+		return -1;
+	}
+	if (options->address && !address_is_good(options->address)) {
+		tool_complain("--address: '%s' is not a numeric IPv4 or IPv6 address",
+			      options->address);
+		return -1;
+	}
+	if (command == ECHO_COMMAND_SIZE &&
+	    (options->size != SIZE_DEFAULT || strcmp(options->role, "both") != 0)) {
+		tool_complain("--%s: demi bench size has its own sizes, and both ends here",
+			      options->size != SIZE_DEFAULT ? "size" : "role");
+		return -1;
+	}
+	if (strcmp(options->role, "client") == 0 && options->port == 0) {
+		tool_complain("--port: a client must be told the server's port");
+		return -1;
+	}
+	return 0;
+}
+
+static void set_defaults(struct echo_options *options, enum echo_command command)
+{
+	const char *libos = getenv("LIBOS");
+
+	*options = (struct echo_options){
+		.libos = libos && *libos ? libos : "catnap",
+		.proto = "tcp",
+		.idle = "adaptive",
+		.role = "both",
+		.size = SIZE_DEFAULT,
+		.connections = 1,
+		.depth = 1,
+		.pairs = command == ECHO_COMMAND_SIZE ? SIZE_PAIRS_DEFAULT : PAIRS_DEFAULT,
+	};
+}
+
+int echo_options_read(struct echo_options *options, enum echo_command command, int argc,
+		      char **argv)
+{
+	struct option_spec specs[OPTIONS_COUNT + 2] = {0};
+	struct operands none;
+	size_t count = OPTIONS_COUNT;
+
+	set_defaults(options, command);
+	describe_load(options, specs);
+	describe_run(options, specs + 9);
+	specs[count++] = (struct option_spec){"address",
+					      OPTION_TEXT,
+					      &options->address,
+					      0,
+					      0,
+					      NULL,
+					      "A",
+					      "where the server is or listens (127.0.0.1)"};
+	specs[count++] = (struct option_spec){"port", OPTION_WHOLE, &options->port, 1, 65535,
+					      NULL,   "P",          "its port"};
+	switch (options_parse(specs, count, argc, argv, 0, &none)) {
+	case OPTIONS_HELP:
+		printf("usage: demi bench %s [OPTION...]\n", argv[0]);
+		options_help(specs, count);
+		print_names();
+		return -1;
+	case OPTIONS_BAD:
+		return TOOL_USAGE;
+	case OPTIONS_GOOD:
+		break;
+	}
+	return read_rates(options) < 0 || check(options, command) < 0 ? TOOL_USAGE : TOOL_GOOD;
+}
+
+/* Whether a back end can do what is asked. */
+static bool suits(const struct echo_spec *spec)
+{
+	if (!(spec->server->protos & spec->proto) || !(spec->client->protos & spec->proto))
+		return false;
+	return spec->client->client_connections == 0 ||
+	       spec->connections <= spec->client->client_connections;
+}
+
+static struct echo_spec spec_of(const struct echo_options *options,
+				const struct echo_backend *server, size_t size, double rate_per_s)
+{
+	struct echo_spec spec = {
+		.server = server,
+		.client = options->connections == 1 && rate_per_s <= 0
+				  ? server
+				  : echo_backend_find("generator"),
+		.device = server->library ? options->device : NULL,
+		.idle = server->library ? options->idle : NULL,
+		.proto = strcmp(options->proto, "udp") == 0 ? ECHO_UDP : ECHO_TCP,
+		.size = size,
+		.connections = (unsigned)options->connections,
+		.depth = (unsigned)options->depth,
+		.rate_per_s = rate_per_s,
+		.rounds = options->rounds,
+		.seconds = options->seconds,
+		.core = (int)options->core,
+		.address = options->address,
+		.port = (uint16_t)options->port,
+	};
+
+	if (options->client)
+		spec.client = echo_backend_find(options->client);
+	return spec;
+}
+
+/* The references that a library OS has if none are asked for. */
+static const char *default_references(const struct echo_options *options,
+				      const struct echo_backend *backend, double rate_per_s)
+{
+	bool busy = strcmp(options->idle, "busy") == 0;
+
+	if (options->reference)
+		return strcmp(options->reference, "none") == 0 ? "" : options->reference;
+	if (!backend->library || strcmp(options->role, "both") != 0)
+		return "";
+	if (options->connections > 1 || rate_per_s > 0)
+		return "posix-epoll,io_uring";
+	return busy ? "posix-spin,posix-epoll,posix-block,io_uring,unix-block"
+		    : "posix-epoll,posix-spin,posix-block,io_uring,unix-block";
+}
+
+static int add_references(const struct echo_options *options, const char *names,
+			  const struct echo_spec *first, struct contest *contest)
+{
+	char copy[512];
+	char *rest = copy;
+	bool asked = options->reference != NULL;
+
+	tool_copy_text(copy, sizeof(copy), names);
+	while (rest && *rest) {
+		const struct echo_backend *backend =
+			backend_or_complain("reference", strsep(&rest, ","));
+		struct echo_spec spec;
+		unsigned rounds = (unsigned)options->pairs;
+
+		if (!backend)
+			return TOOL_USAGE;
+		spec = spec_of(options, backend, first->size, first->rate_per_s);
+		if (!spec.server->server || !suits(&spec)) {
+			if (!asked)
+				continue; /* a default that is not for this protocol */
+			tool_complain("--reference: %s cannot do that", backend->name);
+			return TOOL_USAGE;
+		}
+		if (!asked && contest->count > 1 && rounds > FURTHER_ROUNDS)
+			rounds = FURTHER_ROUNDS;
+		if (!contest_add(contest, &spec, rounds)) {
+			tool_complain("--reference: more than %d back ends", CONTESTANTS_MAX - 1);
+			return TOOL_USAGE;
+		}
+		if (contest->count == 2)
+			contest->contestants[0].reference = &contest->contestants[1];
+	}
+	return TOOL_GOOD;
+}
+
+/* The runs' length, when neither rounds nor seconds are given. */
+static void set_length(const struct echo_options *options, struct contest *contest)
+{
+	double seconds = contest->count > 1 ? PAIR_SECONDS : ALONE_SECONDS;
+
+	for (size_t i = 0; i < contest->count && options->rounds == 0 && options->seconds <= 0; i++)
+		contest->contestants[i].spec.seconds = seconds;
+}
+
+int echo_options_contest(const struct echo_options *options, size_t size, double rate_per_s,
+			 struct contest *contest)
+{
+	const struct echo_backend *backend = backend_or_complain("libos", options->libos);
+	const char *references;
+	struct echo_spec spec;
+
+	contest->count = 0;
+	if (!backend || (options->client && !backend_or_complain("client", options->client)))
+		return TOOL_USAGE;
+	spec = spec_of(options, backend, size, rate_per_s);
+	if (options->device && (!backend->library || strcmp(backend->name, "catnap") == 0)) {
+		tool_complain("--device: %s uses the kernel's sockets, it drives no device",
+			      backend->name);
+		return TOOL_USAGE;
+	}
+	if (backend->local && strcmp(options->role, "both") != 0) {
+		tool_complain("--role: %s has both ends here only", backend->name);
+		return TOOL_USAGE;
+	}
+	if (!suits(&spec) || (!backend->server && strcmp(options->role, "client") != 0)) {
+		tool_complain("--libos: %s cannot serve or drive %s with %u connections here",
+			      backend->name, options->proto, spec.connections);
+		return TOOL_USAGE;
+	}
+	references = default_references(options, backend, rate_per_s);
+	contest_add(contest, &spec, *references ? (unsigned)options->pairs : 1);
+	if (add_references(options, references, &spec, contest) != TOOL_GOOD)
+		return TOOL_USAGE;
+	set_length(options, contest);
+	return TOOL_GOOD;
+}

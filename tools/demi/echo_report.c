@@ -1,0 +1,261 @@
+/* SPDX-License-Identifier: MIT
+ * tools/demi/echo_report.c - the results of the echo benchmark as rows, a table and plots.
+ *
+ * The keys of the rows are documented in demi(1); they stay.
+ */
+#include "echo_report.h"
+
+#include "plot.h"
+#include "tool.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define LABEL_BYTES 64
+
+static const char *device_of(const struct echo_spec *spec)
+{
+	if (spec->device)
+		return spec->device;
+	if (spec->server->local)
+		return "none";
+	if (!spec->address || strncmp(spec->address, "127.", 4) == 0 ||
+	    strcmp(spec->address, "::1") == 0)
+		return "lo";
+	return "kernel";
+}
+
+/* What distinguishes a back end: its name, and how a library OS waits. */
+static const char *label_of(const struct echo_spec *spec, char label[LABEL_BYTES])
+{
+	snprintf(label, LABEL_BYTES, "%s%s%s", spec->server->name, spec->server->library ? " " : "",
+		 spec->server->library ? spec->idle : "");
+	return label;
+}
+
+static const char *proto_of(const struct echo_spec *spec)
+{
+	return spec->proto == ECHO_UDP ? "udp" : "tcp";
+}
+
+static void add_what(struct row *row, const struct echo_spec *spec)
+{
+	row_text(row, "what", "echo");
+	row_text(row, "libos", spec->server->name);
+	row_text(row, "device", device_of(spec));
+	row_text(row, "proto", spec->server->local ? "unix" : proto_of(spec));
+	row_whole(row, "size_bytes", spec->size);
+	row_whole(row, "connections", spec->connections);
+	row_whole(row, "depth", spec->depth);
+	if (spec->rate_per_s > 0)
+		row_number(row, "rate_per_s", spec->rate_per_s);
+	row_text(row, "idle",
+		 spec->server->library ? spec->idle
+		 : spec->server->idle  ? spec->server->idle
+				       : "");
+	row_text(row, "client", spec->client->name);
+}
+
+static void add_figures(struct row *row, const struct contestant *contestant)
+{
+	static const struct {
+		const char *key;
+		double share;
+	} shares[] = {
+		{"rtt_p50_ns", 0.5},
+		{"rtt_p90_ns", 0.9},
+		{"rtt_p99_ns", 0.99},
+		{"rtt_p999_ns", 0.999},
+	};
+	const struct echo_result *result = &contestant->result;
+
+	row_whole(row, "rtt_min_ns", result->rtt.min);
+	for (size_t i = 0; i < TOOL_COUNT(shares); i++)
+		row_whole(row, shares[i].key, histogram_percentile(&result->rtt, shares[i].share));
+	row_whole(row, "rtt_max_ns", result->rtt.max);
+	row_number(row, "requests_per_s", echo_requests_per_s(result));
+	if (result->server_cpu_ns)
+		row_number(row, "server_cpu_ns_per_request", echo_cpu_per_request_ns(result));
+	else
+		row_null(row, "server_cpu_ns_per_request");
+	row_whole(row, "requests", result->requests);
+	row_whole(row, "errors", result->errors);
+	row_whole(row, "runs", contestant->runs);
+}
+
+static bool compared(const struct contestant *contestant)
+{
+	return contestant->reference && contestant->runs > 0 && contestant->reference->runs > 0;
+}
+
+static void add_ratios(struct row *row, const struct contestant *contestant)
+{
+	struct contest_ratios ratios = contest_compare(contestant, contestant->reference);
+
+	row_text(row, "reference", contestant->reference->spec.server->name);
+	row_number(row, "ratio", ratios.p50);
+	row_whole(row, "pairs", ratios.pairs);
+	if (contestant->spec.connections > 1) {
+		row_number(row, "requests_ratio", ratios.rate);
+		row_number(row, "cpu_ratio", ratios.cpu);
+	}
+}
+
+void echo_report_add(struct report *report, const struct contest *contest)
+{
+	for (size_t i = 0; i < contest->count; i++) {
+		const struct contestant *contestant = &contest->contestants[i];
+		struct row *row;
+
+		if (contestant->runs == 0)
+			continue;
+		row = report_add(report);
+		add_what(row, &contestant->spec);
+		add_figures(row, contestant);
+		if (compared(contestant))
+			add_ratios(row, contestant);
+	}
+}
+
+void echo_report_print(const struct report *report)
+{
+	static const struct report_column columns[] = {
+		{"libos", "libos", 1, 0},
+		{"idle", "idle", 1, 0},
+		{"proto", "proto", 1, 0},
+		{"size_bytes", "bytes", 1, 0},
+		{"connections", "conns", 1, 0},
+		{"depth", "depth", 1, 0},
+		{"rate_per_s", "offered/s", 1, 0},
+		{"rtt_p50_ns", "p50 us", 1000, 2},
+		{"rtt_p99_ns", "p99 us", 1000, 2},
+		{"rtt_p999_ns", "p99.9 us", 1000, 2},
+		{"requests_per_s", "requests/s", 1, 0},
+		{"server_cpu_ns_per_request", "server cpu us", 1000, 2},
+		{"errors", "errors", 1, 0},
+		{"ratio", "p50 ratio", 1, 3},
+		{"requests_ratio", "requests ratio", 1, 3},
+		{"cpu_ratio", "cpu ratio", 1, 3},
+	};
+
+	report_print(report, columns, TOOL_COUNT(columns));
+}
+
+static void conclude(const struct contestant *contestant)
+{
+	const struct contestant *reference = contestant->reference;
+	struct contest_ratios ratios = contest_compare(contestant, reference);
+	char label[LABEL_BYTES];
+
+	printf("%s / %s: round trip p50 %.3f", label_of(&contestant->spec, label),
+	       reference->spec.server->name, ratios.p50);
+	if (contestant->spec.connections > 1)
+		printf(", requests %.3f, server's CPU a request %.3f", ratios.rate, ratios.cpu);
+	printf(" (median of %u interleaved pair%s)\n", ratios.pairs, ratios.pairs == 1 ? "" : "s");
+}
+
+void echo_report_conclude(const struct contest *contest)
+{
+	for (size_t i = 0; i < contest->count; i++) {
+		if (compared(&contest->contestants[i]))
+			conclude(&contest->contestants[i]);
+	}
+}
+
+int echo_report_plot(const struct contest *contest, const char *path)
+{
+	const struct histogram *histograms[CONTESTANTS_MAX];
+	const char *labels[CONTESTANTS_MAX];
+	char texts[CONTESTANTS_MAX][LABEL_BYTES];
+	char title[128];
+	size_t count = 0;
+
+	for (size_t i = 0; i < contest->count; i++) {
+		const struct contestant *contestant = &contest->contestants[i];
+
+		if (contestant->runs == 0)
+			continue;
+		labels[count] = label_of(&contestant->spec, texts[count]);
+		histograms[count++] = &contestant->result.rtt;
+	}
+	if (count == 0)
+		return -1;
+	snprintf(title, sizeof(title), "echo over %s, %zu bytes, %u connection%s",
+		 proto_of(&contest->contestants[0].spec), contest->contestants[0].spec.size,
+		 contest->contestants[0].spec.connections,
+		 contest->contestants[0].spec.connections == 1 ? "" : "s");
+	return plot_percentiles(path, title, labels, histograms, count);
+}
+
+/* The curves over a field: one a back end and percentile. */
+struct curves {
+	struct plot_series series[2 * CONTESTANTS_MAX];
+	char labels[2 * CONTESTANTS_MAX][ECHO_NAME_MAX + 8];
+	size_t count;
+};
+
+static bool row_is_first(const struct report *report, size_t index)
+{
+	for (size_t i = 0; i < index; i++) {
+		if (strcmp(row_find(report->rows[i], "libos")->text,
+			   row_find(report->rows[index], "libos")->text) == 0)
+			return false;
+	}
+	return true;
+}
+
+/* p50 is a full line, p99 a dashed one of the same colour. */
+static void add_curve(struct curves *curves, const struct report *report, const char *libos,
+		      const char *field, bool p99)
+{
+	struct plot_point *points = tool_alloc(report->count, sizeof(*points));
+	const char *figure = p99 ? "rtt_p99_ns" : "rtt_p50_ns";
+	char *label = curves->labels[curves->count];
+	size_t count = 0;
+
+	for (size_t i = 0; i < report->count; i++) {
+		const struct row *row = report->rows[i];
+
+		if (strcmp(row_find(row, "libos")->text, libos) == 0)
+			points[count++] = (struct plot_point){row_value(row, field),
+							      row_value(row, figure) / 1000};
+	}
+	snprintf(label, sizeof(curves->labels[0]), "%.*s %s", ECHO_NAME_MAX - 1, libos,
+		 p99 ? "p99" : "p50");
+	curves->series[curves->count] = (struct plot_series){
+		.label = label,
+		.points = points,
+		.count = count,
+		.colour = (unsigned)curves->count / 2 + 1,
+		.dashed = p99,
+	};
+	curves->count++;
+}
+
+int echo_report_plot_over(const struct report *report, const struct echo_axis *axis,
+			  const char *path)
+{
+	struct curves *curves = tool_alloc(1, sizeof(*curves));
+	struct plot plot = {.title = axis->title,
+			    .x_label = axis->label,
+			    .y_label = "round trip, microseconds",
+			    .setup = axis->setup,
+			    .series = curves->series};
+	int outcome;
+
+	for (size_t i = 0; i < report->count; i++) {
+		const char *libos = row_find(report->rows[i], "libos")->text;
+
+		if (!row_is_first(report, i) || curves->count + 2 > TOOL_COUNT(curves->series))
+			continue;
+		add_curve(curves, report, libos, axis->field, false);
+		add_curve(curves, report, libos, axis->field, true);
+	}
+	plot.count = curves->count;
+	outcome = plot_write(path, &plot);
+	for (size_t i = 0; i < curves->count; i++)
+		free(curves->series[i].points);
+	free(curves);
+	return outcome;
+}
