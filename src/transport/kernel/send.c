@@ -164,6 +164,8 @@ static void release(struct ksock *ks, struct op *op)
 
 static int check_push(const struct ksock *ks, const struct op *op, const struct sockaddr *to)
 {
+	if (!ks->stream && ks->write_shut)
+		return -EPIPE;
 	if (!ks->stream)
 		return to || ks->state == KSOCK_CONNECTED ? 0 : -EDESTADDRREQ;
 	if (to)
