@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT
  * demi/cc.h - compiler annotations used by the public headers.
  *
- * The names are those of Demikernel 1.5, so that its programs compile unmodified.  The annotations only inform
- * compilers and analysers of callers: the library checks every argument itself and answers EINVAL.
+ * The names are those of Demikernel 1.5, so that its programs compile unmodified.  The annotations
+ * only inform compilers and analysers of callers: the library checks every argument itself and
+ * answers EINVAL.
  */
 #ifndef DEMI_CC_H
 #define DEMI_CC_H
@@ -26,8 +27,8 @@
 #endif
 
 #ifdef __GNUC__
-/* Parameters (counted from one) that must not be NULL; the value of a call that must not be ignored.  The library itself is
- * built without the first: gcc would delete its checks. */
+/* Parameters (counted from one) that must not be NULL; the value of a call that must not be
+ * ignored.  The library itself is built without the first: gcc would delete its checks. */
 #ifdef DEMI_BUILD
 #define ATTR_NONNULL(...)
 #else

@@ -1,14 +1,15 @@
 /* SPDX-License-Identifier: MIT
  * demi/wait.h - redeeming operations.
  *
- * A wait runs the datapath: it puts out what was pushed, polls the devices, and returns the result of an operation,
- * with the data.  A timeout is an interval from the call on: NULL waits for ever, {0, 0} polls once.  An operation that
- * has completed never times out, a token whose wait timed out stays good.  In a coroutine (demi_go) a wait suspends the
- * coroutine, elsewhere the thread.
+ * A wait runs the datapath: it puts out what was pushed, polls the devices, and returns the result
+ * of an operation, with the data.  A timeout is an interval from the call on: NULL waits for ever,
+ * {0, 0} polls once.  An operation that has completed never times out, a token whose wait timed out
+ * stays good.  In a coroutine (demi_go) a wait suspends the coroutine, elsewhere the thread.
  *
- * All return 0 or a positive errno: ENOSYS on a thread without an instance (or in a forked child), EBUSY inside a
- * callback of the library, ETIMEDOUT, EINVAL for a NULL pointer, a bad timeout, or a token that is unknown or spent.
- * That an operation failed is no error of the wait: it returns 0, qr_opcode is DEMI_OPC_FAILED and qr_ret the errno.
+ * All return 0 or a positive errno: ENOSYS on a thread without an instance (or in a forked child),
+ * EBUSY inside a callback of the library, ETIMEDOUT, EINVAL for a NULL pointer, a bad timeout, or a
+ * token that is unknown or spent. That an operation failed is no error of the wait: it returns 0,
+ * qr_opcode is DEMI_OPC_FAILED and qr_ret the errno.
  */
 #ifndef DEMI_WAIT_H
 #define DEMI_WAIT_H
@@ -24,23 +25,29 @@
 extern "C" {
 #endif
 
-/* Waits for one operation and spends its token.  EBUSY if another coroutine is blocked on the same token. */
+/* Waits for one operation and spends its token.  EBUSY if another coroutine is blocked on the same
+ * token. */
 ATTR_NONNULL(1)
-extern int demi_wait(_Out_ demi_qresult_t *qr_out, _In_ demi_qtoken_t qt, _In_opt_ const struct timespec *timeout);
+extern int demi_wait(_Out_ demi_qresult_t *qr_out, _In_ demi_qtoken_t qt,
+		     _In_opt_ const struct timespec *timeout);
 
-/* Waits for the first of num_qts operations; *ready_offset_out is its index in qts.  Costs the same for 10 tokens and for
- * 10000 if the application puts the token of its next operation where the returned one stood.  num_qts 0 waits out the
- * timeout.  Arrays of up to 16 tokens are checked for unknown tokens on every call, longer ones before the first sleep
- * and now and then: until then a bad token among good ones is skipped. */
+/* Waits for the first of num_qts operations; *ready_offset_out is its index in qts.  Costs the same
+ * for 10 tokens and for 10000 if the application puts the token of its next operation where the
+ * returned one stood.  num_qts 0 waits out the timeout.  Arrays of up to 16 tokens are checked for
+ * unknown tokens on every call, longer ones before the first sleep and now and then: until then a
+ * bad token among good ones is skipped. */
 ATTR_NONNULL(1, 2, 3)
-extern int demi_wait_any(_Out_ demi_qresult_t *qr_out, _Out_ int *ready_offset_out, _In_reads_(num_qts) const demi_qtoken_t qts[],
-			 _In_ int num_qts, _In_opt_ const struct timespec *timeout);
+extern int demi_wait_any(_Out_ demi_qresult_t *qr_out, _Out_ int *ready_offset_out,
+			 _In_reads_(num_qts) const demi_qtoken_t qts[], _In_ int num_qts,
+			 _In_opt_ const struct timespec *timeout);
 
-/* Waits for the next num_qrs results (at least 1) of any operations that the caller issued, in order of completion.
- * *num_qrs_out is how many of qrs_out are filled: num_qrs, or fewer with ETIMEDOUT (those are valid and spent).
- * The caller is the application outside of coroutines, or one coroutine. */
+/* Waits for the next num_qrs results (at least 1) of any operations that the caller issued, in
+ * order of completion. *num_qrs_out is how many of qrs_out are filled: num_qrs, or fewer with
+ * ETIMEDOUT (those are valid and spent). The caller is the application outside of coroutines, or
+ * one coroutine. */
 ATTR_NONNULL(1, 3)
-extern int demi_wait_next_n(_Out_writes_to_(num_qrs, *num_qrs_out) demi_qresult_t *qrs_out, _In_ int num_qrs, _Out_ int *num_qrs_out,
+extern int demi_wait_next_n(_Out_writes_to_(num_qrs, *num_qrs_out) demi_qresult_t *qrs_out,
+			    _In_ int num_qrs, _Out_ int *num_qrs_out,
 			    _In_opt_ const struct timespec *timeout);
 
 #ifdef __cplusplus

@@ -36,9 +36,11 @@ int demi_sleep(const struct timespec *duration)
 
 	if (!demi)
 		return err;
-	if (!duration || duration->tv_sec < 0 || duration->tv_sec > 4000000000 || duration->tv_nsec < 0 || duration->tv_nsec > 999999999)
+	if (!duration || duration->tv_sec < 0 || duration->tv_sec > 4000000000 ||
+	    duration->tv_nsec < 0 || duration->tv_nsec > 999999999)
 		return EINVAL;
-	uint64_t deadline_ns = sched_now(&demi->sched) + (uint64_t)duration->tv_sec * 1000000000 + (uint64_t)duration->tv_nsec;
+	uint64_t deadline_ns = sched_now(&demi->sched) + (uint64_t)duration->tv_sec * 1000000000 +
+			       (uint64_t)duration->tv_nsec;
 	sched_sleep(&demi->sched, deadline_ns);
 	return 0;
 }

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT
- * api/event.c - one descriptor for foreign event loops: the instance's epoll, with a timerfd for deadlines in it.
+ * api/event.c - one descriptor for foreign event loops: the instance's epoll, with a timerfd for
+ * deadlines in it.
  */
 #include "api/instance.h"
 

@@ -33,7 +33,8 @@ static void end_thread(void)
 {
 	struct demi *demi = thread_state.current;
 
-	/* exit may be called in a coroutine, but not in a callback: the instance is in the middle of something there. */
+	/* exit may be called in a coroutine, but not in a callback: the instance is in the middle
+	 * of something there. */
 	if (demi && process_alive() && demi->from_init && demi->open) {
 		end(demi);
 		make_current(NULL);
@@ -49,7 +50,8 @@ static void at_thread_exit(void *unused)
 
 static void make_exit_key(void)
 {
-	(void)pthread_key_create(&exit_key, at_thread_exit); /* without one the instance lives until exit */
+	(void)pthread_key_create(&exit_key,
+				 at_thread_exit); /* without one the instance lives until exit */
 }
 
 void thread_watch_exit(void)
@@ -86,9 +88,10 @@ static int claim(struct demi *demi)
 {
 	struct thread *nobody = NULL;
 
-	/* acquire: what the last thread did to the instance is seen; pairs with the release in unclaim */
-	if (atomic_compare_exchange_strong_explicit(&demi->entered, &nobody, &thread_state, memory_order_acquire,
-						    memory_order_relaxed))
+	/* acquire: what the last thread did to the instance is seen; pairs with the release in
+	 * unclaim */
+	if (atomic_compare_exchange_strong_explicit(&demi->entered, &nobody, &thread_state,
+						    memory_order_acquire, memory_order_relaxed))
 		return 0;
 	return nobody == &thread_state ? 0 : EBUSY;
 }
@@ -193,7 +196,8 @@ static void instance_free(struct demi *demi)
 
 static struct demi *instance_alloc(void)
 {
-	void *at = mmap(NULL, instance_bytes(), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	void *at = mmap(NULL, instance_bytes(), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS,
+			-1, 0);
 
 	if (at == MAP_FAILED)
 		return NULL;
@@ -211,7 +215,8 @@ static int create(struct demi **instance_out)
 	int err = process_begin(&anew);
 
 	if (!err)
-		err = config_load(&config, getenv("CONFIG_PATH"), thread_state.overrides, &thread_state.log);
+		err = config_load(&config, getenv("CONFIG_PATH"), thread_state.overrides,
+				  &thread_state.log);
 	if (err)
 		return err;
 	struct demi *demi = instance_alloc();

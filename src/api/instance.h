@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT
  * api/instance.h - an instance, and the calling thread's.
  *
- * src/api/ validates and translates; the work is done below.  Inside everything returns -errno, at this edge +errno.
+ * src/api/ validates and translates; the work is done below.  Inside everything returns -errno, at
+ * this edge +errno.
  */
 #pragma once
 
@@ -22,16 +23,16 @@ struct demi {
 	struct queue_table queues;
 	struct engine *engine;
 	struct stat_server stat;
-	struct fd_watch timer; /* demi_event_fd: a timerfd; fd -1 until then */
-	bool from_init;	       /* ended by the thread's exit */
+	struct fd_watch timer;            /* demi_event_fd: a timerfd; fd -1 until then */
+	bool from_init;                   /* ended by the thread's exit */
 	_Atomic(struct thread *) entered; /* the thread whose current instance this is */
 };
 
 /* Stated exception to "no mutable globals": what belongs to a thread. */
 struct thread {
 	struct demi *current;
-	struct heap *heap; /* of current */
-	struct log log;	   /* for instances to come, and for what fails without one */
+	struct heap *heap;    /* of current */
+	struct log log;       /* for instances to come, and for what fails without one */
 	uint32_t in_callback; /* the thread's log function runs, whoever called it */
 	struct config_override *overrides;
 };
@@ -59,7 +60,8 @@ static inline void restore_errno(const int *saved)
 	errno = *saved;
 }
 
-/* First thing in a call that makes system calls of the control path: the application's errno is as it was when the call ends. */
+/* First thing in a call that makes system calls of the control path: the application's errno is as
+ * it was when the call ends. */
 #define KEEP_ERRNO const int saved_errno __attribute__((cleanup(restore_errno), unused)) = errno
 
 /* The heap of the calling thread's instance, or NULL. */

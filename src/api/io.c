@@ -8,7 +8,8 @@
 #include <demi/libos.h>
 #include <demi/queue.h>
 
-static int push(struct queue *queue, demi_qtoken_t *qt_out, const demi_sgarray_t *sga, const struct sockaddr *to, socklen_t length)
+static int push(struct queue *queue, demi_qtoken_t *qt_out, const demi_sgarray_t *sga,
+		const struct sockaddr *to, socklen_t length)
 {
 	struct op *op = api_issue(queue, OP_PUSH);
 
@@ -35,14 +36,16 @@ int demi_push(demi_qtoken_t *qt_out, int qd, const demi_sgarray_t *sga)
 	return push(queue, qt_out, sga, NULL, 0);
 }
 
-int demi_pushto(demi_qtoken_t *qt_out, int sockqd, const demi_sgarray_t *sga, const struct sockaddr *dest_addr, socklen_t size)
+int demi_pushto(demi_qtoken_t *qt_out, int sockqd, const demi_sgarray_t *sga,
+		const struct sockaddr *dest_addr, socklen_t size)
 {
 	int err = 0;
 	struct queue *queue = api_queue(sockqd, &err);
 
 	if (unlikely(!queue))
 		return err;
-	if (unlikely(!qt_out || !sga || !dest_addr || size < sizeof(sa_family_t) || size > sizeof(struct sockaddr_storage)))
+	if (unlikely(!qt_out || !sga || !dest_addr || size < sizeof(sa_family_t) ||
+		     size > sizeof(struct sockaddr_storage)))
 		return EINVAL;
 	return push(queue, qt_out, sga, dest_addr, size);
 }

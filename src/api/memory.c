@@ -50,7 +50,8 @@ int demi_free(void *ptr)
 	return err;
 }
 
-/* May an object of old_bytes serve for size without moving: same class, so neither too small nor wasteful? */
+/* May an object of old_bytes serve for size without moving: same class, so neither too small nor
+ * wasteful? */
 static bool fits(uint64_t old_bytes, uint64_t size)
 {
 	if (old_bytes > HEAP_CLASS_MAX_BYTES)
@@ -104,8 +105,9 @@ static bool bad_array(const demi_sgarray_t *sga)
 	return !sga || sga->sga_numsegs == 0 || sga->sga_numsegs > DEMI_SGARRAY_MAXSIZE;
 }
 
-/* Where a segment's object is to be looked for.  An array of one segment made by the library tells by sga_buf: its segment may
- * have been moved to the very end of its object, which is the start of the next one. */
+/* Where a segment's object is to be looked for.  An array of one segment made by the library tells
+ * by sga_buf: its segment may have been moved to the very end of its object, which is the start of
+ * the next one. */
 static const void *segment_pointer(const demi_sgarray_t *sga, uint32_t i)
 {
 	int is_datagram;
@@ -114,7 +116,8 @@ static const void *segment_pointer(const demi_sgarray_t *sga, uint32_t i)
 	return sga->sga_numsegs == 1 && object ? object : sga->sga_segs[i].sgaseg_buf;
 }
 
-/* Can all segments be freed: has every object of this heap as many references as it has segments here? */
+/* Can all segments be freed: has every object of this heap as many references as it has segments
+ * here? */
 static bool freeable(const struct heap *heap, const demi_sgarray_t *sga)
 {
 	const char *objects[DEMI_SGARRAY_MAXSIZE];
@@ -146,7 +149,8 @@ int demi_sgafree(demi_sgarray_t *sga)
 		return EINVAL;
 	for (uint32_t i = 0; i < sga->sga_numsegs; i++) {
 		const void *ptr = segment_pointer(sga, i);
-		if (pages_find(ptr) && heap_free_inside(heap, ptr)) /* fails for single segments only: see freeable */
+		if (pages_find(ptr) &&
+		    heap_free_inside(heap, ptr)) /* fails for single segments only: see freeable */
 			return EINVAL;
 	}
 	sga->sga_buf = NULL;
@@ -186,7 +190,8 @@ int demi_sgaaddr(const demi_sgarray_t *sga, struct sockaddr *addr, socklen_t *ad
 	const struct datagram *datagram = datagram_object(sga->sga_buf, &is_datagram);
 	if (!is_datagram || heap_find(heap, datagram, sizeof(*datagram)) != HEAP_OURS)
 		return EINVAL;
-	memcpy(addr, &datagram->source, *addrlen < datagram->source_length ? *addrlen : datagram->source_length);
+	memcpy(addr, &datagram->source,
+	       *addrlen < datagram->source_length ? *addrlen : datagram->source_length);
 	*addrlen = datagram->source_length;
 	return 0;
 }

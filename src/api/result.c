@@ -7,18 +7,23 @@
 #include <string.h>
 
 static_assert(sizeof(demi_sgaseg_t) == 12, "Demikernel's layout");
-static_assert(sizeof(demi_sgarray_t) == 8 + 4 + 12 * DEMI_SGARRAY_MAXSIZE + 16, "Demikernel's layout");
+static_assert(sizeof(demi_sgarray_t) == 8 + 4 + 12 * DEMI_SGARRAY_MAXSIZE + 16,
+	      "Demikernel's layout");
 static_assert(sizeof(demi_accept_result_t) == 20, "Demikernel's layout");
 static_assert(sizeof(demi_qresult_t) == 24 + sizeof(demi_sgarray_t), "Demikernel's layout");
 static_assert(sizeof(struct demi_args) == 20, "Demikernel's layout");
 static_assert(DEMI_SGARRAY_MAXSIZE == OP_SEGMENTS_MAX, "an operation carries every array");
-static_assert((int)DEMI_OPC_PUSH == (int)OP_PUSH && (int)DEMI_OPC_POP == (int)OP_POP, "codes are passed through");
-static_assert((int)DEMI_OPC_ACCEPT == (int)OP_ACCEPT && (int)DEMI_OPC_CONNECT == (int)OP_CONNECT, "codes are passed through");
-static_assert((int)DEMI_OPC_CLOSE == (int)OP_CLOSE && (int)DEMI_OPC_FAILED == (int)OP_FAILED, "codes are passed through");
+static_assert((int)DEMI_OPC_PUSH == (int)OP_PUSH && (int)DEMI_OPC_POP == (int)OP_POP,
+	      "codes are passed through");
+static_assert((int)DEMI_OPC_ACCEPT == (int)OP_ACCEPT && (int)DEMI_OPC_CONNECT == (int)OP_CONNECT,
+	      "codes are passed through");
+static_assert((int)DEMI_OPC_CLOSE == (int)OP_CLOSE && (int)DEMI_OPC_FAILED == (int)OP_FAILED,
+	      "codes are passed through");
 
 /* ---- arrays to operations ---- */
 
-/* What a segment is; HEAP_BAD also for bytes at no address.  An empty one holds nothing, wherever it points. */
+/* What a segment is; HEAP_BAD also for bytes at no address.  An empty one holds nothing, wherever
+ * it points. */
 static inline enum heap_kind segment_kind(const struct heap *heap, const void *buf, uint32_t len)
 {
 	if (unlikely(len == 0))
@@ -26,17 +31,20 @@ static inline enum heap_kind segment_kind(const struct heap *heap, const void *b
 	return unlikely(!buf) ? HEAP_BAD : heap_find(heap, buf, len);
 }
 
-static int several_segments(struct sched *sched, struct op *op, const demi_sgarray_t *sga, uint32_t count)
+static int several_segments(struct sched *sched, struct op *op, const demi_sgarray_t *sga,
+			    uint32_t count)
 {
 	struct iovec *iov = op_set_segments(&sched->ops, op, count);
 
 	for (uint32_t i = 0; i < count; i++) {
 		const demi_sgaseg_t segment = sga->sga_segs[i];
-		enum heap_kind kind = segment_kind(sched->heap, segment.sgaseg_buf, segment.sgaseg_len);
+		enum heap_kind kind =
+			segment_kind(sched->heap, segment.sgaseg_buf, segment.sgaseg_len);
 		if (kind == HEAP_BAD)
 			return EINVAL;
 		op->len |= (uint32_t)(kind == HEAP_OURS) << i;
-		iov[i] = (struct iovec){.iov_base = segment.sgaseg_buf, .iov_len = segment.sgaseg_len};
+		iov[i] = (struct iovec){.iov_base = segment.sgaseg_buf,
+					.iov_len = segment.sgaseg_len};
 	}
 	return 0;
 }
@@ -47,7 +55,9 @@ int result_from_array(struct sched *sched, struct op *op, const demi_sgarray_t *
 
 	op->sga_buf = sga->sga_buf;
 	if (unlikely(count != 1))
-		return count == 0 || count > DEMI_SGARRAY_MAXSIZE ? EINVAL : several_segments(sched, op, sga, count);
+		return count == 0 || count > DEMI_SGARRAY_MAXSIZE
+			       ? EINVAL
+			       : several_segments(sched, op, sga, count);
 	const demi_sgaseg_t segment = sga->sga_segs[0];
 	enum heap_kind kind = segment_kind(sched->heap, segment.sgaseg_buf, segment.sgaseg_len);
 	if (unlikely(kind == HEAP_BAD))
@@ -66,7 +76,8 @@ static inline void write_source(const struct op *op, demi_sgarray_t *sga)
 	const struct datagram *datagram = datagram_object(op->sga_buf, &is_datagram);
 
 	memset(&sga->sga_addr, 0, sizeof(sga->sga_addr));
-	if (unlikely(is_datagram) && op->opcode == OP_POP && datagram->source.any.sa_family == AF_INET)
+	if (unlikely(is_datagram) && op->opcode == OP_POP &&
+	    datagram->source.any.sa_family == AF_INET)
 		memcpy(&sga->sga_addr, &datagram->source.in, sizeof(sga->sga_addr));
 }
 
@@ -95,7 +106,8 @@ static void write_accept(struct demi *demi, const struct op *op, demi_accept_res
 	ares->qd = (int32_t)op->len;
 	memset(&ares->addr, 0, sizeof(ares->addr));
 	/* A peer that has gone already has no name any more. */
-	if (queue && queue->socket->peer_name(queue, (struct sockaddr *)&peer, &length) == 0 && peer.ss_family == AF_INET)
+	if (queue && queue->socket->peer_name(queue, (struct sockaddr *)&peer, &length) == 0 &&
+	    peer.ss_family == AF_INET)
 		memcpy(&ares->addr, &peer, sizeof(ares->addr));
 }
 

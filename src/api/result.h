@@ -7,7 +7,8 @@
 
 #include <demi/types.h>
 
-/* The queue of a descriptor of the calling thread's instance; NULL and *err: ENOSYS, EBUSY, EBADF. */
+/* The queue of a descriptor of the calling thread's instance; NULL and *err: ENOSYS, EBUSY, EBADF.
+ */
 struct queue *api_queue(int qd, int *err);
 
 /* A new operation on a queue, or NULL: the bound is reached. */

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT
- * api/settings.c - what a thread sets for instances to come: log sink and configuration; the version.
+ * api/settings.c - what a thread sets for instances to come: log sink and configuration; the
+ * version.
  */
 #include "api/instance.h"
 
@@ -17,7 +18,8 @@ struct log_sink {
 
 static _Thread_local struct log_sink sink __attribute__((tls_model("initial-exec")));
 
-/* Calls from inside are refused: by the instance's gate, and where there is no instance by the count. */
+/* Calls from inside are refused: by the instance's gate, and where there is no instance by the
+ * count. */
 static void to_sink(void *unused, int level, const char *message)
 {
 	(void)unused;

@@ -160,7 +160,9 @@ int demi_getsockopt(int qd, int level, int optname, void *optval, socklen_t *opt
 
 	if (!queue)
 		return err;
-	return !optval || !optlen ? EINVAL : -queue->socket->get_option(queue, level, optname, optval, optlen);
+	return !optval || !optlen
+		       ? EINVAL
+		       : -queue->socket->get_option(queue, level, optname, optval, optlen);
 }
 
 int demi_getpeername(int qd, struct sockaddr *addr, socklen_t *addrlen)

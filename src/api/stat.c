@@ -32,7 +32,8 @@ static bool find_directory(char *out, size_t room)
 		(void)snprintf(user, sizeof(user), "/run/user/%u", (unsigned)getuid());
 		runtime = access(user, W_OK) == 0 ? user : NULL;
 	}
-	int n = runtime ? snprintf(out, room, "%s/demitasse", runtime) : snprintf(out, room, "/tmp/demitasse-%u", (unsigned)getuid());
+	int n = runtime ? snprintf(out, room, "%s/demitasse", runtime)
+			: snprintf(out, room, "/tmp/demitasse-%u", (unsigned)getuid());
 	return n > 0 && (size_t)n < room && make_directory(out);
 }
 
@@ -42,12 +43,14 @@ static bool nobody_listens(const struct sockaddr_un *address)
 
 	if (fd < 0)
 		return false;
-	bool refused = connect(fd, (const struct sockaddr *)address, sizeof(*address)) && errno == ECONNREFUSED;
+	bool refused = connect(fd, (const struct sockaddr *)address, sizeof(*address)) &&
+		       errno == ECONNREFUSED;
 	close(fd);
 	return refused;
 }
 
-/* Binds to the first free N; a socket file left by an earlier process of the same number is removed. */
+/* Binds to the first free N; a socket file left by an earlier process of the same number is
+ * removed. */
 static bool bind_free(struct stat_server *stat, int fd, const char *directory)
 {
 	mode_t mask = umask(0177);
@@ -55,8 +58,8 @@ static bool bind_free(struct stat_server *stat, int fd, const char *directory)
 
 	for (stat->index = 0; stat->index < INSTANCES_MAX && !bound; stat->index++) {
 		stat->address = (struct sockaddr_un){.sun_family = AF_UNIX};
-		int n = snprintf(stat->address.sun_path, sizeof(stat->address.sun_path), "%s/%d-%u.sock", directory, (int)getpid(),
-				 stat->index);
+		int n = snprintf(stat->address.sun_path, sizeof(stat->address.sun_path),
+				 "%s/%d-%u.sock", directory, (int)getpid(), stat->index);
 		if (n < 0 || (size_t)n >= sizeof(stat->address.sun_path))
 			break;
 		if (access(stat->address.sun_path, F_OK) == 0 && nobody_listens(&stat->address))
@@ -88,7 +91,8 @@ static void send_event(struct fd_watch *watch, uint32_t events)
 	struct stat_server *stat = container_of(watch, struct stat_server, connection);
 
 	(void)events;
-	ssize_t n = send(watch->fd, stat->text + stat->text_sent, stat->text_bytes - stat->text_sent, MSG_NOSIGNAL | MSG_DONTWAIT);
+	ssize_t n = send(watch->fd, stat->text + stat->text_sent,
+			 stat->text_bytes - stat->text_sent, MSG_NOSIGNAL | MSG_DONTWAIT);
 	if (n < 0 && (errno == EAGAIN || errno == EINTR))
 		return;
 	if (n > 0)
@@ -127,7 +131,8 @@ static bool listen_at(struct stat_server *stat)
 		return false;
 	stat->listener = (struct fd_watch){.fd = fd, .lazy = true, .fn = accept_event};
 	if (bind_free(stat, fd, directory)) {
-		if (listen(fd, 8) == 0 && fdset_add(&stat->demi->sched.fds, &stat->listener, EPOLLIN) == 0)
+		if (listen(fd, 8) == 0 &&
+		    fdset_add(&stat->demi->sched.fds, &stat->listener, EPOLLIN) == 0)
 			return true;
 		unlink(stat->address.sun_path);
 	}
@@ -138,9 +143,12 @@ static bool listen_at(struct stat_server *stat)
 
 void stat_open(struct stat_server *stat, struct demi *demi)
 {
-	*stat = (struct stat_server){.demi = demi, .listener = {.fd = -1}, .connection = {.fd = -1}};
+	*stat = (struct stat_server){
+		.demi = demi, .listener = {.fd = -1}, .connection = {.fd = -1}};
 	if (demi->sched.config.stat_socket && !listen_at(stat))
-		log_write(&demi->sched.log, LOG_LEVEL_INFO, "no socket for demi stat: no directory to put it in (set XDG_RUNTIME_DIR)");
+		log_write(
+			&demi->sched.log, LOG_LEVEL_INFO,
+			"no socket for demi stat: no directory to put it in (set XDG_RUNTIME_DIR)");
 }
 
 void stat_close(struct stat_server *stat)

@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: MIT
  * api/stat.h - the instance's Unix socket, which `demi stat` reads.
  *
- * Listens at DIRECTORY/demitasse/PID-N.sock, mode 0600, N counting the instances of the process; DIRECTORY is XDG_RUNTIME_DIR,
- * else /run/user/UID, else a directory of our own below /tmp.  Whoever connects is sent one JSON document, and the connection is
- * closed.  Served in poll turns, from the descriptors that the instance sleeps on.  Failing to listen is told to the log as
- * information and is no error.  Owned by the instance.
+ * Listens at DIRECTORY/demitasse/PID-N.sock, mode 0600, N counting the instances of the process;
+ * DIRECTORY is XDG_RUNTIME_DIR, else /run/user/UID, else a directory of our own below /tmp. Whoever
+ * connects is sent one JSON document, and the connection is closed.  Served in poll turns, from the
+ * descriptors that the instance sleeps on.  Failing to listen is told to the log as information and
+ * is no error.  Owned by the instance.
  */
 #pragma once
 
@@ -19,7 +20,7 @@ struct stat_server {
 	struct demi *demi;
 	struct fd_watch listener;   /* fd -1: not listening */
 	struct fd_watch connection; /* fd -1: none; one at a time, others wait in the backlog */
-	char *text;		    /* what the connection is sent */
+	char *text;                 /* what the connection is sent */
 	size_t text_bytes;
 	size_t text_sent;
 	unsigned index; /* N */

@@ -15,7 +15,8 @@ struct writer {
 	const char *comma; /* what stands before the next member */
 };
 
-static void __attribute__((format(printf, 3, 4))) member(struct writer *w, const char *name, const char *format, ...)
+static void __attribute__((format(printf, 3, 4)))
+member(struct writer *w, const char *name, const char *format, ...)
 {
 	va_list arguments;
 
@@ -26,7 +27,8 @@ static void __attribute__((format(printf, 3, 4))) member(struct writer *w, const
 	w->comma = ",";
 }
 
-/* Names, addresses and configuration values hold no characters that JSON would have escaped but quotes and backslashes. */
+/* Names, addresses and configuration values hold no characters that JSON would have escaped but
+ * quotes and backslashes. */
 static void text_member(struct writer *w, const char *name, const char *text)
 {
 	(void)fprintf(w->file, "%s\"%s\":\"", w->comma, name);

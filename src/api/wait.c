@@ -12,7 +12,8 @@
 
 static inline bool valid(const struct timespec *timeout)
 {
-	return !timeout || (timeout->tv_sec >= 0 && timeout->tv_nsec >= 0 && timeout->tv_nsec <= 999999999);
+	return !timeout ||
+	       (timeout->tv_sec >= 0 && timeout->tv_nsec >= 0 && timeout->tv_nsec <= 999999999);
 }
 
 /* A timeout as a deadline of the instance's time.  0 or EINVAL. */
@@ -28,12 +29,14 @@ static int deadline_of(struct sched *sched, const struct timespec *timeout, uint
 		*deadline_ns = WAIT_POLL;
 		return 0;
 	}
-	uint64_t seconds = (uint64_t)timeout->tv_sec < 4000000000U ? (uint64_t)timeout->tv_sec : 4000000000U;
+	uint64_t seconds =
+		(uint64_t)timeout->tv_sec < 4000000000U ? (uint64_t)timeout->tv_sec : 4000000000U;
 	*deadline_ns = sched_now(sched) + seconds * 1000000000 + (uint64_t)timeout->tv_nsec;
 	return 0;
 }
 
-static int wait_slow(struct demi *demi, demi_qresult_t *qr_out, demi_qtoken_t qt, const struct timespec *timeout)
+static int wait_slow(struct demi *demi, demi_qresult_t *qr_out, demi_qtoken_t qt,
+		     const struct timespec *timeout)
 {
 	uint64_t deadline_ns;
 	struct op *op;
@@ -65,8 +68,8 @@ int demi_wait(demi_qresult_t *qr_out, demi_qtoken_t qt, const struct timespec *t
 	return wait_slow(demi, qr_out, qt, timeout);
 }
 
-int demi_wait_any(demi_qresult_t *qr_out, int *ready_offset_out, const demi_qtoken_t qts[], int num_qts,
-		  const struct timespec *timeout)
+int demi_wait_any(demi_qresult_t *qr_out, int *ready_offset_out, const demi_qtoken_t qts[],
+		  int num_qts, const struct timespec *timeout)
 {
 	int err = 0;
 	struct demi *demi = instance_enter(&err);
@@ -76,7 +79,8 @@ int demi_wait_any(demi_qresult_t *qr_out, int *ready_offset_out, const demi_qtok
 
 	if (unlikely(!demi))
 		return err;
-	if (unlikely(!qr_out || !ready_offset_out || !qts || num_qts < 0 || deadline_of(&demi->sched, timeout, &deadline_ns)))
+	if (unlikely(!qr_out || !ready_offset_out || !qts || num_qts < 0 ||
+		     deadline_of(&demi->sched, timeout, &deadline_ns)))
 		return EINVAL;
 	sched_flush(&demi->sched);
 	err = wait_any(&demi->sched, qts, (uint32_t)num_qts, deadline_ns, &op, &index);
@@ -87,7 +91,8 @@ int demi_wait_any(demi_qresult_t *qr_out, int *ready_offset_out, const demi_qtok
 	return 0;
 }
 
-int demi_wait_next_n(demi_qresult_t *qrs_out, int num_qrs, int *num_qrs_out, const struct timespec *timeout)
+int demi_wait_next_n(demi_qresult_t *qrs_out, int num_qrs, int *num_qrs_out,
+		     const struct timespec *timeout)
 {
 	int err = 0;
 	struct demi *demi = instance_enter(&err);
@@ -97,7 +102,8 @@ int demi_wait_next_n(demi_qresult_t *qrs_out, int num_qrs, int *num_qrs_out, con
 
 	if (unlikely(!demi))
 		return err;
-	if (unlikely(!qrs_out || !num_qrs_out || num_qrs <= 0 || deadline_of(&demi->sched, timeout, &deadline_ns)))
+	if (unlikely(!qrs_out || !num_qrs_out || num_qrs <= 0 ||
+		     deadline_of(&demi->sched, timeout, &deadline_ns)))
 		return EINVAL;
 	sched_flush(&demi->sched);
 	err = wait_next(&demi->sched, (uint32_t)num_qrs, deadline_ns);
@@ -107,7 +113,8 @@ int demi_wait_next_n(demi_qresult_t *qrs_out, int num_qrs, int *num_qrs_out, con
 	return n == num_qrs ? 0 : -err;
 }
 
-int demi_wait_all(demi_qresult_t qrs_out[], const demi_qtoken_t qts[], int num_qts, const struct timespec *timeout)
+int demi_wait_all(demi_qresult_t qrs_out[], const demi_qtoken_t qts[], int num_qts,
+		  const struct timespec *timeout)
 {
 	int err = 0;
 	struct demi *demi = instance_enter(&err);
@@ -115,7 +122,8 @@ int demi_wait_all(demi_qresult_t qrs_out[], const demi_qtoken_t qts[], int num_q
 
 	if (unlikely(!demi))
 		return err;
-	if (unlikely(!qrs_out || !qts || num_qts < 0 || deadline_of(&demi->sched, timeout, &deadline_ns)))
+	if (unlikely(!qrs_out || !qts || num_qts < 0 ||
+		     deadline_of(&demi->sched, timeout, &deadline_ns)))
 		return EINVAL;
 	sched_flush(&demi->sched);
 	err = wait_all(&demi->sched, qts, (uint32_t)num_qts, deadline_ns);

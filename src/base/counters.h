@@ -6,6 +6,7 @@
 #include <stdint.h>
 
 enum counter {
+
 #define COUNTER(name, text) COUNTER_##name,
 #include "base/counter.def"
 #undef COUNTER
@@ -13,6 +14,7 @@ enum counter {
 };
 
 enum drop {
+
 #define DROP(name, text, meaning) DROP_##name,
 #include "base/drop.def"
 #undef DROP

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT
  * base/list.h - intrusive, circular, doubly linked list.
  *
- * Invariant: node->next->prev == node && node->prev->next == node for every linked node and every head; a node that is in
- * no list points to itself.
+ * Invariant: node->next->prev == node && node->prev->next == node for every linked node and every
+ * head; a node that is in no list points to itself.
  */
 #pragma once
 
@@ -45,8 +45,10 @@ static inline void list_remove(struct list *node)
 	list_init(node);
 }
 
-#define list_for_each(node, head) for (struct list *node = (head)->next; node != (head); node = node->next)
+#define list_for_each(node, head) \
+	for (struct list *node = (head)->next; node != (head); node = node->next)
 
 /* As list_for_each; the body may remove node. */
-#define list_for_each_safe(node, after, head)                                                                          \
-	for (struct list *node = (head)->next, *after = node->next; node != (head); node = after, after = node->next)
+#define list_for_each_safe(node, after, head)                                       \
+	for (struct list *node = (head)->next, *after = node->next; node != (head); \
+	     node = after, after = node->next)

@@ -68,7 +68,7 @@ log_format(const struct log *log, enum log_level level, const char *format, va_l
 	int length = vsnprintf(message, sizeof(message), format, args);
 
 	if (length < 0)
-		(void)strcpy(message, "(a message that cannot be formatted)");
+		(void)snprintf(message, sizeof(message), "(a message that cannot be formatted)");
 	if (length > LOG_MESSAGE_MAX)
 		message_cut(message);
 	message_one_line(message);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT
- * base/prng.h - the instance's seeded generator: xoshiro256** (Blackman and Vigna 2018), seeded through SplitMix64.
+ * base/prng.h - the instance's seeded generator: xoshiro256** (Blackman and Vigna 2018), seeded
+ * through SplitMix64.
  *
  * Not for secrets.
  */
@@ -42,7 +43,8 @@ static inline uint64_t prng_next(struct prng *prng)
 	return result;
 }
 
-/* Uniform in [0, bound), bound at least 1, by multiplication (bias below 2^-32 for bounds below 2^32). */
+/* Uniform in [0, bound), bound at least 1, by multiplication (bias below 2^-32 for bounds below
+ * 2^32). */
 static inline uint64_t prng_below(struct prng *prng, uint64_t bound)
 {
 	return (uint64_t)(((unsigned __int128)prng_next(prng) * bound) >> 64);

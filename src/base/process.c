@@ -4,7 +4,8 @@
 #include <errno.h>
 #include <sys/mman.h>
 
-/* Stated exception to "no mutable globals" (docs/ARCHITECTURE.md): it is about the process, not about an instance. */
+/* Stated exception to "no mutable globals" (docs/ARCHITECTURE.md): it is about the process, not
+ * about an instance. */
 union process_page process_page __attribute__((aligned(PROCESS_PAGE)));
 
 /* The same, but never wiped: tells a child from a process that has not begun. */
@@ -31,6 +32,7 @@ int process_begin(bool *anew)
 	if (err)
 		return err;
 	__atomic_store_n(&process_begun, 1, __ATOMIC_RELAXED);
-	*anew = __atomic_compare_exchange_n(&process_page.word, &expected, 1, false, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE);
+	*anew = __atomic_compare_exchange_n(&process_page.word, &expected, 1, false,
+					    __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE);
 	return 0;
 }

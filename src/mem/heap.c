@@ -8,7 +8,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define FRESH_BATCH 64	    /* objects linked at a time, so that a new superblock's pages are touched late */
+#define FRESH_BATCH \
+	64 /* objects linked at a time, so that a new superblock's pages are touched late */
 #define HUGE_CACHE_UNITS 64 /* freed huge runs kept: 128 MiB */
 
 static_assert(sizeof(struct object) == 8, "eight counts a cache line");
@@ -26,8 +27,8 @@ static uint64_t class_bytes(uint32_t class)
 	return ((uint64_t)(5 + quarter) << doubling) * 32;
 }
 
-/* Frees by other threads that the owner has not seen: the superblock stands in heap->remote, or is about to.  One without
- * a live object has them only if something was freed twice. */
+/* Frees by other threads that the owner has not seen: the superblock stands in heap->remote, or is
+ * about to.  One without a live object has them only if something was freed twice. */
 static bool remote_pending(const struct superblock *sb)
 {
 	return atomic_load_explicit(&sb->remote_head, memory_order_relaxed) != OBJECT_NONE;
@@ -47,7 +48,8 @@ static void superblock_delete(struct heap *heap, struct superblock *sb)
 	free(sb);
 }
 
-static struct superblock *superblock_try(struct heap *heap, uint32_t class, uint64_t object_bytes, uint32_t units)
+static struct superblock *superblock_try(struct heap *heap, uint32_t class, uint64_t object_bytes,
+					 uint32_t units)
 {
 	uint32_t capacity = class == HEAP_CLASSES ? 1 : (uint32_t)(SUPERBLOCK_BYTES / object_bytes);
 	struct superblock *sb = aligned_alloc(CACHE_LINE, sizeof(*sb));
@@ -57,7 +59,10 @@ static struct superblock *superblock_try(struct heap *heap, uint32_t class, uint
 	*sb = (struct superblock){
 		.heap = heap,
 		.object_bytes = object_bytes,
-		.reciprocal = class == HEAP_CLASSES ? 0 : (((uint64_t)1 << HEAP_RECIPROCAL_SHIFT) + object_bytes - 1) / object_bytes,
+		.reciprocal = class == HEAP_CLASSES
+				      ? 0
+				      : (((uint64_t)1 << HEAP_RECIPROCAL_SHIFT) + object_bytes -
+					 1) / object_bytes,
 		.objects = calloc(capacity, sizeof(*sb->objects)),
 		.remotes = calloc(capacity, sizeof(*sb->remotes)),
 		.free_head = OBJECT_NONE,
@@ -97,7 +102,7 @@ static void huge_cache_trim(struct heap *heap, uint64_t units_max)
 static void reclaim(struct heap *heap)
 {
 	huge_cache_trim(heap, 0);
-	for (uint32_t class = 0; class < HEAP_CLASSES; class++) {
+	for (uint32_t class = 0; class < HEAP_CLASSES; class ++) {
 		struct superblock *sb = heap->current[class];
 		if (sb != &superblock_none && sb->used == 0 && !remote_pending(sb)) {
 			heap->current[class] = (struct superblock *)(uintptr_t)&superblock_none;
@@ -111,7 +116,8 @@ static void reclaim(struct heap *heap)
 	}
 }
 
-static struct superblock *superblock_new(struct heap *heap, uint32_t class, uint64_t object_bytes, uint32_t units)
+static struct superblock *superblock_new(struct heap *heap, uint32_t class, uint64_t object_bytes,
+					 uint32_t units)
 {
 	struct superblock *sb = superblock_try(heap, class, object_bytes, units);
 
@@ -125,7 +131,8 @@ static struct superblock *superblock_new(struct heap *heap, uint32_t class, uint
 /* Links the next fresh objects into the free list, which is empty. */
 static void superblock_refill(struct superblock *sb)
 {
-	uint32_t end = sb->fresh + FRESH_BATCH < sb->capacity ? sb->fresh + FRESH_BATCH : sb->capacity;
+	uint32_t end =
+		sb->fresh + FRESH_BATCH < sb->capacity ? sb->fresh + FRESH_BATCH : sb->capacity;
 
 	for (uint32_t i = end; i-- > sb->fresh;) {
 		sb->objects[i].lib_refs = OBJECT_FREE | sb->free_head;
@@ -139,7 +146,8 @@ static bool superblock_full(const struct superblock *sb)
 	return sb->free_head == OBJECT_NONE && sb->fresh == sb->capacity;
 }
 
-/* A superblock with a free object becomes current; the full one that was current is found again when it has a free object. */
+/* A superblock with a free object becomes current; the full one that was current is found again
+ * when it has a free object. */
 static void make_current(struct heap *heap, uint32_t class, struct superblock *sb)
 {
 	struct superblock *old = heap->current[class];
@@ -239,13 +247,15 @@ static void release_huge(struct heap *heap, struct superblock *sb)
 	huge_cache_trim(heap, HUGE_CACHE_UNITS);
 }
 
-/* An object of a superblock that is not current became free: an empty one goes back if the class has another with room. */
+/* An object of a superblock that is not current became free: an empty one goes back if the class
+ * has another with room. */
 static void release_detached(struct heap *heap, struct superblock *sb)
 {
 	bool listed = !list_empty(&sb->in_class);
 
 	if (sb->used == 0 && !remote_pending(sb) && !list_empty(&heap->partial[sb->class]) &&
-	    (heap->partial[sb->class].next != &sb->in_class || heap->partial[sb->class].prev != &sb->in_class)) {
+	    (heap->partial[sb->class].next != &sb->in_class ||
+	     heap->partial[sb->class].prev != &sb->in_class)) {
 		superblock_delete(heap, sb);
 	} else if (!listed) {
 		list_append(&heap->partial[sb->class], &sb->in_class);
@@ -317,14 +327,17 @@ static void drop_many(struct heap *heap, struct superblock *sb, uint32_t index, 
 static void drain_superblock(struct heap *heap, struct superblock *sb)
 {
 	/* pairs with the release in free_remote */
-	uint32_t index = atomic_exchange_explicit(&sb->remote_head, OBJECT_NONE, memory_order_acq_rel);
+	uint32_t index =
+		atomic_exchange_explicit(&sb->remote_head, OBJECT_NONE, memory_order_acq_rel);
 
 	while (index != OBJECT_NONE) {
 		struct remote *remote = &sb->remotes[index];
 		uint32_t next = remote->next;
-		/* pairs with the fetch_add in free_remote: whoever adds to 0 from now on links the object anew */
+		/* pairs with the fetch_add in free_remote: whoever adds to 0 from now on links the
+		 * object anew */
 		uint32_t drops = atomic_exchange_explicit(&remote->drops, 0, memory_order_acq_rel);
-		drop_many(heap, sb, index, drops); /* a huge sb may be gone afterwards; its list has one entry */
+		drop_many(heap, sb, index,
+			  drops); /* a huge sb may be gone afterwards; its list has one entry */
 		index = next;
 	}
 }
@@ -335,7 +348,8 @@ void heap_drain_slow(struct heap *heap)
 	struct superblock *sb = atomic_exchange_explicit(&heap->remote, NULL, memory_order_acq_rel);
 
 	while (sb) {
-		struct superblock *next = sb->remote_next; /* before drain: afterwards another thread may link sb anew */
+		struct superblock *next = sb->remote_next; /* before drain: afterwards another
+							      thread may link sb anew */
 		bool huge = sb->class == HEAP_CLASSES;
 		if (!huge)
 			sb->used++; /* not to be deleted while it is being drained */
@@ -369,7 +383,8 @@ static void announce(struct heap *heap, struct superblock *sb)
 	do {
 		sb->remote_next = head;
 		/* pairs with the exchange in heap_drain_slow; seq_cst: see free_remote */
-	} while (!atomic_compare_exchange_weak_explicit(&heap->remote, &head, sb, memory_order_seq_cst, memory_order_relaxed));
+	} while (!atomic_compare_exchange_weak_explicit(
+		&heap->remote, &head, sb, memory_order_seq_cst, memory_order_relaxed));
 }
 
 static void free_remote(struct superblock *sb, uint32_t index)
@@ -383,12 +398,14 @@ static void free_remote(struct superblock *sb, uint32_t index)
 		do {
 			remote->next = head;
 			/* pairs with the exchange in drain_superblock */
-		} while (!atomic_compare_exchange_weak_explicit(&sb->remote_head, &head, index, memory_order_acq_rel,
-								 memory_order_relaxed));
+		} while (!atomic_compare_exchange_weak_explicit(&sb->remote_head, &head, index,
+								memory_order_acq_rel,
+								memory_order_relaxed));
 		if (head == OBJECT_NONE)
 			announce(heap, sb);
 	}
-	/* Either this load sees the orphan, or heap_close, which stores it before it drains, sees the free (both seq_cst). */
+	/* Either this load sees the orphan, or heap_close, which stores it before it drains, sees
+	 * the free (both seq_cst). */
 	if (unlikely(atomic_load_explicit(&heap->orphan, memory_order_seq_cst)))
 		drain_orphan(heap);
 }
@@ -425,7 +442,8 @@ int heap_free_inside(struct heap *mine, const void *ptr)
 
 /* ---- queries and counts ---- */
 
-static struct object *find_live(const struct heap *heap, const void *ptr, struct superblock **sb_out, uint32_t *index_out)
+static struct object *find_live(const struct heap *heap, const void *ptr,
+				struct superblock **sb_out, uint32_t *index_out)
 {
 	struct superblock *sb = pages_find(ptr);
 
@@ -473,7 +491,8 @@ uint32_t heap_app_refs(const struct heap *heap, const void *ptr, const char **ob
 
 void heap_usage(const struct heap *heap, struct heap_usage *usage)
 {
-	*usage = (struct heap_usage){.committed_bytes = heap->units * SUPERBLOCK_BYTES, .remote_errors = heap->remote_errors};
+	*usage = (struct heap_usage){.committed_bytes = heap->units * SUPERBLOCK_BYTES,
+				     .remote_errors = heap->remote_errors};
 	list_for_each (node, &heap->superblocks) {
 		const struct superblock *sb = container_of(node, struct superblock, in_heap);
 		usage->live_objects += sb->used;
@@ -490,7 +509,9 @@ static void heap_init(struct heap *heap, uint64_t units_max, enum pages_huge hug
 	heap->units_max = units_max;
 	heap->huge_pages = huge_pages;
 	for (uint32_t i = 0; i < HEAP_CLASSES; i++) {
-		heap->current[i] = (struct superblock *)(uintptr_t)&superblock_none; /* never written: it is always full */
+		heap->current[i] =
+			(struct superblock *)(uintptr_t)&superblock_none; /* never written: it is
+									     always full */
 		list_init(&heap->partial[i]);
 	}
 	list_init(&heap->superblocks);
@@ -532,7 +553,8 @@ static void check_superblock(const struct superblock *sb)
 
 	for (uint32_t i = 0; i < sb->fresh; i++)
 		used += heap_object_live(&sb->objects[i]);
-	for (uint32_t i = sb->free_head; i != OBJECT_NONE; i = sb->objects[i].lib_refs & ~OBJECT_FREE) {
+	for (uint32_t i = sb->free_head; i != OBJECT_NONE;
+	     i = sb->objects[i].lib_refs & ~OBJECT_FREE) {
 		ASSERT(i < sb->fresh);
 		ASSERT(!heap_object_live(&sb->objects[i]));
 		listed++;

@@ -1,23 +1,26 @@
 /* SPDX-License-Identifier: MIT
  * mem/heap.h - the heap of one instance: DMA-capable objects with two reference counts.
  *
- * Model.  A superblock is 2 MiB of memory cut into objects of one size class, or a run of 2 MiB units that is one huge object.
- * Its description (struct superblock, the counts, the free list) lies outside of it, so that neither an application that
- * writes past an object nor a device can damage it.  Object i of a superblock starts at base + i * object_bytes.
+ * Model.  A superblock is 2 MiB of memory cut into objects of one size class, or a run of 2 MiB
+ * units that is one huge object. Its description (struct superblock, the counts, the free list)
+ * lies outside of it, so that neither an application that writes past an object nor a device can
+ * damage it.  Object i of a superblock starts at base + i * object_bytes.
  *
- * Counts.  app_refs: references of the application, one from each allocation or pop, dropped by heap_free.  lib_refs: references
- * of the library, taken while a queue or device holds the memory.  The memory is used again when both are zero.
- * Only the thread of the owning instance touches counts; any other thread leaves its heap_free in the superblock's list of
- * remote frees, which the owner drains once a poll turn (heap_drain).
+ * Counts.  app_refs: references of the application, one from each allocation or pop, dropped by
+ * heap_free.  lib_refs: references of the library, taken while a queue or device holds the memory.
+ * The memory is used again when both are zero. Only the thread of the owning instance touches
+ * counts; any other thread leaves its heap_free in the superblock's list of remote frees, which the
+ * owner drains once a poll turn (heap_drain).
  *
- * Life.  heap_close gives the heap up: objects still referenced stay good, later frees take the orphans' lock, the last one
- * frees everything.  struct heap itself is never given back to the system, only used again, so that a free that comes late
- * on another thread always finds a valid struct.
+ * Life.  heap_close gives the heap up: objects still referenced stay good, later frees take the
+ * orphans' lock, the last one frees everything.  struct heap itself is never given back to the
+ * system, only used again, so that a free that comes late on another thread always finds a valid
+ * struct.
  *
  * Invariants, walked by heap_check:
- *   for each superblock: used + length(free list) + (capacity - fresh) == capacity, and used == objects with a count above 0
- *   a superblock with a free object is its class's current one or in its class's partial list; detached == not current
- *   live_objects == sum of used
+ *   for each superblock: used + length(free list) + (capacity - fresh) == capacity, and used ==
+ * objects with a count above 0 a superblock with a free object is its class's current one or in its
+ * class's partial list; detached == not current live_objects == sum of used
  */
 #pragma once
 
@@ -32,11 +35,12 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define HEAP_CLASS_MAX_BYTES 262144 /* larger objects are huge */
-#define HEAP_CLASSES 52		    /* 16 to 128 by 16, then 4 a doubling */
+#define HEAP_CLASS_MAX_BYTES  262144 /* larger objects are huge */
+#define HEAP_CLASSES          52     /* 16 to 128 by 16, then 4 a doubling */
 #define HEAP_OBJECT_MAX_BYTES ((uint64_t)UINT32_MAX)
 
-/* Free: app_refs is 0 and lib_refs is OBJECT_FREE | next.  next is an index, OBJECT_NONE ends the list. */
+/* Free: app_refs is 0 and lib_refs is OBJECT_FREE | next.  next is an index, OBJECT_NONE ends the
+ * list. */
 #define OBJECT_FREE 0x80000000U
 #define OBJECT_NONE 0x7fffffffU
 
@@ -45,7 +49,8 @@ struct object {
 	uint32_t lib_refs;
 };
 
-/* Frees by other threads: drops not yet seen by the owner, and the list of objects that have some. */
+/* Frees by other threads: drops not yet seen by the owner, and the list of objects that have some.
+ */
 struct remote {
 	_Atomic uint32_t drops;
 	uint32_t next;
@@ -55,20 +60,21 @@ struct superblock {
 	struct heap *heap;
 	char *base;
 	uint64_t object_bytes;
-	uint64_t reciprocal;	/* ceil(2^42 / object_bytes); 0 for a huge object */
+	uint64_t reciprocal; /* ceil(2^42 / object_bytes); 0 for a huge object */
 	struct object *objects;
-	uint32_t free_head;	/* index, OBJECT_NONE: empty */
+	uint32_t free_head; /* index, OBJECT_NONE: empty */
 	uint32_t used;
-	uint32_t fresh;		/* objects from here on were never handed out and are in no list */
+	uint32_t fresh; /* objects from here on were never handed out and are in no list */
 	uint32_t capacity;
-	uint32_t class;		/* HEAP_CLASSES: huge */
-	uint32_t units;		/* of SUPERBLOCK_BYTES */
-	bool detached;		/* not the current superblock of its class */
-	struct list in_class;	/* partial list of the class, or the list of cached huge runs */
-	struct list in_heap;	/* all superblocks of the heap */
+	uint32_t class;       /* HEAP_CLASSES: huge */
+	uint32_t units;       /* of SUPERBLOCK_BYTES */
+	bool detached;        /* not the current superblock of its class */
+	struct list in_class; /* partial list of the class, or the list of cached huge runs */
+	struct list in_heap;  /* all superblocks of the heap */
 
 	struct remote *remotes;
-	struct superblock *remote_next; /* in heap->remote; written by who made remote_head non-empty */
+	struct superblock
+		*remote_next; /* in heap->remote; written by who made remote_head non-empty */
 	_Atomic uint32_t remote_head __attribute__((aligned(CACHE_LINE)));
 };
 
@@ -79,7 +85,7 @@ struct heap {
 	struct list huge_cache;
 	uint64_t huge_cached_units;
 	uint64_t live_objects_huge;
-	uint64_t units;		/* committed */
+	uint64_t units; /* committed */
 	uint64_t units_max;
 	enum pages_huge huge_pages;
 	uint64_t remote_errors; /* frees by other threads that had nothing to free */
@@ -101,13 +107,15 @@ int heap_open(struct heap **heap_out, uint64_t bytes_max, enum pages_huge huge_p
 /* The instance ends; see "Life" above. */
 void heap_close(struct heap *heap);
 
-/* Objects of at least size bytes (1 to HEAP_OBJECT_MAX_BYTES), with one application reference; NULL: memory is short. */
+/* Objects of at least size bytes (1 to HEAP_OBJECT_MAX_BYTES), with one application reference;
+ * NULL: memory is short. */
 void *heap_alloc_slow(struct heap *heap, uint64_t size, uint32_t class);
 void *heap_alloc_huge(struct heap *heap, uint64_t size);
 void *heap_alloc_aligned(struct heap *heap, uint64_t alignment, uint64_t size);
 
-/* Drops an application reference of the object that starts at ptr.  mine: the heap of the calling thread's instance, or NULL.
- * 0, or -EINVAL: not the start of an object, or (own heap) one without such a reference. */
+/* Drops an application reference of the object that starts at ptr.  mine: the heap of the calling
+ * thread's instance, or NULL. 0, or -EINVAL: not the start of an object, or (own heap) one without
+ * such a reference. */
 int heap_free(struct heap *mine, void *ptr);
 
 /* As heap_free, for any pointer into the object. */
@@ -115,7 +123,8 @@ int heap_free_inside(struct heap *mine, const void *ptr);
 
 uint32_t heap_library_refs(const struct heap *heap, const void *ptr);
 
-/* References of the application to the object of this heap that holds ptr, and where it starts; 0: none, freed, foreign. */
+/* References of the application to the object of this heap that holds ptr, and where it starts; 0:
+ * none, freed, foreign. */
 uint32_t heap_app_refs(const struct heap *heap, const void *ptr, const char **object_out);
 
 /* Start and usable bytes of the live object that holds ptr; NULL if there is none. */
@@ -144,7 +153,8 @@ void heap_check(const struct heap *heap);
 
 /* ---- the data path, in line ---- */
 
-#define HEAP_RECIPROCAL_SHIFT 42 /* offset * (object_bytes - 1) < 2^39 < 2^42: the quotient is exact */
+#define HEAP_RECIPROCAL_SHIFT \
+	42 /* offset * (object_bytes - 1) < 2^39 < 2^42: the quotient is exact */
 
 static inline uint32_t heap_index(const struct superblock *sb, const void *ptr)
 {
@@ -161,7 +171,8 @@ static inline bool heap_object_live(const struct object *object)
 /* Frees an object whose last reference went. */
 void heap_release(struct heap *heap, struct superblock *sb, uint32_t index);
 
-/* Counts.  ptr lies in an object of this heap that has a reference (HEAP_OURS), and no other heap's. */
+/* Counts.  ptr lies in an object of this heap that has a reference (HEAP_OURS), and no other
+ * heap's. */
 static inline struct object *heap_counts(const void *ptr, struct superblock **sb, uint32_t *index)
 {
 	*sb = pages_find(ptr);

@@ -10,21 +10,23 @@
 #include <string.h>
 #include <sys/mman.h>
 
-/* 64 GiB of address space if the limits allow it, less otherwise; nothing of it is memory until pages_get. */
+/* 64 GiB of address space if the limits allow it, less otherwise; nothing of it is memory until
+ * pages_get. */
 #define RANGE_MAX ((uint64_t)64 << 30)
 #define RANGE_MIN ((uint64_t)256 << 20)
 
-/* What allocates from the range: part of the same stated exception.  Both are wiped on fork, and a zeroed mutex is an
- * unlocked one (glibc). */
+/* What allocates from the range: part of the same stated exception.  Both are wiped on fork, and a
+ * zeroed mutex is an unlocked one (glibc). */
 union pages_process pages_process __attribute__((aligned(PROCESS_PAGE)));
 
 static union {
 	struct {
 		pthread_mutex_t lock;
-		uint32_t slots;        /* superblocks in the range */
-		uint32_t next;         /* where the next search starts */
+		uint32_t slots;               /* superblocks in the range */
+		uint32_t next;                /* where the next search starts */
 		uint8_t taken[16384 + 16384]; /* one byte a superblock, guarded by lock */
 	} a;
+
 	char room[36864];
 } allocator __attribute__((aligned(PROCESS_PAGE)));
 
@@ -123,7 +125,8 @@ static bool commit(char *at, uint64_t bytes, enum pages_huge huge)
 {
 	int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED;
 
-	if (huge != PAGES_HUGE_NEVER && mmap(at, bytes, PROT_READ | PROT_WRITE, flags | MAP_HUGETLB, -1, 0) != MAP_FAILED)
+	if (huge != PAGES_HUGE_NEVER &&
+	    mmap(at, bytes, PROT_READ | PROT_WRITE, flags | MAP_HUGETLB, -1, 0) != MAP_FAILED)
 		return true;
 	if (huge == PAGES_HUGE_ALWAYS)
 		return false;
@@ -133,7 +136,8 @@ static bool commit(char *at, uint64_t bytes, enum pages_huge huge)
 static void decommit(char *at, uint64_t bytes)
 {
 	/* Failure leaves the pages mapped and the slot is used again: nothing to do about it. */
-	(void)mmap(at, bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | MAP_NORESERVE, -1, 0);
+	(void)mmap(at, bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | MAP_NORESERVE,
+		   -1, 0);
 }
 
 static void enter(uint32_t slot, uint32_t count, struct superblock *sb)
@@ -149,7 +153,9 @@ int pages_get(uint32_t count, enum pages_huge huge, struct superblock *sb, char 
 	ASSERT(count > 0);
 	if (count > allocator.a.slots || !take_slots(count, &slot))
 		return -ENOMEM;
-	char *at = (char *)(pages_process.range.base + ((uint64_t)slot << SUPERBLOCK_SHIFT)); /* NOLINT(performance-no-int-to-ptr) */
+	char *at = (char *)(pages_process.range.base +
+			    ((uint64_t)slot
+			     << SUPERBLOCK_SHIFT)); /* NOLINT(performance-no-int-to-ptr) */
 	if (!commit(at, count * SUPERBLOCK_BYTES, huge)) {
 		decommit(at, count * SUPERBLOCK_BYTES);
 		return_slots(slot, count);
@@ -162,7 +168,8 @@ int pages_get(uint32_t count, enum pages_huge huge, struct superblock *sb, char 
 
 void pages_put(char *addr, uint32_t count)
 {
-	uint32_t slot = (uint32_t)(((uintptr_t)addr - pages_process.range.base) >> SUPERBLOCK_SHIFT);
+	uint32_t slot =
+		(uint32_t)(((uintptr_t)addr - pages_process.range.base) >> SUPERBLOCK_SHIFT);
 
 	enter(slot, count, NULL);
 	decommit(addr, count * SUPERBLOCK_BYTES);

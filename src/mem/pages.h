@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: MIT
- * mem/pages.h - where superblocks come from: the process's reserved address range, and the page source.
+ * mem/pages.h - where superblocks come from: the process's reserved address range, and the page
+ * source.
  *
- * One range a process is reserved (not committed) at first use, so that "is this pointer ours" is one subtraction and one
- * comparison, and its superblock one table look-up.  Ranges of superblocks are committed and given back under a lock; the
- * table is read without one: an entry is published (release) before the first object of its superblock is handed out.
+ * One range a process is reserved (not committed) at first use, so that "is this pointer ours" is
+ * one subtraction and one comparison, and its superblock one table look-up.  Ranges of superblocks
+ * are committed and given back under a lock; the table is read without one: an entry is published
+ * (release) before the first object of its superblock is handed out.
  */
 #pragma once
 
@@ -21,21 +23,24 @@ struct heap;
 
 /* Wiped on fork: in a child no pointer is ours. */
 struct pages_range {
-	uintptr_t base; /* multiple of SUPERBLOCK_BYTES; written once, before the first superblock exists */
+	uintptr_t base; /* multiple of SUPERBLOCK_BYTES; written once, before the first superblock
+			   exists */
 	uint64_t bytes; /* 0: nothing reserved */
-	_Atomic(struct superblock *) * table; /* one entry a superblock; NULL: not in use */
+	_Atomic(struct superblock *) *table; /* one entry a superblock; NULL: not in use */
 };
 
-/* Stated exception to "no mutable globals": the process's heap range, and the heaps that outlive their instances.
- * heaps.lock guards all orphaned heaps and the list of unused struct heap. */
+/* Stated exception to "no mutable globals": the process's heap range, and the heaps that outlive
+ * their instances. heaps.lock guards all orphaned heaps and the list of unused struct heap. */
 extern union pages_process {
 	struct {
 		struct pages_range range;
+
 		struct {
 			pthread_mutex_t lock;
 			struct heap *unused;
 		} heaps;
 	};
+
 	char room[4096];
 } pages_process;
 
@@ -44,8 +49,8 @@ enum pages_huge { PAGES_HUGE_AUTO, PAGES_HUGE_NEVER, PAGES_HUGE_ALWAYS };
 /* Reserves the range if the process has none.  0 or -ENOMEM. */
 int pages_reserve(void);
 
-/* Commits count consecutive superblocks of zeros and enters sb for each of them.  *addr_out is aligned to SUPERBLOCK_BYTES.
- * 0 or -ENOMEM. */
+/* Commits count consecutive superblocks of zeros and enters sb for each of them.  *addr_out is
+ * aligned to SUPERBLOCK_BYTES. 0 or -ENOMEM. */
 int pages_get(uint32_t count, enum pages_huge huge, struct superblock *sb, char **addr_out);
 
 /* Gives them back: the memory is gone, the entries are NULL. */
@@ -58,5 +63,6 @@ static inline struct superblock *pages_find(const void *ptr)
 
 	if (unlikely(offset >= pages_process.range.bytes))
 		return NULL;
-	return atomic_load_explicit(&pages_process.range.table[offset >> SUPERBLOCK_SHIFT], memory_order_acquire);
+	return atomic_load_explicit(&pages_process.range.table[offset >> SUPERBLOCK_SHIFT],
+				    memory_order_acquire);
 }

@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: MIT
  * queue/memory.c - memory queues: what is pushed as one array pops as one array, in order.
  *
- * An element waits as an operation of its own, owned by nobody, that holds the segments: heap memory by library reference, other
- * memory as a copy.  A push into a queue with a pending pop hands the segments over at once.
- * Copies stay within send_limit_bytes (one element may exceed it alone): beyond, pushes of foreign memory wait in the queue
- * uncopied until pops make room, and later pushes wait behind them, so that the order holds.
+ * An element waits as an operation of its own, owned by nobody, that holds the segments: heap
+ * memory by library reference, other memory as a copy.  A push into a queue with a pending pop
+ * hands the segments over at once. Copies stay within send_limit_bytes (one element may exceed it
+ * alone): beyond, pushes of foreign memory wait in the queue uncopied until pops make room, and
+ * later pushes wait behind them, so that the order holds.
  *
  * Invariants: elements or pops is empty; pushes is non-empty only while copied_bytes > 0;
  * copied_bytes == sum of the copies held by elements.
@@ -34,7 +35,8 @@ static struct memory_queue *memory_of(struct queue *queue)
 
 /* ---- elements ---- */
 
-/* Replaces the segments that are not of this heap by copies.  0 or -ENOMEM, then nothing is held. */
+/* Replaces the segments that are not of this heap by copies.  0 or -ENOMEM, then nothing is held.
+ */
 static int copy_foreign(struct heap *heap, struct op *element, uint32_t foreign)
 {
 	struct iovec one;
@@ -91,7 +93,8 @@ static inline void copy_segments(struct sched *sched, struct op *to, const struc
 	if (likely(from->numsegs == 1))
 		op_set_segment(to, from->buf, from->len);
 	else
-		memcpy(op_set_segments(&sched->ops, to, from->numsegs), from->segments->iov, from->numsegs * sizeof(struct iovec));
+		memcpy(op_set_segments(&sched->ops, to, from->numsegs), from->segments->iov,
+		       from->numsegs * sizeof(struct iovec));
 }
 
 /* The element of a push, or NULL: no memory.  The push itself holds nothing. */
@@ -141,7 +144,8 @@ static bool has_room(const struct memory_queue *mq, struct op *push)
 	if (mq->copied_bytes == 0)
 		return true;
 	return !foreign_segments(push) ||
-	       mq->copied_bytes + op_bytes(push) <= (uint64_t)mq->queue.sched->config.send_limit_bytes;
+	       mq->copied_bytes + op_bytes(push) <=
+		       (uint64_t)mq->queue.sched->config.send_limit_bytes;
 }
 
 /* Takes a push up.  0, or -ENOMEM: it is still the caller's. */
@@ -164,7 +168,8 @@ static int admit(struct memory_queue *mq, struct op *push)
 	return 0;
 }
 
-static int memory_push(struct queue *queue, struct op *op, const struct sockaddr *to, socklen_t length)
+static int memory_push(struct queue *queue, struct op *op, const struct sockaddr *to,
+		       socklen_t length)
 {
 	struct memory_queue *mq = memory_of(queue);
 

@@ -15,8 +15,8 @@ static struct queue *free_mark(uint32_t next)
 int queue_table_open(struct queue_table *table, uint32_t max)
 {
 	*table = (struct queue_table){.free = QUEUE_NONE, .max = max};
-	void *at = mmap(NULL, max * sizeof(*table->slots), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
-			-1, 0);
+	void *at = mmap(NULL, max * sizeof(*table->slots), PROT_READ | PROT_WRITE,
+			MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	if (at == MAP_FAILED)
 		return -ENOMEM;
 	table->slots = at;

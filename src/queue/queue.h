@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: MIT
  * queue/queue.h - the descriptors of an instance.
  *
- * A descriptor is a slot of the table plus QUEUE_BASE, so that it is never a file descriptor of a small program.
- * Closing frees the slot at once; what the queue still has to send goes on behind it.
+ * A descriptor is a slot of the table plus QUEUE_BASE, so that it is never a file descriptor of a
+ * small program. Closing frees the slot at once; what the queue still has to send goes on behind
+ * it.
  *
- * Invariant: used == slots that are not NULL; free slots form a list through the pointers' values (odd: next << 1 | 1).
+ * Invariant: used == slots that are not NULL; free slots form a list through the pointers' values
+ * (odd: next << 1 | 1).
  */
 #pragma once
 
@@ -16,7 +18,7 @@
 
 struct queue_table {
 	struct queue **slots;
-	uint32_t free;	/* slot, QUEUE_NONE: none */
+	uint32_t free;  /* slot, QUEUE_NONE: none */
 	uint32_t fresh; /* slots from here on were never used */
 	uint32_t used;
 	uint32_t max;

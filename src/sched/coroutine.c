@@ -15,11 +15,14 @@
 /* ---- the switch ---- */
 
 #if defined(__x86_64__)
-/* Registers go to the contexts, not onto the stacks, and the last step is an indirect jump.  Both were measured (docs/design/):
- * pops after a change of rsp are forwarded wrongly by AMD's Zen 3 (20 to 300 cycles), a ret misses the return predictor on
- * Intel's (45 ns).  A tail call to this from demi_yield needs no stack at all. */
-__attribute__((naked, noinline)) int context_switch(struct coroutine_context *from __attribute__((unused)),
-						     struct coroutine_context *to __attribute__((unused)))
+/* Registers go to the contexts, not onto the stacks, and the last step is an indirect jump.  Both
+ * were measured (docs/design/): pops after a change of rsp are forwarded wrongly by AMD's Zen 3 (20
+ * to 300 cycles), a ret misses the return predictor on Intel's (45 ns).  A tail call to this from
+ * demi_yield needs no stack at all. */
+__attribute__((naked, noinline)) int context_switch(struct coroutine_context *from
+						    __attribute__((unused)),
+						    struct coroutine_context *to
+						    __attribute__((unused)))
 {
 	__asm__("popq %rcx\n\t"
 		"xorl %eax, %eax\n\t"
@@ -43,7 +46,8 @@ __attribute__((naked, noinline)) int context_switch(struct coroutine_context *fr
 #else
 #include <ucontext.h>
 
-/* Portable and slow: a context's frame member points to its ucontext_t, which lies on its own stack. */
+/* Portable and slow: a context's frame member points to its ucontext_t, which lies on its own
+ * stack. */
 int context_switch(struct coroutine_context *from, struct coroutine_context *to)
 {
 	ucontext_t here;
@@ -58,8 +62,9 @@ int context_switch(struct coroutine_context *from, struct coroutine_context *to)
 
 static __attribute__((noreturn, used)) void coroutine_start(struct coroutine *co);
 
-/* Bytes at the top of a stack that stay unused.  Stacks begin on pages: without a different offset for each, the frames of all
- * coroutines would fall into the same few sets of the first-level cache. */
+/* Bytes at the top of a stack that stay unused.  Stacks begin on pages: without a different offset
+ * for each, the frames of all coroutines would fall into the same few sets of the first-level
+ * cache. */
 static size_t stack_colour(const struct coroutine *co)
 {
 	return 64 + co->index % 16 * 192;
@@ -78,7 +83,8 @@ __attribute__((naked, noreturn)) static void coroutine_thunk(void)
 static void context_make(struct coroutine_context *context, struct coroutine *co)
 {
 	*context = (struct coroutine_context){
-		.sp = co->stack + co->stack_bytes - stack_colour(co), /* aligned to 16, as before a call */
+		.sp = co->stack + co->stack_bytes -
+		      stack_colour(co), /* aligned to 16, as before a call */
 		.saved[0] = co,
 		.resume = (void *)(uintptr_t)coroutine_thunk,
 	};
@@ -91,13 +97,15 @@ static void start_halves(unsigned high, unsigned low)
 
 static void context_make(struct coroutine_context *context, struct coroutine *co)
 {
-	ucontext_t *start = (ucontext_t *)(co->stack + co->stack_bytes - round_up(sizeof(*start) + stack_colour(co), 64));
+	ucontext_t *start = (ucontext_t *)(co->stack + co->stack_bytes -
+					   round_up(sizeof(*start) + stack_colour(co), 64));
 	uintptr_t address = (uintptr_t)co;
 
 	getcontext(start);
 	start->uc_stack.ss_sp = co->stack;
 	start->uc_stack.ss_size = (size_t)((char *)start - co->stack);
-	makecontext(start, (void (*)(void))start_halves, 2, (unsigned)(address >> 32), (unsigned)address);
+	makecontext(start, (void (*)(void))start_halves, 2, (unsigned)(address >> 32),
+		    (unsigned)address);
 	context->frame = start;
 }
 #endif
@@ -217,7 +225,8 @@ static void retire(struct coroutine *co)
 }
 
 /* The last switch of a coroutine that ended. */
-static inline __attribute__((always_inline)) void coroutine_leave(struct coroutine *co, struct coroutine *next)
+static inline __attribute__((always_inline)) void coroutine_leave(struct coroutine *co,
+								  struct coroutine *next)
 {
 	struct coroutine_table *table = co->table;
 
@@ -246,7 +255,8 @@ static bool map_stack(struct coroutine *co, size_t stack_bytes)
 {
 	size_t page = (size_t)sysconf(_SC_PAGESIZE);
 	size_t bytes = round_up(stack_bytes, page);
-	char *at = mmap(NULL, bytes + page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_STACK | MAP_NORESERVE, -1, 0);
+	char *at = mmap(NULL, bytes + page, PROT_READ | PROT_WRITE,
+			MAP_PRIVATE | MAP_ANONYMOUS | MAP_STACK | MAP_NORESERVE, -1, 0);
 
 	if (at == MAP_FAILED)
 		return false;
@@ -314,7 +324,8 @@ static void free_bitmaps(struct coroutine_table *table)
 	free(table->ready);
 }
 
-int coroutine_table_open(struct coroutine_table *table, struct sched *sched, uint32_t max, size_t stack_bytes)
+int coroutine_table_open(struct coroutine_table *table, struct sched *sched, uint32_t max,
+			 size_t stack_bytes)
 {
 	*table = (struct coroutine_table){
 		.sched = sched,
@@ -341,7 +352,8 @@ int coroutine_table_open(struct coroutine_table *table, struct sched *sched, uin
 void coroutine_table_close(struct coroutine_table *table)
 {
 	for (uint32_t i = 1; i < table->slots_end; i++) {
-		if (table->slots[i] != table->running) /* exit was called in it: its stack is still in use */
+		if (table->slots[i] !=
+		    table->running) /* exit was called in it: its stack is still in use */
 			coroutine_delete(table->slots[i]);
 	}
 	free_bitmaps(table);

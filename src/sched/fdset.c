@@ -46,13 +46,15 @@ void fdset_remove(struct fdset *set, struct fd_watch *watch)
 
 static int wait_for_events(struct fdset *set, uint64_t timeout_ns)
 {
-	struct timespec timeout = {.tv_sec = (time_t)(timeout_ns / 1000000000), .tv_nsec = (long)(timeout_ns % 1000000000)};
+	struct timespec timeout = {.tv_sec = (time_t)(timeout_ns / 1000000000),
+				   .tv_nsec = (long)(timeout_ns % 1000000000)};
 	int timeout_ms;
 
 	if (timeout_ns == 0)
 		return epoll_wait(set->epoll_fd, set->events, FDSET_BATCH, 0);
 	if (set->wait2) {
-		int n = epoll_pwait2(set->epoll_fd, set->events, FDSET_BATCH, timeout_ns == UINT64_MAX ? NULL : &timeout, NULL);
+		int n = epoll_pwait2(set->epoll_fd, set->events, FDSET_BATCH,
+				     timeout_ns == UINT64_MAX ? NULL : &timeout, NULL);
 		if (n >= 0 || errno != ENOSYS)
 			return n;
 		set->wait2 = false; /* a kernel before 5.11 */
@@ -60,7 +62,9 @@ static int wait_for_events(struct fdset *set, uint64_t timeout_ns)
 	if (timeout_ns == UINT64_MAX)
 		timeout_ms = -1;
 	else
-		timeout_ms = timeout_ns / 1000000 >= INT_MAX ? INT_MAX : (int)((timeout_ns + 999999) / 1000000);
+		timeout_ms = timeout_ns / 1000000 >= INT_MAX
+				     ? INT_MAX
+				     : (int)((timeout_ns + 999999) / 1000000);
 	return epoll_wait(set->epoll_fd, set->events, FDSET_BATCH, timeout_ms);
 }
 

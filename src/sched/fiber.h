@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT
- * sched/fiber.h - tells AddressSanitizer, ThreadSanitizer and valgrind of every stack and every switch.
+ * sched/fiber.h - tells AddressSanitizer, ThreadSanitizer and valgrind of every stack and every
+ * switch.
  *
- * Compiles to nothing in ordinary builds, but for valgrind's registration when a stack is made (a few instructions that do
- * nothing outside of valgrind).
+ * Compiles to nothing in ordinary builds, but for valgrind's registration when a stack is made (a
+ * few instructions that do nothing outside of valgrind).
  */
 #pragma once
 
@@ -48,11 +49,14 @@ static inline void fiber_delete(struct coroutine *co)
 #ifdef FIBER_TSAN
 	__tsan_destroy_fiber(co->tsan_fiber);
 #endif
-	guard_live(co->stack, co->stack_bytes); /* ASan poisoned the frames that were left as they were */
+	guard_live(co->stack,
+		   co->stack_bytes); /* ASan poisoned the frames that were left as they were */
 }
 
-/* On the old stack, right before the switch.  ended: what from has on its stack is never needed again. */
-static inline __attribute__((always_inline)) void fiber_leave(struct coroutine *from, struct coroutine *to, bool ended)
+/* On the old stack, right before the switch.  ended: what from has on its stack is never needed
+ * again. */
+static inline __attribute__((always_inline)) void fiber_leave(struct coroutine *from,
+							      struct coroutine *to, bool ended)
 {
 #ifdef FIBER_TSAN
 	if (coroutine_is_main(from))
@@ -61,7 +65,8 @@ static inline __attribute__((always_inline)) void fiber_leave(struct coroutine *
 #endif
 #ifdef GUARD_ASAN
 	from->table->asan_from = from;
-	__sanitizer_start_switch_fiber(ended ? NULL : &from->asan_stack, to->stack, to->stack_bytes);
+	__sanitizer_start_switch_fiber(ended ? NULL : &from->asan_stack, to->stack,
+				       to->stack_bytes);
 #endif
 	(void)from;
 	(void)to;
@@ -76,7 +81,8 @@ static inline __attribute__((always_inline)) void fiber_arrive(struct coroutine 
 	size_t bytes;
 
 	__sanitizer_finish_switch_fiber(anew ? NULL : self->asan_stack, &bottom, &bytes);
-	/* Only ASan knows the bounds of the thread's own stack, which may be another thread's than last time. */
+	/* Only ASan knows the bounds of the thread's own stack, which may be another thread's than
+	 * last time. */
 	if (coroutine_is_main(self->table->asan_from)) {
 		self->table->main.stack = (char *)(uintptr_t)bottom;
 		self->table->main.stack_bytes = bytes;

@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: MIT
  * sched/op.h - operations and their tokens.
  *
- * An operation is a slot in a slab, one cache line with one segment inline; arrays of more segments have a record in a side
- * slab.  Its token is (generation, slot): a stale, foreign or made-up token finds nothing.  Links are slots, not pointers, so
- * that an operation stays one line.
+ * An operation is a slot in a slab, one cache line with one segment inline; arrays of more segments
+ * have a record in a side slab.  Its token is (generation, slot): a stale, foreign or made-up token
+ * finds nothing.  Links are slots, not pointers, so that an operation stays one line.
  *
- * An operation is PENDING in exactly one list of its queue (or held by it), then READY or PARKED in the waitset that owns
- * it, until a wait redeems it.  The slabs are reserved when the instance is made and touched as they are used.
+ * An operation is PENDING in exactly one list of its queue (or held by it), then READY or PARKED in
+ * the waitset that owns it, until a wait redeems it.  The slabs are reserved when the instance is
+ * made and touched as they are used.
  *
  * Invariant: used == operations whose token is not 0; used + length(free list) == fresh <= max.
  */
@@ -19,8 +20,8 @@
 #include <sys/uio.h>
 
 #define OP_SEGMENTS_MAX 8 /* DEMI_SGARRAY_MAXSIZE; src/api/ asserts it */
-#define OP_SLOT_BITS 20
-#define OP_NONE UINT32_MAX
+#define OP_SLOT_BITS    20
+#define OP_NONE         UINT32_MAX
 
 struct waitset;
 
@@ -31,8 +32,8 @@ enum op_state { OP_FREE, OP_PENDING, OP_READY, OP_PARKED };
 
 enum op_flags {
 	OP_AWAITED = 1, /* a coroutine is blocked on this one token */
-	OP_OURS = 2,	/* push of one segment: it lies in the instance's heap */
-	OP_HELD = 4,	/* push: the library holds references to the segments that lie in the heap */
+	OP_OURS = 2,    /* push of one segment: it lies in the instance's heap */
+	OP_HELD = 4, /* push: the library holds references to the segments that lie in the heap */
 	OP_STARTED = 8, /* push: some bytes were taken */
 };
 
@@ -41,29 +42,37 @@ struct op_segments {
 };
 
 struct op {
-	uint64_t token;	       /* 0: free */
+	uint64_t token;        /* 0: free */
 	struct waitset *owner; /* who gets the result */
-	uint32_t next;	       /* links of the one list that the operation is in */
+	uint32_t next;         /* links of the one list that the operation is in */
 	uint32_t prev;
+
 	union {
-		int64_t ret;	 /* 0 or positive errno once complete; free: the slot's generation */
-		void *transport; /* pending: whatever the transport that holds it needs; NULL at first */
+		int64_t ret; /* 0 or positive errno once complete; free: the slot's generation */
+		void *transport; /* pending: whatever the transport that holds it needs; NULL at
+				    first */
 	};
-	void *sga_buf;	       /* push: as given; pop: what the result's sga_buf is */
+
+	void *sga_buf; /* push: as given; pop: what the result's sga_buf is */
+
 	union {
-		void *buf;		      /* numsegs <= 1 */
+		void *buf;                    /* numsegs <= 1 */
 		struct op_segments *segments; /* numsegs > 1 */
 	};
-	uint32_t len;	  /* numsegs <= 1; else, in a push: bitmap of the segments that lie in the heap */
-	int32_t qd;	  /* the queue it was issued on */
+
+	uint32_t len; /* numsegs <= 1; else, in a push: bitmap of the segments that lie in the heap
+		       */
+	int32_t qd;   /* the queue it was issued on */
+
 	union {
-		uint32_t index;	 /* guess: where the token stands in its owner's array */
+		uint32_t index;  /* guess: where the token stands in its owner's array */
 		uint32_t copied; /* element of a memory queue: bitmap of segments that are copies */
 	};
-	uint8_t opcode;	  /* enum op_code */
-	uint8_t state;	  /* enum op_state */
+
+	uint8_t opcode; /* enum op_code */
+	uint8_t state;  /* enum op_state */
 	uint8_t numsegs;
-	uint8_t flags;	  /* enum op_flags */
+	uint8_t flags; /* enum op_flags */
 };
 
 struct op_list {
@@ -73,7 +82,7 @@ struct op_list {
 
 struct op_slab {
 	struct op *ops;
-	uint32_t free;	/* slot */
+	uint32_t free;  /* slot */
 	uint32_t fresh; /* slots from here on were never used */
 	uint32_t used;
 	uint32_t max;

@@ -8,7 +8,8 @@
 
 /* ---- life ---- */
 
-int sched_open(struct sched *sched, const struct config *config, const struct log *log, const struct sched_clock *clock)
+int sched_open(struct sched *sched, const struct config *config, const struct log *log,
+	       const struct sched_clock *clock)
 {
 	memset(sched, 0, sizeof(*sched));
 	sched->config = *config;
@@ -31,7 +32,8 @@ int sched_open(struct sched *sched, const struct config *config, const struct lo
 				   (size_t)config->coroutine_stack_bytes);
 	if (err)
 		goto out_ops;
-	err = heap_open(&sched->heap, (uint64_t)config->heap_max_bytes, (enum pages_huge)config->huge_pages);
+	err = heap_open(&sched->heap, (uint64_t)config->heap_max_bytes,
+			(enum pages_huge)config->huge_pages);
 	if (err)
 		goto out_coroutines;
 	return 0;
@@ -183,7 +185,8 @@ static void sleep_until(struct sched *sched, uint64_t deadline_ns)
 	sched_not_idle(sched);
 }
 
-/* Has the wait of coroutine 0 spun long enough to sleep?  Called after a turn in which nothing happened. */
+/* Has the wait of coroutine 0 spun long enough to sleep?  Called after a turn in which nothing
+ * happened. */
 static bool spun_enough(struct sched *sched)
 {
 	if (++sched->idle_turns % SCHED_CLOCK_TURNS != 0)
@@ -204,7 +207,8 @@ static int suspend_main(struct sched *sched, uint64_t deadline_ns, bool may_slee
 			sched_not_idle(sched);
 		if (ws->woken)
 			return 0;
-		if (deadline_ns != WAIT_FOREVER && (deadline_ns == WAIT_POLL || sched->now_ns >= deadline_ns))
+		if (deadline_ns != WAIT_FOREVER &&
+		    (deadline_ns == WAIT_POLL || sched->now_ns >= deadline_ns))
 			return -ETIMEDOUT;
 		if (happened)
 			continue;
@@ -261,7 +265,8 @@ int sched_suspend(struct sched *sched, uint64_t deadline_ns, bool may_sleep)
 
 	ws->woken = false;
 	ws->blocked = true;
-	int err = coroutine_is_main(co) ? suspend_main(sched, deadline_ns, may_sleep) : suspend_coroutine(sched, deadline_ns);
+	int err = coroutine_is_main(co) ? suspend_main(sched, deadline_ns, may_sleep)
+					: suspend_coroutine(sched, deadline_ns);
 	ws->blocked = false;
 	return err;
 }

@@ -1,14 +1,17 @@
 /* SPDX-License-Identifier: MIT
  * sched/sched.h - the poll turn of an instance, and how it idles.
  *
- * struct sched is what the layers below src/api know of an instance: operations, coroutines, timers, descriptors to sleep on,
- * pollers, the heap, the configuration, the time.  It does not know who is above.
+ * struct sched is what the layers below src/api know of an instance: operations, coroutines,
+ * timers, descriptors to sleep on, pollers, the heap, the configuration, the time.  It does not
+ * know who is above.
  *
- * One turn: application coroutines that became ready; output of what was pushed; input of every poller; timers.  Only
- * coroutine 0 runs turns, while it waits.  A wait in which nothing happens spins (spin_ns) and then sleeps in the kernel
- * until a descriptor, a timer or the deadline is due; the policy busy never sleeps.
+ * One turn: application coroutines that became ready; output of what was pushed; input of every
+ * poller; timers.  Only coroutine 0 runs turns, while it waits.  A wait in which nothing happens
+ * spins (spin_ns) and then sleeps in the kernel until a descriptor, a timer or the deadline is due;
+ * the policy busy never sleeps.
  *
- * The time is read once in SCHED_CLOCK_TURNS turns and before timed waits: a turn can be as short as a read of the clock.
+ * The time is read once in SCHED_CLOCK_TURNS turns and before timed waits: a turn can be as short
+ * as a read of the clock.
  */
 #pragma once
 
@@ -27,9 +30,12 @@
 #include <stdint.h>
 
 #define SCHED_CLOCK_TURNS 16 /* a power of two */
-#define SCHED_FAST_CALLS 16  /* waits that complete at once between two turns; a power of two */
-#define SCHED_LOOKING_TURNS 64 /* turns between two looks at descriptors while pollers look at their devices themselves */
-#define SCHED_LAZY_TURNS 8192  /* the same while only lazy descriptors are watched; all three are powers of two */
+#define SCHED_FAST_CALLS  16 /* waits that complete at once between two turns; a power of two */
+#define SCHED_LOOKING_TURNS                                                              \
+	64 /* turns between two looks at descriptors while pollers look at their devices \
+	      themselves */
+#define SCHED_LAZY_TURNS \
+	8192 /* the same while only lazy descriptors are watched; all three are powers of two */
 #define SCHED_POLLERS_MAX 8
 
 struct poller;
@@ -40,7 +46,8 @@ struct poller_ops {
 	void (*flush)(struct poller *poller);
 	/* Takes in what has arrived; returns how much happened, 0: nothing. */
 	uint32_t (*poll)(struct poller *poller);
-	/* Makes its descriptors wake the instance.  0, -EAGAIN: something is ready, -ENOTSUP: the device has no interrupt. */
+	/* Makes its descriptors wake the instance.  0, -EAGAIN: something is ready, -ENOTSUP: the
+	 * device has no interrupt. */
 	int (*arm)(struct poller *poller);
 	/* The instance is awake again. */
 	void (*disarm)(struct poller *poller);
@@ -50,7 +57,8 @@ struct poller_ops {
 
 struct poller {
 	const struct poller_ops *ops;
-	bool looks; /* poll looks at the device itself: the descriptors can be left for SCHED_LOOKING_TURNS turns */
+	bool looks; /* poll looks at the device itself: the descriptors can be left for
+		       SCHED_LOOKING_TURNS turns */
 };
 
 /* Where the time comes from: the system, or a simulator. */
@@ -72,7 +80,7 @@ struct sched {
 	uint64_t opened_ns;
 	uint64_t idle_since_ns; /* 0: not idle */
 	uint32_t idle_turns;
-	bool busy;		/* never sleeps */
+	bool busy; /* never sleeps */
 	uint64_t spin_ns;
 	struct fdset fds;
 	struct timer_wheel timers;
@@ -85,7 +93,8 @@ struct sched {
 };
 
 /* config is copied.  0 or -errno. */
-int sched_open(struct sched *sched, const struct config *config, const struct log *log, const struct sched_clock *clock);
+int sched_open(struct sched *sched, const struct config *config, const struct log *log,
+	       const struct sched_clock *clock);
 void sched_close(struct sched *sched);
 
 void sched_add_poller(struct sched *sched, struct poller *poller);
@@ -94,14 +103,15 @@ void sched_remove_poller(struct sched *sched, struct poller *poller);
 /* Called by coroutine 0.  Returns whether anything happened. */
 bool sched_turn(struct sched *sched);
 
-/* Output, input and timers only, waiting at most timeout_ns for input: for an instance that ends. */
+/* Output, input and timers only, waiting at most timeout_ns for input: for an instance that ends.
+ */
 void sched_finish_turn(struct sched *sched, uint64_t timeout_ns);
 
 /* Reads the clock. */
 uint64_t sched_now(struct sched *sched);
 
-/* Blocks the running coroutine until its waitset is woken.  0, -ETIMEDOUT, or (only with may_sleep false, coroutine 0 only)
- * -EAGAIN: it has spun and is about to sleep. */
+/* Blocks the running coroutine until its waitset is woken.  0, -ETIMEDOUT, or (only with may_sleep
+ * false, coroutine 0 only) -EAGAIN: it has spun and is about to sleep. */
 int sched_suspend(struct sched *sched, uint64_t deadline_ns, bool may_sleep);
 
 /* Suspends the running coroutine until deadline_ns. */
@@ -126,13 +136,15 @@ static inline void sched_flush(struct sched *sched)
 		sched_flush_slow(sched);
 }
 
-/* Arms every descriptor for a foreign event loop.  0, -EAGAIN: results or events are there, -ENOTSUP. */
+/* Arms every descriptor for a foreign event loop.  0, -EAGAIN: results or events are there,
+ * -ENOTSUP. */
 int sched_arm(struct sched *sched);
 
 /* When the instance must run again at the latest; TIMER_NEVER. */
 uint64_t sched_next_deadline(struct sched *sched);
 
-/* The common case of wait_one: the operation of a token, taken out, if it is complete and the running coroutine's; else NULL. */
+/* The common case of wait_one: the operation of a token, taken out, if it is complete and the
+ * running coroutine's; else NULL. */
 static inline struct op *wait_ready(struct sched *sched, uint64_t token)
 {
 	struct waitset *ws = &sched->coroutines.running->waits;

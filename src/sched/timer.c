@@ -44,7 +44,8 @@ static void unfile(struct timer_wheel *wheel, struct timer *timer)
 
 void timer_arm(struct timer_wheel *wheel, struct timer *timer, uint64_t deadline_ns)
 {
-	uint64_t tick = (deadline_ns >> TIMER_TICK_SHIFT) + ((deadline_ns & ((1U << TIMER_TICK_SHIFT) - 1)) != 0);
+	uint64_t tick = (deadline_ns >> TIMER_TICK_SHIFT) +
+			((deadline_ns & ((1U << TIMER_TICK_SHIFT) - 1)) != 0);
 
 	timer_cancel(wheel, timer);
 	if (tick <= wheel->tick)

@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: MIT
  * sched/timer.h - timers: a hierarchical wheel.
  *
- * Arming and cancelling cost O(1).  TIMER_LEVELS levels of 64 slots; a tick is 1024 ns; a timer whose deadline differs from the
- * wheel's time first in bit group l (6 bits a level) waits in level l and moves down as time passes.  A timer fires at the
- * first tick that is not before its deadline: never early, at most one tick plus the time between two turns late.
- * Timers belong to whoever embeds them; fn may arm, cancel or free any timer, itself too.
+ * Arming and cancelling cost O(1).  TIMER_LEVELS levels of 64 slots; a tick is 1024 ns; a timer
+ * whose deadline differs from the wheel's time first in bit group l (6 bits a level) waits in level
+ * l and moves down as time passes.  A timer fires at the first tick that is not before its
+ * deadline: never early, at most one tick plus the time between two turns late. Timers belong to
+ * whoever embeds them; fn may arm, cancel or free any timer, itself too.
  *
  * Invariant: bit s of occupied[l] is set if and only if slot s of level l holds a timer.
  */
@@ -16,7 +17,8 @@
 #include <stdint.h>
 
 #define TIMER_TICK_SHIFT 10
-#define TIMER_LEVELS 8 /* 48 bits of ticks: nine years of CLOCK_MONOTONIC; later deadlines count as that */
+#define TIMER_LEVELS \
+	8 /* 48 bits of ticks: nine years of CLOCK_MONOTONIC; later deadlines count as that */
 #define TIMER_SLOTS 64
 #define TIMER_NEVER UINT64_MAX
 
@@ -50,5 +52,6 @@ static inline bool timer_armed(const struct timer *timer)
 /* Fires what is due at now_ns.  Returns how many fired. */
 uint32_t timer_advance(struct timer_wheel *wheel, uint64_t now_ns);
 
-/* A lower bound of the earliest deadline, exact within the lowest level (64 ticks); TIMER_NEVER if none is armed. */
+/* A lower bound of the earliest deadline, exact within the lowest level (64 ticks); TIMER_NEVER if
+ * none is armed. */
 uint64_t timer_next_ns(const struct timer_wheel *wheel);

@@ -60,7 +60,8 @@ void waitset_give_all(struct waitset *from, struct waitset *to)
 {
 	struct sched *sched = to->coroutine->table->sched;
 
-	/* Pending ones cannot be found by their owner; the slab is walked, which is rare: a coroutine ends with operations open. */
+	/* Pending ones cannot be found by their owner; the slab is walked, which is rare: a
+	 * coroutine ends with operations open. */
 	if (from->issued == 0)
 		return;
 	for (uint32_t slot = 0; slot < sched->ops.fresh; slot++) {
@@ -169,7 +170,8 @@ int wait_one(struct sched *sched, uint64_t token, uint64_t deadline_ns, struct o
 /* ---- any ---- */
 
 /* Checks every token, rewrites all guesses, adopts. */
-static int full_pass(struct sched *sched, struct waitset *ws, const uint64_t *tokens, uint32_t count)
+static int full_pass(struct sched *sched, struct waitset *ws, const uint64_t *tokens,
+		     uint32_t count)
 {
 	sched_count(sched, COUNTER_FULL_PASSES, 1);
 	ws->unpassed = 0;
@@ -189,7 +191,8 @@ static int full_pass(struct sched *sched, struct waitset *ws, const uint64_t *to
 	return 0;
 }
 
-static struct op *take_match(struct sched *sched, struct waitset *ws, const uint64_t *tokens, uint32_t count)
+static struct op *take_match(struct sched *sched, struct waitset *ws, const uint64_t *tokens,
+			     uint32_t count)
 {
 	struct op *op = op_list_first(&sched->ops, &ws->ready);
 
@@ -200,8 +203,10 @@ static struct op *take_match(struct sched *sched, struct waitset *ws, const uint
 	return NULL;
 }
 
-/* The oldest ready operation of the array; *op_out NULL: none.  A guess that fails costs a full pass. */
-static int pick(struct sched *sched, struct waitset *ws, const uint64_t *tokens, uint32_t count, struct op **op_out)
+/* The oldest ready operation of the array; *op_out NULL: none.  A guess that fails costs a full
+ * pass. */
+static int pick(struct sched *sched, struct waitset *ws, const uint64_t *tokens, uint32_t count,
+		struct op **op_out)
 {
 	*op_out = take_match(sched, ws, tokens, count);
 	if (*op_out || op_list_empty(&ws->ready))
@@ -221,8 +226,8 @@ static bool pass_due(struct waitset *ws, uint32_t count)
 	return ++ws->unpassed >= count && !op_list_empty(&ws->parked);
 }
 
-int wait_any(struct sched *sched, const uint64_t *tokens, uint32_t count, uint64_t deadline_ns, struct op **op_out,
-	     uint32_t *index_out)
+int wait_any(struct sched *sched, const uint64_t *tokens, uint32_t count, uint64_t deadline_ns,
+	     struct op **op_out, uint32_t *index_out)
 {
 	struct waitset *ws = running_waits(sched);
 	bool passed = pass_due(ws, count) || !coroutine_is_main(ws->coroutine);
@@ -282,7 +287,8 @@ struct op *wait_next_take(struct sched *sched)
 
 /* ---- all ---- */
 
-static int check_distinct(struct sched *sched, struct waitset *ws, const uint64_t *tokens, uint32_t count)
+static int check_distinct(struct sched *sched, struct waitset *ws, const uint64_t *tokens,
+			  uint32_t count)
 {
 	int err = full_pass(sched, ws, tokens, count);
 
@@ -328,7 +334,8 @@ void waitset_check(struct sched *sched, const struct waitset *ws)
 	const struct op_list *lists[] = {&ws->ready, &ws->parked};
 
 	for (uint32_t i = 0; i < 2; i++) {
-		for (struct op *op = op_list_first(&sched->ops, lists[i]); op; op = op_list_next(&sched->ops, op)) {
+		for (struct op *op = op_list_first(&sched->ops, lists[i]); op;
+		     op = op_list_next(&sched->ops, op)) {
 			ASSERT(op->owner == ws);
 			ASSERT(op->state == (i == 0 ? OP_READY : OP_PARKED));
 			count++;

@@ -1,17 +1,20 @@
 /* SPDX-License-Identifier: MIT
  * sched/wait.h - completing operations and waiting for them.
  *
- * A waitset belongs to one coroutine (coroutine 0 is the application's own thread) and owns the operations that it issues:
- * its complete and unredeemed ones stand in two lists, oldest first.  ready: not yet looked at, or in the array of the
- * last wait_any.  parked: known to be absent from the array of the last full pass.
+ * A waitset belongs to one coroutine (coroutine 0 is the application's own thread) and owns the
+ * operations that it issues: its complete and unredeemed ones stand in two lists, oldest first.
+ * ready: not yet looked at, or in the array of the last wait_any.  parked: known to be absent from
+ * the array of the last full pass.
  *
- * wait_any costs O(ready).  Each operation carries a guess of its index in the caller's array, verified by comparing; a new
- * operation inherits the index of the one returned last, since that is where the caller puts its token.  A guess that fails
- * costs one full pass over the array, which checks every token, rewrites all guesses and adopts operations of other
- * coroutines.  Passes are also made on every call for arrays of up to WAIT_SMALL tokens, before the first sleep, and once in
- * as many calls as the array is long while something is parked.
+ * wait_any costs O(ready).  Each operation carries a guess of its index in the caller's array,
+ * verified by comparing; a new operation inherits the index of the one returned last, since that is
+ * where the caller puts its token.  A guess that fails costs one full pass over the array, which
+ * checks every token, rewrites all guesses and adopts operations of other coroutines.  Passes are
+ * also made on every call for arrays of up to WAIT_SMALL tokens, before the first sleep, and once
+ * in as many calls as the array is long while something is parked.
  *
- * Invariant: count == length(ready) + length(parked); each operation there has owner == this waitset.
+ * Invariant: count == length(ready) + length(parked); each operation there has owner == this
+ * waitset.
  */
 #pragma once
 
@@ -20,9 +23,9 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#define WAIT_SMALL 16
+#define WAIT_SMALL   16
 #define WAIT_FOREVER UINT64_MAX
-#define WAIT_POLL 0 /* a deadline in the past: one poll turn */
+#define WAIT_POLL    0 /* a deadline in the past: one poll turn */
 
 struct coroutine;
 struct sched;
@@ -35,7 +38,7 @@ struct waitset {
 	uint32_t issued;     /* operations owned, pending ones too */
 	uint32_t last_index; /* of the operation returned last */
 	uint32_t unpassed;   /* calls of wait_any since the last full pass */
-	uint32_t want;	     /* blocked: wake when count reaches it */
+	uint32_t want;       /* blocked: wake when count reaches it */
 	uint64_t awaited;    /* blocked: wake for this token only; 0: any */
 	bool blocked;
 	bool woken;
@@ -52,11 +55,14 @@ struct op *op_issue(struct sched *sched, enum op_code opcode, int32_t qd);
 /* Ends a pending operation that is in no list: err is 0 or a positive errno. */
 void op_complete(struct sched *sched, struct op *op, int err);
 
-/* All wait for operations of the running coroutine's waitset.  deadline_ns: in the instance's time, WAIT_FOREVER or
- * WAIT_POLL.  0 or -ETIMEDOUT, -EINVAL, -EBUSY.  The operation returned is in no list; the caller reads it and frees it. */
+/* All wait for operations of the running coroutine's waitset.  deadline_ns: in the instance's time,
+ * WAIT_FOREVER or WAIT_POLL.  0 or -ETIMEDOUT, -EINVAL, -EBUSY.  The operation returned is in no
+ * list; the caller reads it and frees it. */
 int wait_one(struct sched *sched, uint64_t token, uint64_t deadline_ns, struct op **op_out);
-int wait_any(struct sched *sched, const uint64_t *tokens, uint32_t count, uint64_t deadline_ns, struct op **op_out, uint32_t *index_out);
-/* Waits until want results are there (or the deadline passes: -ETIMEDOUT); wait_next_take takes them one by one. */
+int wait_any(struct sched *sched, const uint64_t *tokens, uint32_t count, uint64_t deadline_ns,
+	     struct op **op_out, uint32_t *index_out);
+/* Waits until want results are there (or the deadline passes: -ETIMEDOUT); wait_next_take takes
+ * them one by one. */
 int wait_next(struct sched *sched, uint32_t want, uint64_t deadline_ns);
 struct op *wait_next_take(struct sched *sched);
 /* Waits until all are complete; wait_take takes each. */

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT
  * transport/datagram.h - a popped datagram in its heap object: the source address, then the data.
  *
- * The array's sga_buf is the object's address with the lowest bit set (objects are aligned to 16): so nothing that arrives
- * on a stream, and no array of the application's own making, can pass for one.
+ * The array's sga_buf is the object's address with the lowest bit set (objects are aligned to 16):
+ * so nothing that arrives on a stream, and no array of the application's own making, can pass for
+ * one.
  */
 #pragma once
 
@@ -19,6 +20,7 @@ struct datagram {
 		struct sockaddr_in in;
 		struct sockaddr_in6 in6;
 	} source;
+
 	socklen_t source_length;
 	char data[];
 };

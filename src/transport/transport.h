@@ -1,13 +1,15 @@
 /* SPDX-License-Identifier: MIT
  * transport/transport.h - the seam of back ends that implement queues.
  *
- * A transport is an engine (one an instance: devices, polling) and the queues that it makes.  Every queue has queue_ops;
- * sockets have socket_ops as well.  All functions return 0 or -errno and never block.
+ * A transport is an engine (one an instance: devices, polling) and the queues that it makes.  Every
+ * queue has queue_ops; sockets have socket_ops as well.  All functions return 0 or -errno and never
+ * block.
  *
- * An operation that was handed to push, pop, accept or connect with result 0 is held by the queue until it passes it to op_complete;
- * with another result it stays the caller's.  Segments of a push were checked by src/api/ (each lies in one live object of the
- * heap, or is foreign memory); a transport that keeps them beyond the call takes library references.  The segments of a
- * completed pop carry one application reference each.
+ * An operation that was handed to push, pop, accept or connect with result 0 is held by the queue
+ * until it passes it to op_complete; with another result it stays the caller's.  Segments of a push
+ * were checked by src/api/ (each lies in one live object of the heap, or is foreign memory); a
+ * transport that keeps them beyond the call takes library references.  The segments of a completed
+ * pop carry one application reference each.
  */
 #pragma once
 
@@ -34,23 +36,28 @@ struct queue_info {
 
 struct queue_ops {
 	/* to: NULL, or the destination (length bytes). */
-	int (*push)(struct queue *queue, struct op *op, const struct sockaddr *to, socklen_t length);
+	int (*push)(struct queue *queue, struct op *op, const struct sockaddr *to,
+		    socklen_t length);
 	int (*pop)(struct queue *queue, struct op *op);
 	/* Completes a pending operation with ECANCELED unless it is too late. */
 	void (*cancel)(struct queue *queue, struct op *op);
-	/* Completes what is pending with ECANCELED; the queue lives on only for a push of which bytes were taken, and frees itself. */
+	/* Completes what is pending with ECANCELED; the queue lives on only for a push of which
+	 * bytes were taken, and frees itself. */
 	void (*close)(struct queue *queue);
 	void (*describe)(struct queue *queue, struct queue_info *info);
 };
 
 struct socket_ops {
-	int (*socket)(struct engine *engine, int domain, int type, int protocol, struct queue **queue_out);
+	int (*socket)(struct engine *engine, int domain, int type, int protocol,
+		      struct queue **queue_out);
 	int (*bind)(struct queue *queue, const struct sockaddr *address, socklen_t length);
 	int (*listen)(struct queue *queue, int backlog);
 	int (*accept)(struct queue *queue, struct op *op);
-	int (*connect)(struct queue *queue, struct op *op, const struct sockaddr *address, socklen_t length);
+	int (*connect)(struct queue *queue, struct op *op, const struct sockaddr *address,
+		       socklen_t length);
 	int (*shutdown)(struct queue *queue, int how);
-	int (*set_option)(struct queue *queue, int level, int name, const void *value, socklen_t length);
+	int (*set_option)(struct queue *queue, int level, int name, const void *value,
+			  socklen_t length);
 	int (*get_option)(struct queue *queue, int level, int name, void *value, socklen_t *length);
 	int (*local_name)(struct queue *queue, struct sockaddr *address, socklen_t *length);
 	int (*peer_name)(struct queue *queue, struct sockaddr *address, socklen_t *length);
@@ -68,7 +75,8 @@ struct engine_ops {
 	const char *name;
 	/* owner and adopt: see struct engine. */
 	int (*open)(struct sched *sched, struct engine **engine_out);
-	/* Frees the engine; all its queues were closed.  What they have not sent yet is given up and counted. */
+	/* Frees the engine; all its queues were closed.  What they have not sent yet is given up
+	 * and counted. */
 	void (*close)(struct engine *engine);
 	/* Queues that were closed and still send. */
 	uint32_t (*lingering)(const struct engine *engine);

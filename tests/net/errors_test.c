@@ -54,10 +54,10 @@ static int outcome_of(int err, demi_qtoken_t qt)
 	return end;
 }
 
-#define outcome(call, qt)                                                                          \
-	({                                                                                         \
-		const int err_ = (call);                                                           \
-		outcome_of(err_, qt);                                                              \
+#define outcome(call, qt)                \
+	({                               \
+		const int err_ = (call); \
+		outcome_of(err_, qt);    \
 	})
 
 /* ---- each kind of queue ---- */

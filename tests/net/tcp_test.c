@@ -130,7 +130,8 @@ static int narrow_connection(int *plain_out)
 	int room = 131072; /* less, and the kernel sends in drops, at the pace of its timers */
 
 	set_int(qd, SOL_SOCKET, SO_SNDBUF, room / 2);
-	assert_return_code(setsockopt(*plain_out, SOL_SOCKET, SO_RCVBUF, &room, sizeof(room)), errno);
+	assert_return_code(setsockopt(*plain_out, SOL_SOCKET, SO_RCVBUF, &room, sizeof(room)),
+			   errno);
 	return qd;
 }
 

@@ -422,7 +422,7 @@ static void test_choices(void **state)
 
 static void test_choices_malformed(void **state)
 {
-	static const char *const texts[] = {"",       "x",   "~",      "2",          "-1",
+	static const char *const texts[] = {"",      "x",   "~",      "2",          "-1",
 					    "truex", "tru", "on off", "direct|ring"};
 	static const char *const switches[] = {"yes", "No", "TRUE", "False", "on", "OFF", "1", "0"};
 

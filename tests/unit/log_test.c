@@ -34,9 +34,8 @@ static void capture_line(void *arg, int level, const char *message)
 
 static struct log capture_log(struct capture *capture)
 {
-	*capture = (struct capture){0};
-	return (struct log){
-		.fn = capture_line, .arg = capture, .gate = &capture->gate};
+	*capture = (struct capture){.gate = 1};
+	return (struct log){.fn = capture_line, .arg = capture, .gate = &capture->gate};
 }
 
 /* Runs log_write with the default sink and returns what it wrote to fd 2. */

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT
- * transport/kernel/direct.c - engine "direct": readiness, the hot socket, pops, connections.  See kernel.h.
+ * transport/kernel/direct.c - engine "direct": readiness, the hot socket, pops, connections.  See
+ * kernel.h.
  */
 #include "transport/kernel/kernel.h"
 
@@ -19,10 +20,12 @@ static int watch(struct ksock *ks)
 
 	if (ks->watch.watched)
 		return 0;
-	return fdset_add(fds, &ks->watch, ks->state == KSOCK_LISTENING ? EPOLLIN | EPOLLET : SOCKET_EVENTS);
+	return fdset_add(fds, &ks->watch,
+			 ks->state == KSOCK_LISTENING ? EPOLLIN | EPOLLET : SOCKET_EVENTS);
 }
 
-/* The hot socket goes back into epoll, which reports at once what is ready.  0 or -errno: then it stays hot. */
+/* The hot socket goes back into epoll, which reports at once what is ready.  0 or -errno: then it
+ * stays hot. */
 static int cool(struct kernel_engine *engine)
 {
 	struct ksock *ks = engine->hot;
@@ -62,7 +65,8 @@ static void note_arrival(struct ksock *ks)
 	if (engine->last != ks) {
 		engine->last = ks;
 		(void)cool(engine); /* if it can't be watched, it is tried on: nothing is lost */
-	} else if (++engine->streak >= KERNEL_HOT_STREAK && !engine->hot && op_list_empty(&ks->pushes)) {
+	} else if (++engine->streak >= KERNEL_HOT_STREAK && !engine->hot &&
+		   op_list_empty(&ks->pushes)) {
 		fdset_remove(&ks->queue.sched->fds, &ks->watch);
 		engine->hot = ks;
 	}
@@ -79,7 +83,8 @@ static void fail_pops(struct ksock *ks, int err)
 		op_complete(ks->queue.sched, op, err);
 }
 
-/* A receive failed.  A connection that broke fails everything; other errors concern one operation. */
+/* A receive failed.  A connection that broke fails everything; other errors concern one operation.
+ */
 static void receive_failed(struct ksock *ks, struct op *op, int err)
 {
 	op_complete(ks->queue.sched, op, err);
@@ -121,9 +126,11 @@ static int kernel_pop(struct queue *queue, struct op *op)
 
 	if (ks->stream && ks->state != KSOCK_CONNECTED)
 		return -ENOTCONN;
-	if (unlikely(ks->reset)) /* what had arrived before is still there; then kernel_receive tells it */
+	if (unlikely(ks->reset)) /* what came before it, then kernel_receive tells it */
 		ks->readable = true;
-	if (ks->readable && op_list_empty(&ks->pops)) {
+	/* The hot socket is tried in the next turn anyway: a try here, most likely too early, would
+	 * delay what the caller does next. */
+	if (ks->readable && op_list_empty(&ks->pops) && ks->engine->hot != ks) {
 		int err = kernel_receive(ks, op);
 		if (err != -EAGAIN) {
 			receive_done(ks, op, err);
@@ -227,7 +234,8 @@ static void finish_connect(struct ksock *ks, int err)
 	op_complete(ks->queue.sched, op, err);
 }
 
-static int connect_datagram(struct ksock *ks, struct op *op, const struct sockaddr *address, socklen_t length)
+static int connect_datagram(struct ksock *ks, struct op *op, const struct sockaddr *address,
+			    socklen_t length)
 {
 	if (connect(ks->watch.fd, address, length))
 		return -errno;
@@ -236,7 +244,8 @@ static int connect_datagram(struct ksock *ks, struct op *op, const struct sockad
 	return 0;
 }
 
-int kernel_connect(struct queue *queue, struct op *op, const struct sockaddr *address, socklen_t length)
+int kernel_connect(struct queue *queue, struct op *op, const struct sockaddr *address,
+		   socklen_t length)
 {
 	static const int states[] = {
 		[KSOCK_FRESH] = 0,
@@ -266,7 +275,8 @@ int kernel_connect(struct queue *queue, struct op *op, const struct sockaddr *ad
 
 /* ---- events ---- */
 
-/* Ends an attempt to connect, or lets the kernel forget how it ended: else the next one would be told ECONNABORTED. */
+/* Ends an attempt to connect, or lets the kernel forget how it ended: else the next one would be
+ * told ECONNABORTED. */
 static void forget_attempt(struct ksock *ks)
 {
 	const struct sockaddr nobody = {.sa_family = AF_UNSPEC};
@@ -389,8 +399,9 @@ static void direct_close(struct engine *engine)
 
 	if (ke->num_lingering > 0)
 		log_write(&sched->log, LOG_LEVEL_WARNING,
-			  "%u closed connections had unsent data when the time to linger was over (linger_ms: %lld)", ke->num_lingering,
-			  (long long)sched->config.linger_ms);
+			  "%u closed connections had unsent data when the time to linger was over "
+			  "(linger_ms: %lld)",
+			  ke->num_lingering, (long long)sched->config.linger_ms);
 	list_for_each_safe (node, after, &ke->lingering) {
 		struct ksock *ks = container_of(node, struct ksock, in_engine);
 		engine->sched->counters.drops[DROP_LINGER]++;

@@ -1,17 +1,19 @@
 /* SPDX-License-Identifier: MIT
  * transport/kernel/kernel.h - libOS catnap: queues over the kernel's sockets, engine "direct".
  *
- * Direct: the system call itself, non-blocking.  A push is sent in the call; a pop is served when the socket is known to be
- * readable.  Readiness comes from edge-triggered epoll, except for the hot socket: the one whose data came in HOT_STREAK times in
- * a row is taken out of epoll (each arrival costs the kernel a callback there) and tried in every poll turn, until another
- * socket becomes active, a push blocks or the instance goes to sleep.
+ * Direct: the system call itself, non-blocking.  A push is sent in the call; a pop is served when
+ * the socket is known to be readable.  Readiness comes from edge-triggered epoll, except for the
+ * hot socket: the one whose data came in HOT_STREAK times in a row is taken out of epoll (each
+ * arrival costs the kernel a callback there) and tried in every poll turn, until another socket
+ * becomes active, a push blocks or the instance goes to sleep.
  *
- * Flags readable and writable mean "not known to be exhausted": set by an edge, cleared by EAGAIN or a short read.
- * Invariant: a socket with a pending operation is hot or watched, unless the flag of that direction is set and it is being served.
+ * Flags readable and writable mean "not known to be exhausted": set by an edge, cleared by EAGAIN
+ * or a short read. Invariant: a socket with a pending operation is hot or watched, unless the flag
+ * of that direction is set and it is being served.
  *
- * Memory: received data goes to a spare object and is handed over, or copied if it is small against the spare.
- * A push that blocks holds its heap segments by reference; other memory is copied while the queue's copies stay within
- * send_limit_bytes, else it is read in place when its turn comes.
+ * Memory: received data goes to a spare object and is handed over, or copied if it is small against
+ * the spare. A push that blocks holds its heap segments by reference; other memory is copied while
+ * the queue's copies stay within send_limit_bytes, else it is read in place when its turn comes.
  */
 #pragma once
 
@@ -20,8 +22,10 @@
 #include <netinet/in.h>
 
 #define KERNEL_HOT_STREAK 8
-#define KERNEL_COPY_MAX 1024	/* received bytes that are copied to an object of their size; measured: docs/design/0002 */
-#define KERNEL_SPARES 3
+#define KERNEL_COPY_MAX                                                              \
+	1024 /* received bytes that are copied to an object of their size; measured: \
+		docs/design/0002 */
+#define KERNEL_SPARES       3
 #define KERNEL_DATAGRAM_MAX 65536
 
 enum ksock_state {
@@ -40,11 +44,11 @@ struct ksock {
 	bool bound;
 	bool readable;
 	bool writable;
-	bool hung_up;	    /* the peer's end or an error is to be read: short reads prove nothing */
-	bool write_shut;    /* demi_shutdown for writing was asked for */
-	bool lingers;	    /* closed, and a push is under way */
-	uint8_t spare;	    /* index into the engine's spares: grows and shrinks with what arrives */
-	int reset;	    /* errno that ended the connection; 0 */
+	bool hung_up;    /* the peer's end or an error is to be read: short reads prove nothing */
+	bool write_shut; /* demi_shutdown for writing was asked for */
+	bool lingers;    /* closed, and a push is under way */
+	uint8_t spare;   /* index into the engine's spares: grows and shrinks with what arrives */
+	int reset;       /* errno that ended the connection; 0 */
 	struct op_list pops;
 	struct op_list pushes;
 	struct op_list accepts;
@@ -70,7 +74,8 @@ struct kernel_held {
 	struct sockaddr_storage to;
 	socklen_t to_length;
 	uint64_t copied_bytes;
-	struct iovec iov[OP_SEGMENTS_MAX]; /* what is sent: the application's memory, or copies of it */
+	struct iovec
+		iov[OP_SEGMENTS_MAX]; /* what is sent: the application's memory, or copies of it */
 	bool copied[OP_SEGMENTS_MAX];
 };
 
@@ -95,11 +100,13 @@ int ksock_watch_output(struct ksock *ks);
 /* Serves pending pops while the socket is readable; returns how many. */
 uint32_t ksock_serve_pops(struct ksock *ks);
 int kernel_accept(struct queue *queue, struct op *op);
-int kernel_connect(struct queue *queue, struct op *op, const struct sockaddr *address, socklen_t length);
+int kernel_connect(struct queue *queue, struct op *op, const struct sockaddr *address,
+		   socklen_t length);
 /* The engine's pointers to the socket are gone. */
 void kernel_forget(struct ksock *ks);
 
-/* receive.c: one receive call.  0: op holds the data; -EAGAIN; other -errno: the operation fails with it. */
+/* receive.c: one receive call.  0: op holds the data; -EAGAIN; other -errno: the operation fails
+ * with it. */
 int kernel_receive(struct ksock *ks, struct op *op);
 void kernel_spares_free(struct kernel_engine *engine);
 

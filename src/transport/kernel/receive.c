@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: MIT
  * transport/kernel/receive.c - one receive call, and the object that its data ends in.
  *
- * The engine keeps one spare object of each size that sockets receive into, so an idle connection has no buffer.  What arrives is
- * copied into an object of its own size while it is small (the spare stays warm in the cache), else the spare is handed over.
- * A socket's spare grows when a receive fills it and shrinks when one leaves most of it empty.
+ * The engine keeps one spare object of each size that sockets receive into, so an idle connection
+ * has no buffer.  What arrives is copied into an object of its own size while it is small (the
+ * spare stays warm in the cache), else the spare is handed over. A socket's spare grows when a
+ * receive fills it and shrinks when one leaves most of it empty.
  */
 #include "transport/kernel/kernel.h"
 
@@ -83,7 +84,8 @@ static int receive_stream(struct ksock *ks, struct op *op)
 	}
 	char *object = keep(ks->engine, i, (uint64_t)n);
 	if (unlikely(!object)) {
-		/* The bytes are out of the kernel: rather than lose them, hand the large spare over. */
+		/* The bytes are out of the kernel: rather than lose them, hand the large spare
+		 * over. */
 		object = spare;
 		ks->engine->spares[i] = NULL;
 	}
@@ -105,11 +107,12 @@ static int receive_datagram(struct ksock *ks, struct op *op)
 		return -ENOMEM;
 	struct datagram *datagram = (struct datagram *)(void *)spare;
 	datagram->source_length = sizeof(datagram->source);
-	ssize_t n = count_call(sched, recvfrom(ks->watch.fd, datagram->data, KERNEL_DATAGRAM_MAX, 0, &datagram->source.any,
-					       &datagram->source_length));
+	ssize_t n = count_call(sched, recvfrom(ks->watch.fd, datagram->data, KERNEL_DATAGRAM_MAX, 0,
+					       &datagram->source.any, &datagram->source_length));
 	if (n < 0)
 		return -errno;
-	/* An empty datagram has a byte too: its segment must point into the object, not behind it. */
+	/* An empty datagram has a byte too: its segment must point into the object, not behind it.
+	 */
 	char *object = heap_alloc(sched->heap, sizeof(*datagram) + (uint64_t)(n > 0 ? n : 1));
 	if (unlikely(!object)) {
 		sched->counters.drops[DROP_DATAGRAM_MEMORY]++;

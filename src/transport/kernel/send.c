@@ -13,7 +13,8 @@
 /* ---- the system call ---- */
 
 /* The part of an I/O vector behind skip bytes. */
-static uint32_t remainder_of(struct iovec *out, const struct iovec *iov, uint32_t count, uint64_t skip)
+static uint32_t remainder_of(struct iovec *out, const struct iovec *iov, uint32_t count,
+			     uint64_t skip)
 {
 	uint32_t n = 0;
 
@@ -22,13 +23,15 @@ static uint32_t remainder_of(struct iovec *out, const struct iovec *iov, uint32_
 			skip -= iov[i].iov_len;
 			continue;
 		}
-		out[n++] = (struct iovec){.iov_base = (char *)iov[i].iov_base + skip, .iov_len = iov[i].iov_len - skip};
+		out[n++] = (struct iovec){.iov_base = (char *)iov[i].iov_base + skip,
+					  .iov_len = iov[i].iov_len - skip};
 		skip = 0;
 	}
 	return n;
 }
 
-static ssize_t send_vector(int fd, struct iovec *iov, uint32_t count, const struct sockaddr *to, socklen_t length)
+static ssize_t send_vector(int fd, struct iovec *iov, uint32_t count, const struct sockaddr *to,
+			   socklen_t length)
 {
 	if (likely(count == 1))
 		return sendto(fd, iov->iov_base, iov->iov_len, MSG_NOSIGNAL, to, length);
@@ -41,9 +44,10 @@ static ssize_t send_vector(int fd, struct iovec *iov, uint32_t count, const stru
 	return sendmsg(fd, &message, MSG_NOSIGNAL);
 }
 
-/* Sends until all is taken or the socket takes no more; *done counts bytes taken.  0: all; -EAGAIN; other -errno. */
-static int send_some(struct ksock *ks, const struct iovec *iov, uint32_t count, uint64_t bytes, uint64_t *done,
-		     const struct sockaddr *to, socklen_t length)
+/* Sends until all is taken or the socket takes no more; *done counts bytes taken.  0: all; -EAGAIN;
+ * other -errno. */
+static int send_some(struct ksock *ks, const struct iovec *iov, uint32_t count, uint64_t bytes,
+		     uint64_t *done, const struct sockaddr *to, socklen_t length)
 {
 	struct sched *sched = ks->queue.sched;
 	const int saved_errno = errno;
@@ -71,14 +75,15 @@ static int send_some(struct ksock *ks, const struct iovec *iov, uint32_t count, 
 	}
 }
 
-/* What the application is told: a reset that arrived behind the peer's end is EPIPE to the kernel. */
+/* What the application is told: a reset that arrived behind the peer's end is EPIPE to the kernel.
+ */
 static int push_error(const struct ksock *ks, int err)
 {
 	return err == -EPIPE && ks->stream && !ks->write_shut ? -ECONNRESET : err;
 }
 
-/* Is a failed push the end of the connection?  Not if the kernel was short of memory, or could not read the application's, before
- * the first byte. */
+/* Is a failed push the end of the connection?  Not if the kernel was short of memory, or could not
+ * read the application's, before the first byte. */
 static bool breaks_stream(const struct ksock *ks, int err, uint64_t done)
 {
 	return ks->stream && (done > 0 || (err != -ENOMEM && err != -ENOBUFS && err != -EFAULT));
@@ -124,20 +129,23 @@ static int hold(struct ksock *ks, struct op *op, const struct sockaddr *to, sock
 	}
 	for (uint32_t i = 0; foreign >> i; i++) {
 		if (foreign >> i & 1) /* over the limit it is read in place */
-			(void)copy_segment(ks, held, i, (uint64_t)ks->queue.sched->config.send_limit_bytes);
+			(void)copy_segment(ks, held, i,
+					   (uint64_t)ks->queue.sched->config.send_limit_bytes);
 	}
 	op->transport = held;
 	return 0;
 }
 
-/* The queue is closed and the application forgets its memory: what is still read in place is copied.  False: no memory. */
+/* The queue is closed and the application forgets its memory: what is still read in place is
+ * copied.  False: no memory. */
 static bool hold_all(struct ksock *ks, struct op *op)
 {
 	struct kernel_held *held = op->transport;
 	uint32_t ours = op_ours(op);
 
 	for (uint32_t i = 0; held && i < op->numsegs; i++) {
-		if (!(ours >> i & 1) && !held->copied[i] && held->iov[i].iov_len > 0 && !copy_segment(ks, held, i, UINT64_MAX))
+		if (!(ours >> i & 1) && !held->copied[i] && held->iov[i].iov_len > 0 &&
+		    !copy_segment(ks, held, i, UINT64_MAX))
 			return false;
 	}
 	return true;
@@ -178,7 +186,8 @@ static int check_push(const struct ksock *ks, const struct op *op, const struct 
 }
 
 /* Enters a push behind the others; done bytes of it were taken. */
-static int wait_for_room(struct ksock *ks, struct op *op, uint64_t done, const struct sockaddr *to, socklen_t length)
+static int wait_for_room(struct ksock *ks, struct op *op, uint64_t done, const struct sockaddr *to,
+			 socklen_t length)
 {
 	int err = ksock_watch_output(ks);
 
@@ -209,7 +218,8 @@ int kernel_push(struct queue *queue, struct op *op, const struct sockaddr *to, s
 	}
 	if (likely(ks->writable && op_list_empty(&ks->pushes))) {
 		struct iovec one;
-		err = send_some(ks, op_vector(op, &one), op->numsegs, op_bytes(op), &done, to, length);
+		err = send_some(ks, op_vector(op, &one), op->numsegs, op_bytes(op), &done, to,
+				length);
 		if (likely(err != -EAGAIN)) {
 			err = push_error(ks, err);
 			if (unlikely(err) && breaks_stream(ks, err, done))
@@ -219,7 +229,8 @@ int kernel_push(struct queue *queue, struct op *op, const struct sockaddr *to, s
 		}
 	}
 	err = wait_for_room(ks, op, done, to, length);
-	if (err && done > 0) { /* part of it is on its way and the rest can't be kept: the stream is broken */
+	if (err && done > 0) { /* part of it is on its way and the rest can't be kept: the stream is
+				  broken */
 		ks->reset = -err;
 		op_complete(sched, op, -err);
 		err = 0;
@@ -232,10 +243,12 @@ static int send_first(struct ksock *ks, struct op *op)
 	struct kernel_held *held = op->transport;
 	struct iovec one;
 	const struct iovec *iov = held ? held->iov : op_vector(op, &one);
-	const struct sockaddr *to = held && held->to_length ? (const struct sockaddr *)&held->to : NULL;
+	const struct sockaddr *to =
+		held && held->to_length ? (const struct sockaddr *)&held->to : NULL;
 	uint64_t before = ks->push_done;
 
-	int err = send_some(ks, iov, op->numsegs, op_bytes(op), &ks->push_done, to, to ? held->to_length : 0);
+	int err = send_some(ks, iov, op->numsegs, op_bytes(op), &ks->push_done, to,
+			    to ? held->to_length : 0);
 	if (ks->push_done > before)
 		op->flags |= OP_STARTED;
 	return err;

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT
- * transport/kernel/socket.c - what is one system call on a socket: creation, names, options, bind, listen, shutdown.
+ * transport/kernel/socket.c - what is one system call on a socket: creation, names, options, bind,
+ * listen, shutdown.
  */
 #include "transport/kernel/kernel.h"
 
@@ -15,7 +16,8 @@ static int set_int(int fd, int level, int name, int value)
 	return setsockopt(fd, level, name, &value, sizeof(value)) ? -errno : 0;
 }
 
-/* The options that the configuration asks of TCP sockets; accepted ones inherit them.  A refusal changes nothing that matters. */
+/* The options that the configuration asks of TCP sockets; accepted ones inherit them.  A refusal
+ * changes nothing that matters. */
 void ksock_options(struct ksock *ks)
 {
 	const struct config *config = &ks->queue.sched->config;
@@ -28,9 +30,11 @@ void ksock_options(struct ksock *ks)
 	if (config->keepalive) {
 		(void)set_int(fd, SOL_SOCKET, SO_KEEPALIVE, 1);
 		if (config->keepalive_time_ms > 0)
-			(void)set_int(fd, IPPROTO_TCP, TCP_KEEPIDLE, (int)((config->keepalive_time_ms + 999) / 1000));
+			(void)set_int(fd, IPPROTO_TCP, TCP_KEEPIDLE,
+				      (int)((config->keepalive_time_ms + 999) / 1000));
 		if (config->keepalive_interval_ms > 0)
-			(void)set_int(fd, IPPROTO_TCP, TCP_KEEPINTVL, (int)((config->keepalive_interval_ms + 999) / 1000));
+			(void)set_int(fd, IPPROTO_TCP, TCP_KEEPINTVL,
+				      (int)((config->keepalive_interval_ms + 999) / 1000));
 	}
 	if (config->linger) {
 		ks->engine->so_linger = true;
@@ -62,13 +66,15 @@ int ksock_new(struct kernel_engine *engine, int fd, bool stream, struct ksock **
 	return 0;
 }
 
-/* SO_LINGER makes close wait, O_NONBLOCK or not; without it the kernel sends on all the same.  Time 0, a reset, stays. */
+/* SO_LINGER makes close wait, O_NONBLOCK or not; without it the kernel sends on all the same.  Time
+ * 0, a reset, stays. */
 static void linger_in_background(const struct ksock *ks)
 {
 	struct linger linger = {0};
 	socklen_t length = sizeof(linger);
 
-	if (!ks->engine->so_linger || getsockopt(ks->watch.fd, SOL_SOCKET, SO_LINGER, &linger, &length))
+	if (!ks->engine->so_linger ||
+	    getsockopt(ks->watch.fd, SOL_SOCKET, SO_LINGER, &linger, &length))
 		return;
 	if (!linger.l_onoff || linger.l_linger == 0)
 		return;
@@ -95,7 +101,8 @@ static bool supported(int domain, int type, int protocol)
 	return type == SOCK_DGRAM && (protocol == 0 || protocol == IPPROTO_UDP);
 }
 
-static int kernel_socket(struct engine *engine, int domain, int type, int protocol, struct queue **queue_out)
+static int kernel_socket(struct engine *engine, int domain, int type, int protocol,
+			 struct queue **queue_out)
 {
 	struct kernel_engine *ke = container_of(engine, struct kernel_engine, engine);
 	struct ksock *ks;
@@ -115,9 +122,10 @@ static int kernel_socket(struct engine *engine, int domain, int type, int protoc
 	return 0;
 }
 
-/* Without SO_REUSEADDR a second bind of an address in use fails, as it should; but so does the bind of a server that
- * was just restarted, whose old connections are in TIME_WAIT.  Those inherited SO_REUSEADDR from their listener (kernel_listen),
- * live sockets that are bound do not have it: a second try with it succeeds only where nothing but TIME_WAIT is in the way. */
+/* Without SO_REUSEADDR a second bind of an address in use fails, as it should; but so does the bind
+ * of a server that was just restarted, whose old connections are in TIME_WAIT.  Those inherited
+ * SO_REUSEADDR from their listener (kernel_listen), live sockets that are bound do not have it: a
+ * second try with it succeeds only where nothing but TIME_WAIT is in the way. */
 static int bind_again(int fd, const struct sockaddr *address, socklen_t length)
 {
 	if (set_int(fd, SOL_SOCKET, SO_REUSEADDR, 1))
@@ -137,7 +145,8 @@ static int kernel_bind(struct queue *queue, const struct sockaddr *address, sock
 		return -EINVAL;
 	int err = bind(ks->watch.fd, address, length) ? -errno : 0;
 	if (err == -EADDRINUSE && ks->stream &&
-	    getsockopt(ks->watch.fd, SOL_SOCKET, SO_REUSEADDR, &reuse, &reuse_length) == 0 && !reuse)
+	    getsockopt(ks->watch.fd, SOL_SOCKET, SO_REUSEADDR, &reuse, &reuse_length) == 0 &&
+	    !reuse)
 		err = bind_again(ks->watch.fd, address, length);
 	ks->bound = err == 0;
 	return err;
@@ -170,7 +179,8 @@ static int kernel_shutdown(struct queue *queue, int how)
 	bool later = false;
 	if (how != SHUT_RD) {
 		ks->write_shut = true;
-		later = !op_list_empty(&ks->pushes); /* kernel_send_pending does it behind the last byte */
+		later = !op_list_empty(
+			&ks->pushes); /* kernel_send_pending does it behind the last byte */
 	}
 	if (how == SHUT_WR && later)
 		return 0;
@@ -184,7 +194,8 @@ static int kernel_shutdown(struct queue *queue, int how)
 	return 0;
 }
 
-static int kernel_set_option(struct queue *queue, int level, int name, const void *value, socklen_t length)
+static int kernel_set_option(struct queue *queue, int level, int name, const void *value,
+			     socklen_t length)
 {
 	struct ksock *ks = ksock_of(queue);
 
@@ -193,7 +204,8 @@ static int kernel_set_option(struct queue *queue, int level, int name, const voi
 	return setsockopt(ks->watch.fd, level, name, value, length) ? -errno : 0;
 }
 
-static int kernel_get_option(struct queue *queue, int level, int name, void *value, socklen_t *length)
+static int kernel_get_option(struct queue *queue, int level, int name, void *value,
+			     socklen_t *length)
 {
 	return getsockopt(ksock_of(queue)->watch.fd, level, name, value, length) ? -errno : 0;
 }
