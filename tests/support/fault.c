@@ -17,6 +17,7 @@ REAL void *__real_aligned_alloc(size_t alignment, size_t size);
 REAL char *__real_strdup(const char *text);
 REAL void __real_free(void *block);
 REAL void *__real_mmap(void *at, size_t bytes, int protection, int flags, int fd, off_t offset);
+REAL void *__real_mmap64(void *at, size_t bytes, int protection, int flags, int fd, off_t offset);
 REAL int __real_munmap(void *at, size_t bytes);
 REAL int __real_mprotect(void *at, size_t bytes, int protection);
 REAL int __real_madvise(void *at, size_t bytes, int advice);
@@ -29,6 +30,7 @@ void *__wrap_aligned_alloc(size_t alignment, size_t size);
 char *__wrap_strdup(const char *text);
 void __wrap_free(void *block);
 void *__wrap_mmap(void *at, size_t bytes, int protection, int flags, int fd, off_t offset);
+void *__wrap_mmap64(void *at, size_t bytes, int protection, int flags, int fd, off_t offset);
 int __wrap_munmap(void *at, size_t bytes);
 int __wrap_mprotect(void *at, size_t bytes, int protection);
 int __wrap_madvise(void *at, size_t bytes, int advice);
@@ -136,6 +138,17 @@ void *__wrap_mmap(void *at, size_t bytes, int protection, int flags, int fd, off
 	if (fails())
 		return MAP_FAILED;
 	void *got = __real_mmap(at, bytes, protection, flags, fd, offset);
+	if (got != MAP_FAILED && !(flags & MAP_FIXED))
+		mapped_bytes += (int64_t)bytes;
+	return got;
+}
+
+/* What mmap is called where files have 64 bits. */
+void *__wrap_mmap64(void *at, size_t bytes, int protection, int flags, int fd, off_t offset)
+{
+	if (fails())
+		return MAP_FAILED;
+	void *got = __real_mmap64(at, bytes, protection, flags, fd, offset);
 	if (got != MAP_FAILED && !(flags & MAP_FIXED))
 		mapped_bytes += (int64_t)bytes;
 	return got;
