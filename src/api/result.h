@@ -9,7 +9,17 @@
 
 /* The queue of a descriptor of the calling thread's instance; NULL and *err: ENOSYS, EBUSY, EBADF.
  */
-struct queue *api_queue(int qd, int *err);
+static inline struct queue *api_queue(int qd, int *err)
+{
+	struct demi *demi = instance_enter(err);
+
+	if (unlikely(!demi))
+		return NULL;
+	struct queue *queue = queue_find(&demi->queues, qd);
+	if (unlikely(!queue))
+		*err = EBADF;
+	return queue;
+}
 
 /* A new operation on a queue, or NULL: the bound is reached. */
 static inline struct op *api_issue(struct queue *queue, enum op_code opcode)

@@ -8,20 +8,7 @@
 #include <demi/libos.h>
 #include <demi/queue.h>
 
-/* The queue of a descriptor; NULL and *err: ENOSYS, EBUSY, EBADF. */
-struct queue *api_queue(int qd, int *err)
-{
-	struct demi *demi = instance_enter(err);
-
-	if (unlikely(!demi))
-		return NULL;
-	struct queue *queue = queue_find(&demi->queues, qd);
-	if (unlikely(!queue))
-		*err = EBADF;
-	return queue;
-}
-
-/* The same, and it is a socket; else ENOTSUP. */
+/* The queue of a descriptor, if it is a socket; NULL and *err: those of api_queue, ENOTSUP. */
 static struct queue *socket_of(int qd, int *err)
 {
 	struct queue *queue = api_queue(qd, err);

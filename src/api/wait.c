@@ -68,27 +68,42 @@ int demi_wait(demi_qresult_t *qr_out, demi_qtoken_t qt, const struct timespec *t
 	return wait_slow(demi, qr_out, qt, timeout);
 }
 
-int demi_wait_any(demi_qresult_t *qr_out, int *ready_offset_out, const demi_qtoken_t qts[],
-		  int num_qts, const struct timespec *timeout)
+static int wait_any_slow(struct demi *demi, demi_qresult_t *qr_out, int *ready_offset_out,
+			 const demi_qtoken_t qts[], int num_qts, const struct timespec *timeout)
 {
-	int err = 0;
-	struct demi *demi = instance_enter(&err);
 	uint64_t deadline_ns;
 	uint32_t index;
 	struct op *op;
 
-	if (unlikely(!demi))
-		return err;
-	if (unlikely(!qr_out || !ready_offset_out || !qts || num_qts < 0 ||
-		     deadline_of(&demi->sched, timeout, &deadline_ns)))
+	if (deadline_of(&demi->sched, timeout, &deadline_ns))
 		return EINVAL;
-	sched_flush(&demi->sched);
-	err = wait_any(&demi->sched, qts, (uint32_t)num_qts, deadline_ns, &op, &index);
+	int err = wait_any(&demi->sched, qts, (uint32_t)num_qts, deadline_ns, &op, &index);
 	if (unlikely(err))
 		return -err;
 	result_write(demi, op, qr_out);
 	*ready_offset_out = (int)index;
 	return 0;
+}
+
+int demi_wait_any(demi_qresult_t *qr_out, int *ready_offset_out, const demi_qtoken_t qts[],
+		  int num_qts, const struct timespec *timeout)
+{
+	int err = 0;
+	struct demi *demi = instance_enter(&err);
+	struct op *op;
+
+	if (unlikely(!demi))
+		return err;
+	if (unlikely(!qr_out || !ready_offset_out || !qts || num_qts < 0))
+		return EINVAL;
+	sched_flush(&demi->sched);
+	if (likely(valid(timeout) &&
+		   (op = wait_any_ready(&demi->sched, qts, (uint32_t)num_qts)))) {
+		*ready_offset_out = (int)op->index;
+		result_write(demi, op, qr_out);
+		return 0;
+	}
+	return wait_any_slow(demi, qr_out, ready_offset_out, qts, num_qts, timeout);
 }
 
 int demi_wait_next_n(demi_qresult_t *qrs_out, int num_qrs, int *num_qrs_out,

@@ -143,8 +143,24 @@ int sched_arm(struct sched *sched);
 /* When the instance must run again at the latest; TIMER_NEVER. */
 uint64_t sched_next_deadline(struct sched *sched);
 
-/* The common case of wait_one: the operation of a token, taken out, if it is complete and the
- * running coroutine's; else NULL. */
+/* Every so many waits that need not wait, others get a chance. */
+static inline void sched_fast_call(struct sched *sched)
+{
+	if (unlikely(++sched->fast_calls % SCHED_FAST_CALLS == 0))
+		sched_give_way(sched);
+}
+
+/* Takes a ready operation out of its owner, ws. */
+static inline struct op *waitset_take(struct sched *sched, struct waitset *ws, struct op *op)
+{
+	op_list_remove(&sched->ops, &ws->ready, op);
+	ws->count--;
+	ws->issued--;
+	sched_fast_call(sched);
+	return op;
+}
+
+/* The common case of wait_one: the operation of a token, if it is complete and the running coroutine's; else NULL. */
 static inline struct op *wait_ready(struct sched *sched, uint64_t token)
 {
 	struct waitset *ws = &sched->coroutines.running->waits;
@@ -152,11 +168,38 @@ static inline struct op *wait_ready(struct sched *sched, uint64_t token)
 
 	if (unlikely(!op || op->state != OP_READY || op->owner != ws))
 		return NULL;
-	op_list_remove(&sched->ops, &ws->ready, op);
-	ws->count--;
-	ws->issued--;
-	if (unlikely(++sched->fast_calls % SCHED_FAST_CALLS == 0))
-		sched_give_way(sched);
+	return waitset_take(sched, ws, op);
+}
+
+/* The common case of wait_any with a long array: the oldest ready operation, if its guess is right; else NULL. */
+static inline struct op *wait_any_ready(struct sched *sched, const uint64_t *tokens, uint32_t count)
+{
+	struct waitset *ws = &sched->coroutines.running->waits;
+	struct op *op = op_list_first(&sched->ops, &ws->ready);
+
+	if (!op || count <= WAIT_SMALL || op->index >= count || tokens[op->index] != op->token)
+		return NULL;
+	if (unlikely(ws->unpassed >= count && !op_list_empty(&ws->parked)))
+		return NULL; /* a full pass is due */
+	ws->unpassed++;
+	ws->last_index = op->index;
+	return waitset_take(sched, ws, op);
+}
+
+/* A pending operation of the running coroutine, in no list; NULL: the bound is reached. */
+static inline struct op *op_issue(struct sched *sched, enum op_code opcode, int32_t qd)
+{
+	struct waitset *ws = &sched->coroutines.running->waits;
+	struct op *op = op_alloc(&sched->ops);
+
+	if (unlikely(!op))
+		return NULL;
+	op->opcode = (uint8_t)opcode;
+	op->qd = qd;
+	op->owner = ws;
+	op->index = ws->last_index;
+	op->len = 0;
+	ws->issued++;
 	return op;
 }
 

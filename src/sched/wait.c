@@ -73,23 +73,7 @@ void waitset_give_all(struct waitset *from, struct waitset *to)
 	from->issued = 0;
 }
 
-/* ---- issue and completion ---- */
-
-struct op *op_issue(struct sched *sched, enum op_code opcode, int32_t qd)
-{
-	struct op *op = op_alloc(&sched->ops);
-
-	if (unlikely(!op))
-		return NULL;
-	struct waitset *ws = running_waits(sched);
-	op->opcode = (uint8_t)opcode;
-	op->qd = qd;
-	op->owner = ws;
-	op->index = ws->last_index;
-	op->len = 0;
-	ws->issued++;
-	return op;
-}
+/* ---- completion ---- */
 
 static void wake(struct waitset *ws)
 {
@@ -115,13 +99,6 @@ static struct op *redeem(struct sched *sched, struct op *op)
 	take_out(sched, op);
 	op->owner->issued--;
 	return op;
-}
-
-/* Every so many waits that need not wait, others get a chance. */
-static inline void fast_call(struct sched *sched)
-{
-	if (unlikely(++sched->fast_calls % SCHED_FAST_CALLS == 0))
-		sched_give_way(sched);
 }
 
 /* ---- one ---- */
@@ -152,7 +129,7 @@ int wait_one(struct sched *sched, uint64_t token, uint64_t deadline_ns, struct o
 	}
 	if (likely(op_done(op))) {
 		*op_out = redeem(sched, op);
-		fast_call(sched);
+		sched_fast_call(sched);
 		return 0;
 	}
 	op->flags |= OP_AWAITED;
@@ -239,7 +216,7 @@ int wait_any(struct sched *sched, const uint64_t *tokens, uint32_t count, uint64
 		return err;
 	if (*op_out) {
 		*index_out = ws->last_index;
-		fast_call(sched);
+		sched_fast_call(sched);
 		return 0;
 	}
 	ws->want = 1;
@@ -267,7 +244,7 @@ int wait_next(struct sched *sched, uint32_t want, uint64_t deadline_ns)
 	struct waitset *ws = running_waits(sched);
 
 	if (ws->count >= want) {
-		fast_call(sched);
+		sched_fast_call(sched);
 		return 0;
 	}
 	ws->want = want;

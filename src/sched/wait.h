@@ -49,9 +49,6 @@ void waitset_init(struct waitset *ws, struct coroutine *co);
 /* Moves all operations of a coroutine that ends, pending ones as they complete. */
 void waitset_give_all(struct waitset *from, struct waitset *to);
 
-/* A pending operation of the running coroutine, in no list; NULL: the bound is reached. */
-struct op *op_issue(struct sched *sched, enum op_code opcode, int32_t qd);
-
 /* Ends a pending operation that is in no list: err is 0 or a positive errno. */
 void op_complete(struct sched *sched, struct op *op, int err);
 

@@ -14,12 +14,14 @@
 #include <stdint.h>
 #include <sys/socket.h>
 
+union datagram_source {
+	struct sockaddr any;
+	struct sockaddr_in in;
+	struct sockaddr_in6 in6;
+};
+
 struct datagram {
-	union {
-		struct sockaddr any;
-		struct sockaddr_in in;
-		struct sockaddr_in6 in6;
-	} source;
+	union datagram_source source;
 
 	socklen_t source_length;
 	char data[];

@@ -97,6 +97,18 @@ static int receive_stream(struct ksock *ks, struct op *op)
 	return 0;
 }
 
+/* One datagram and its source.  A connected socket has one source: the kernel need not write it. */
+static inline ssize_t receive_from(struct ksock *ks, struct datagram *datagram)
+{
+	datagram->source_length = sizeof(datagram->source);
+	if (ks->peer_length == 0)
+		return recvfrom(ks->watch.fd, datagram->data, KERNEL_DATAGRAM_MAX, 0,
+				&datagram->source.any, &datagram->source_length);
+	datagram->source_length = ks->peer_length;
+	datagram->source = ks->peer;
+	return recv(ks->watch.fd, datagram->data, KERNEL_DATAGRAM_MAX, 0);
+}
+
 static int receive_datagram(struct ksock *ks, struct op *op)
 {
 	const uint32_t i = KERNEL_SPARES - 1; /* room for the source and the largest datagram */
@@ -106,9 +118,7 @@ static int receive_datagram(struct ksock *ks, struct op *op)
 	if (unlikely(!spare))
 		return -ENOMEM;
 	struct datagram *datagram = (struct datagram *)(void *)spare;
-	datagram->source_length = sizeof(datagram->source);
-	ssize_t n = count_call(sched, recvfrom(ks->watch.fd, datagram->data, KERNEL_DATAGRAM_MAX, 0,
-					       &datagram->source.any, &datagram->source_length));
+	ssize_t n = count_call(sched, receive_from(ks, datagram));
 	if (n < 0)
 		return -errno;
 	/* An empty datagram has a byte too: its segment must point into the object, not behind it.

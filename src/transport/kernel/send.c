@@ -30,7 +30,7 @@ static uint32_t remainder_of(struct iovec *out, const struct iovec *iov, uint32_
 	return n;
 }
 
-static ssize_t send_vector(int fd, struct iovec *iov, uint32_t count, const struct sockaddr *to,
+static ssize_t send_vector(int fd, const struct iovec *iov, uint32_t count, const struct sockaddr *to,
 			   socklen_t length)
 {
 	if (likely(count == 1))
@@ -38,10 +38,32 @@ static ssize_t send_vector(int fd, struct iovec *iov, uint32_t count, const stru
 	struct msghdr message = {
 		.msg_name = (void *)(uintptr_t)to,
 		.msg_namelen = length,
-		.msg_iov = iov,
+		.msg_iov = (struct iovec *)(uintptr_t)iov,
 		.msg_iovlen = count,
 	};
 	return sendmsg(fd, &message, MSG_NOSIGNAL);
+}
+
+/* One system call.  Bytes taken, or -errno; -EAGAIN: the socket takes no more. */
+static inline ssize_t send_once(struct ksock *ks, const struct iovec *iov, uint32_t count,
+				const struct sockaddr *to, socklen_t length)
+{
+	struct sched *sched = ks->queue.sched;
+	const int saved_errno = errno;
+	ssize_t taken = send_vector(ks->watch.fd, iov, count, to, length);
+
+	sched_count(sched, COUNTER_SEND_CALLS, 1);
+	if (likely(taken >= 0)) {
+		sched_count(sched, COUNTER_BYTES_OUT, (uint64_t)taken);
+		return taken;
+	}
+	int err = errno;
+	errno = saved_errno;
+	if (err == EAGAIN) {
+		sched_count(sched, COUNTER_SEND_BLOCKED, 1);
+		ks->writable = false;
+	}
+	return -err;
 }
 
 /* Sends until all is taken or the socket takes no more; *done counts bytes taken.  0: all; -EAGAIN;
@@ -49,34 +71,27 @@ static ssize_t send_vector(int fd, struct iovec *iov, uint32_t count, const stru
 static int send_some(struct ksock *ks, const struct iovec *iov, uint32_t count, uint64_t bytes,
 		     uint64_t *done, const struct sockaddr *to, socklen_t length)
 {
-	struct sched *sched = ks->queue.sched;
-	const int saved_errno = errno;
+	struct iovec rest[OP_SEGMENTS_MAX];
+	const struct iovec *next = iov;
+	uint32_t n = count;
 
 	for (;;) {
-		struct iovec rest[OP_SEGMENTS_MAX];
-		uint32_t n = remainder_of(rest, iov, count, *done);
-		ssize_t taken = send_vector(ks->watch.fd, rest, n, to, length);
-		sched_count(sched, COUNTER_SEND_CALLS, 1);
-		if (unlikely(taken < 0)) {
-			int err = errno;
-			errno = saved_errno;
-			if (err == EINTR)
-				continue;
-			if (err != EAGAIN)
-				return -err;
-			sched_count(sched, COUNTER_SEND_BLOCKED, 1);
-			ks->writable = false;
-			return -EAGAIN;
+		if (unlikely(*done > 0)) {
+			n = remainder_of(rest, iov, count, *done);
+			next = rest;
 		}
-		sched_count(sched, COUNTER_BYTES_OUT, (uint64_t)taken);
+		ssize_t taken = send_once(ks, next, n, to, length);
+		if (unlikely(taken == -EINTR))
+			continue;
+		if (unlikely(taken < 0))
+			return (int)taken;
 		*done += (uint64_t)taken;
 		if (likely(*done >= bytes))
 			return 0;
 	}
 }
 
-/* What the application is told: a reset that arrived behind the peer's end is EPIPE to the kernel.
- */
+/* What the application is told: a reset behind the peer's end is EPIPE to the kernel. */
 static int push_error(const struct ksock *ks, int err)
 {
 	return err == -EPIPE && ks->stream && !ks->write_shut ? -ECONNRESET : err;
