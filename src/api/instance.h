@@ -41,6 +41,9 @@ extern _Thread_local struct thread thread_state __attribute__((tls_model("initia
 
 int instance_refusal(void);
 
+/* Hands a line to what demi_set_log gave this thread; a log_fn. */
+void log_of_thread(void *unused, int level, const char *message);
+
 /* Has the thread's instance and settings ended with the thread. */
 void thread_watch_exit(void);
 
