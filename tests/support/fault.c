@@ -155,17 +155,6 @@ void *__wrap_mmap64(void *at, size_t bytes, int protection, int flags, int fd, o
 				 flags);
 }
 
-/* What mmap is called where files have 64 bits. */
-void *__wrap_mmap64(void *at, size_t bytes, int protection, int flags, int fd, off_t offset)
-{
-	if (fails())
-		return MAP_FAILED;
-	void *got = __real_mmap64(at, bytes, protection, flags, fd, offset);
-	if (got != MAP_FAILED && !(flags & MAP_FIXED))
-		mapped_bytes += (int64_t)bytes;
-	return got;
-}
-
 int __wrap_munmap(void *at, size_t bytes)
 {
 	int err = __real_munmap(at, bytes);
