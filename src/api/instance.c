@@ -19,7 +19,6 @@ _Thread_local struct thread thread_state __attribute__((tls_model("initial-exec"
 static void make_current(struct demi *demi)
 {
 	thread_state.current = demi;
-	thread_state.heap = demi ? demi->sched.heap : NULL;
 	thread_state.log.gate = demi ? &demi->open : NULL;
 }
 
@@ -29,6 +28,18 @@ static pthread_once_t exit_once = PTHREAD_ONCE_INIT;
 
 static void end(struct demi *demi);
 
+/* Is the caller where it may change instances: outside of coroutines and callbacks? */
+static bool may_leave(const struct demi *demi)
+{
+	return demi->open && coroutine_is_main(demi->sched.coroutines.running);
+}
+
+static void unclaim(struct demi *demi)
+{
+	if (demi) /* pairs with the acquire in claim */
+		atomic_store_explicit(&demi->entered, NULL, memory_order_release);
+}
+
 static void end_thread(void)
 {
 	struct demi *demi = thread_state.current;
@@ -37,6 +48,10 @@ static void end_thread(void)
 	 * of something there. */
 	if (demi && process_alive() && demi->from_init && demi->open) {
 		end(demi);
+		make_current(NULL);
+	} else if (demi && process_alive() &&
+		   may_leave(demi)) { /* made by demi_create: others may enter it */
+		unclaim(demi);
 		make_current(NULL);
 	}
 	config_override_free(&thread_state.overrides);
@@ -77,12 +92,6 @@ int instance_refusal(void)
 	return EBUSY;
 }
 
-/* Is the caller where it may change instances: outside of coroutines and callbacks? */
-static bool may_leave(const struct demi *demi)
-{
-	return demi->open && coroutine_is_main(demi->sched.coroutines.running);
-}
-
 /* 0 or EBUSY. */
 static int claim(struct demi *demi)
 {
@@ -94,12 +103,6 @@ static int claim(struct demi *demi)
 						    memory_order_acquire, memory_order_relaxed))
 		return 0;
 	return nobody == &thread_state ? 0 : EBUSY;
-}
-
-static void unclaim(struct demi *demi)
-{
-	if (demi) /* pairs with the acquire in claim */
-		atomic_store_explicit(&demi->entered, NULL, memory_order_release);
 }
 
 /* A forked child forgets what it inherited. */
@@ -125,6 +128,7 @@ int demi_enter(struct demi *instance)
 		return err;
 	unclaim(old);
 	make_current(instance);
+	thread_watch_exit();
 	return 0;
 }
 
@@ -163,6 +167,7 @@ static int open_instance(struct demi *demi, const struct config *config)
 	const struct sched_clock clock = {.now_ns = system_now_ns};
 	struct log log = thread_state.log;
 
+	log.fn = log_of_thread;
 	log.gate = &demi->open;
 	demi->timer.fd = -1;
 	int err = sched_open(&demi->sched, config, &log, &clock);

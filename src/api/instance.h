@@ -41,6 +41,9 @@ extern _Thread_local struct thread thread_state __attribute__((tls_model("initia
 
 int instance_refusal(void);
 
+/* Hands a line to what demi_set_log gave this thread; a log_fn. */
+void log_of_thread(void *unused, int level, const char *message);
+
 /* Has the thread's instance and settings ended with the thread. */
 void thread_watch_exit(void);
 
@@ -64,8 +67,10 @@ static inline void restore_errno(const int *saved)
  * it was when the call ends. */
 #define KEEP_ERRNO const int saved_errno __attribute__((cleanup(restore_errno), unused)) = errno
 
-/* The heap of the calling thread's instance, or NULL. */
+/* The heap of the calling thread's instance, or NULL: in a forked child too, where the instance reads as zeros. */
 static inline struct heap *instance_heap(void)
 {
-	return likely(process_alive()) ? thread_state.heap : NULL;
+	struct demi *demi = thread_state.current;
+
+	return likely(demi) ? demi->sched.heap : NULL;
 }

@@ -18,11 +18,15 @@ struct log_sink {
 
 static _Thread_local struct log_sink sink __attribute__((tls_model("initial-exec")));
 
-/* Calls from inside are refused: by the instance's gate, and where there is no instance by the
- * count. */
-static void to_sink(void *unused, int level, const char *message)
+/* An instance may be entered by a thread that has no function of its own.  Calls from inside are
+ * refused: by the instance's gate, and where there is no instance by the count. */
+void log_of_thread(void *unused, int level, const char *message)
 {
 	(void)unused;
+	if (!sink.fn) {
+		log_default((enum log_level)level, message);
+		return;
+	}
 	thread_state.in_callback++;
 	sink.fn(sink.arg, (enum demi_log_level)level, message);
 	thread_state.in_callback--;
@@ -31,9 +35,7 @@ static void to_sink(void *unused, int level, const char *message)
 int demi_set_log(demi_log_t fn, void *arg)
 {
 	sink = (struct log_sink){.fn = fn, .arg = arg};
-	thread_state.log.fn = fn ? to_sink : NULL;
-	if (thread_state.current && process_alive())
-		thread_state.current->sched.log.fn = thread_state.log.fn;
+	thread_state.log.fn = fn ? log_of_thread : NULL;
 	return 0;
 }
 

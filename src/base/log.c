@@ -33,7 +33,7 @@ static void message_one_line(char *message)
 
 /* One write, so that lines of several threads never mix.  A stderr that is closed or full is
  * nobody's error here: the line is lost. */
-static void default_sink(enum log_level level, const char *message)
+void log_default(enum log_level level, const char *message)
 {
 	char line[LOG_MESSAGE_MAX + 32];
 
@@ -48,7 +48,7 @@ static void default_sink(enum log_level level, const char *message)
 static void log_deliver(const struct log *log, enum log_level level, const char *message)
 {
 	if (!log->fn) {
-		default_sink(level, message);
+		log_default(level, message);
 		return;
 	}
 	uint32_t *gate = log->gate;

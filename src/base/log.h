@@ -34,6 +34,9 @@ struct log_seen {
 	uint32_t count;
 };
 
+/* The default sink: errors and warnings, a line each on stderr. */
+void log_default(enum log_level level, const char *message);
+
 /* Both leave errno alone and allocate nothing. */
 void log_write(const struct log *log, enum log_level level, const char *format, ...)
 	__attribute__((format(printf, 3, 4)));

@@ -131,7 +131,8 @@ static void element_deliver(struct sched *sched, struct op *element, struct op *
 			heap_hand_over(iov[i].iov_base);
 	}
 	copy_segments(sched, pop, element);
-	pop->sga_buf = iov[0].iov_base;
+	/* In the same object, and even: not a datagram's (transport/datagram.h). */
+	pop->sga_buf = (char *)iov[0].iov_base - ((uintptr_t)iov[0].iov_base & 1);
 	op_free(&sched->ops, element);
 	op_complete(sched, pop, 0);
 }

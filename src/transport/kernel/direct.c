@@ -127,10 +127,8 @@ static int kernel_pop(struct queue *queue, struct op *op)
 
 	if (ks->stream && ks->state != KSOCK_CONNECTED)
 		return -ENOTCONN;
-	if (unlikely(ks->reset)) {
-		op_complete(queue->sched, op, ks->reset);
-		return 0;
-	}
+	if (unlikely(ks->reset)) /* what came before it, then kernel_receive tells it */
+		ks->readable = true;
 	/* The hot socket is tried in the next turn anyway: a try here, most likely too early, would
 	 * delay what the caller does next. */
 	if (ks->readable && op_list_empty(&ks->pops) && ks->engine->hot != ks) {
@@ -231,6 +229,8 @@ static void finish_connect(struct ksock *ks, int err)
 		fdset_remove(&ks->queue.sched->fds, &ks->watch);
 		ks->readable = false;
 		ks->hung_up = false;
+	} else {
+		ks->bound = true;
 	}
 	op_complete(ks->queue.sched, op, err);
 }
@@ -278,7 +278,6 @@ int kernel_connect(struct queue *queue, struct op *op, const struct sockaddr *ad
 	int err = connect(ks->watch.fd, address, length) ? errno : 0;
 	if (err == EINVAL || err == EAFNOSUPPORT)
 		return -err;
-	ks->bound = true;
 	ks->connect = op;
 	if (err == EINPROGRESS) {
 		ks->state = KSOCK_CONNECTING;
@@ -292,6 +291,15 @@ int kernel_connect(struct queue *queue, struct op *op, const struct sockaddr *ad
 
 /* ---- events ---- */
 
+/* Ends an attempt to connect, or lets the kernel forget how it ended: else the next one would be
+ * told ECONNABORTED. */
+static void forget_attempt(struct ksock *ks)
+{
+	const struct sockaddr nobody = {.sa_family = AF_UNSPEC};
+
+	(void)connect(ks->watch.fd, &nobody, sizeof(nobody));
+}
+
 static void connect_event(struct ksock *ks, uint32_t events)
 {
 	int err = 0;
@@ -301,6 +309,8 @@ static void connect_event(struct ksock *ks, uint32_t events)
 		return;
 	if (getsockopt(ks->watch.fd, SOL_SOCKET, SO_ERROR, &err, &length))
 		err = errno;
+	if (err)
+		forget_attempt(ks);
 	finish_connect(ks, err);
 }
 
@@ -407,7 +417,13 @@ static int direct_open(struct sched *sched, struct engine **engine_out)
 static void direct_close(struct engine *engine)
 {
 	struct kernel_engine *ke = container_of(engine, struct kernel_engine, engine);
+	const struct sched *sched = engine->sched;
 
+	if (ke->num_lingering > 0)
+		log_write(&sched->log, LOG_LEVEL_WARNING,
+			  "%u closed connections had unsent data when the time to linger was over "
+			  "(linger_ms: %lld)",
+			  ke->num_lingering, (long long)sched->config.linger_ms);
 	list_for_each_safe (node, after, &ke->lingering) {
 		struct ksock *ks = container_of(node, struct ksock, in_engine);
 		engine->sched->counters.drops[DROP_LINGER]++;
@@ -418,9 +434,9 @@ static void direct_close(struct engine *engine)
 	free(ke);
 }
 
-static uint32_t direct_lingering(const struct engine *engine)
+static uint32_t direct_lingering(struct engine *engine)
 {
-	return container_of(engine, const struct kernel_engine, engine)->num_lingering;
+	return container_of(engine, struct kernel_engine, engine)->num_lingering;
 }
 
 const struct engine_ops kernel_direct_engine = {
@@ -442,13 +458,10 @@ static void kernel_cancel(struct queue *queue, struct op *op)
 	case OP_PUSH:
 		kernel_cancel_push(ks, op);
 		return;
-	case OP_CONNECT: {
-		struct sockaddr nobody = {.sa_family = AF_UNSPEC};
-		(void)connect(ks->watch.fd, &nobody,
-			      sizeof(nobody)); /* ends the attempt; the socket can connect again */
+	case OP_CONNECT:
+		forget_attempt(ks);
 		finish_connect(ks, ECANCELED);
 		return;
-	}
 	case OP_ACCEPT:
 		op_list_remove(ops, &ks->accepts, op);
 		break;

@@ -68,6 +68,7 @@ struct kernel_engine {
 	struct ksock *last; /* whose data came in last */
 	uint32_t streak;
 	uint32_t num_lingering;
+	bool so_linger; /* a socket may have SO_LINGER set */
 	struct list lingering;
 	char *spares[KERNEL_SPARES];
 };

@@ -76,6 +76,8 @@ static int receive_stream(struct ksock *ks, struct op *op)
 	ssize_t n = count_call(sched, recv(ks->watch.fd, spare, spare_bytes[i], 0));
 	if (n < 0)
 		return -errno;
+	if (n == 0 && ks->reset) /* the kernel told it once only, maybe to a push */
+		return -ks->reset;
 	if (n == 0) { /* the end, for this pop and all later ones */
 		op_set_segment(op, NULL, 0);
 		return 0;

@@ -97,6 +97,13 @@ static int push_error(const struct ksock *ks, int err)
 	return err == -EPIPE && ks->stream && !ks->write_shut ? -ECONNRESET : err;
 }
 
+/* Is a failed push the end of the connection?  Not if the kernel was short of memory, or could not
+ * read the application's, before the first byte. */
+static bool breaks_stream(const struct ksock *ks, int err, uint64_t done)
+{
+	return ks->stream && (done > 0 || (err != -ENOMEM && err != -ENOBUFS && err != -EFAULT));
+}
+
 /* ---- what a push holds ---- */
 
 static bool copy_segment(struct ksock *ks, struct kernel_held *held, uint32_t i, uint64_t limit)
@@ -180,6 +187,8 @@ static void release(struct ksock *ks, struct op *op)
 
 static int check_push(const struct ksock *ks, const struct op *op, const struct sockaddr *to)
 {
+	if (!ks->stream && ks->write_shut)
+		return -EPIPE;
 	if (!ks->stream)
 		return to || ks->state == KSOCK_CONNECTED ? 0 : -EDESTADDRREQ;
 	if (to)
@@ -227,7 +236,10 @@ int kernel_push(struct queue *queue, struct op *op, const struct sockaddr *to, s
 		err = send_some(ks, op_vector(op, &one), op->numsegs, op_bytes(op), &done, to,
 				length);
 		if (likely(err != -EAGAIN)) {
-			op_complete(sched, op, -push_error(ks, err));
+			err = push_error(ks, err);
+			if (unlikely(err) && breaks_stream(ks, err, done))
+				ks->reset = -err;
+			op_complete(sched, op, -err);
 			return 0;
 		}
 	}
@@ -266,6 +278,13 @@ static void finish_push(struct ksock *ks, struct op *op, int err)
 	op_complete(sched, op, err);
 }
 
+/* What kernel_shutdown put off, once the last push is done. */
+static void end_output(struct ksock *ks)
+{
+	if (ks->write_shut && op_list_empty(&ks->pushes))
+		(void)shutdown(ks->watch.fd, SHUT_WR);
+}
+
 uint32_t kernel_send_pending(struct ksock *ks)
 {
 	struct op_slab *ops = &ks->queue.sched->ops;
@@ -283,8 +302,8 @@ uint32_t kernel_send_pending(struct ksock *ks)
 		}
 		finish_push(ks, op, -err);
 	}
-	if (ks->write_shut && finished > 0 && op_list_empty(&ks->pushes))
-		(void)shutdown(ks->watch.fd, SHUT_WR); /* what kernel_shutdown put off */
+	if (finished > 0)
+		end_output(ks);
 	return finished;
 }
 
@@ -299,8 +318,10 @@ void kernel_fail_pushes(struct ksock *ks, int err)
 
 void kernel_cancel_push(struct ksock *ks, struct op *op)
 {
-	if (!(op->flags & OP_STARTED))
-		finish_push(ks, op, ECANCELED);
+	if (op->flags & OP_STARTED)
+		return;
+	finish_push(ks, op, ECANCELED);
+	end_output(ks);
 }
 
 bool kernel_cut_pushes(struct ksock *ks)

@@ -37,6 +37,7 @@ void ksock_options(struct ksock *ks)
 				      (int)((config->keepalive_interval_ms + 999) / 1000));
 	}
 	if (config->linger) {
+		ks->engine->so_linger = true;
 		struct linger linger = {.l_onoff = 1, .l_linger = (int)config->linger_seconds};
 		(void)setsockopt(fd, SOL_SOCKET, SO_LINGER, &linger, sizeof(linger));
 	}
@@ -65,10 +66,27 @@ int ksock_new(struct kernel_engine *engine, int fd, bool stream, struct ksock **
 	return 0;
 }
 
+/* SO_LINGER makes close wait, O_NONBLOCK or not; without it the kernel sends on all the same.  Time
+ * 0, a reset, stays. */
+static void linger_in_background(const struct ksock *ks)
+{
+	struct linger linger = {0};
+	socklen_t length = sizeof(linger);
+
+	if (!ks->engine->so_linger ||
+	    getsockopt(ks->watch.fd, SOL_SOCKET, SO_LINGER, &linger, &length))
+		return;
+	if (!linger.l_onoff || linger.l_linger == 0)
+		return;
+	linger.l_onoff = 0;
+	(void)setsockopt(ks->watch.fd, SOL_SOCKET, SO_LINGER, &linger, sizeof(linger));
+}
+
 /* Nothing is pending any more. */
 void ksock_delete(struct ksock *ks)
 {
 	kernel_forget(ks);
+	linger_in_background(ks);
 	fdset_remove(&ks->queue.sched->fds, &ks->watch);
 	close(ks->watch.fd);
 	free(ks);
@@ -144,9 +162,10 @@ static int kernel_listen(struct queue *queue, int backlog)
 		return -EADDRINUSE;
 	if (!ks->bound)
 		return -EDESTADDRREQ;
+	/* See bind_again.  Before the call, which checks the address once more. */
+	(void)set_int(ks->watch.fd, SOL_SOCKET, SO_REUSEADDR, 1);
 	if (listen(ks->watch.fd, backlog))
 		return -errno;
-	(void)set_int(ks->watch.fd, SOL_SOCKET, SO_REUSEADDR, 1); /* see bind_again */
 	ks->state = KSOCK_LISTENING;
 	return 0;
 }
@@ -178,7 +197,11 @@ static int kernel_shutdown(struct queue *queue, int how)
 static int kernel_set_option(struct queue *queue, int level, int name, const void *value,
 			     socklen_t length)
 {
-	return setsockopt(ksock_of(queue)->watch.fd, level, name, value, length) ? -errno : 0;
+	struct ksock *ks = ksock_of(queue);
+
+	if (level == SOL_SOCKET && name == SO_LINGER)
+		ks->engine->so_linger = true;
+	return setsockopt(ks->watch.fd, level, name, value, length) ? -errno : 0;
 }
 
 static int kernel_get_option(struct queue *queue, int level, int name, void *value,
