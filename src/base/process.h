@@ -8,6 +8,7 @@
  */
 #pragma once
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
 
@@ -32,5 +33,5 @@ bool process_forked(void);
 
 static inline bool process_alive(void)
 {
-	return __atomic_load_n(&process_page.word, __ATOMIC_RELAXED) != 0;
+	return atomic_load_explicit(&process_page.word, memory_order_relaxed) != 0;
 }
