@@ -153,9 +153,7 @@ int pages_get(uint32_t count, enum pages_huge huge, struct superblock *sb, char 
 	ASSERT(count > 0);
 	if (count > allocator.a.slots || !take_slots(count, &slot))
 		return -ENOMEM;
-	char *at = (char *)(pages_process.range.base +
-			    ((uint64_t)slot
-			     << SUPERBLOCK_SHIFT)); /* NOLINT(performance-no-int-to-ptr) */
+	char *at = (char *)(pages_process.range.base + ((uint64_t)slot << SUPERBLOCK_SHIFT));
 	if (!commit(at, count * SUPERBLOCK_BYTES, huge)) {
 		decommit(at, count * SUPERBLOCK_BYTES);
 		return_slots(slot, count);
