@@ -121,23 +121,40 @@ static void return_slots(uint32_t slot, uint32_t count)
 	pthread_mutex_unlock(&allocator.a.lock);
 }
 
-static bool commit(char *at, uint64_t bytes, enum pages_huge huge)
+/* Huge pages are mapped elsewhere and moved: a MAP_FIXED that fails for lack of them leaves a hole
+ * in the range, into which any other mapping of the process may fall.  0, -ENOMEM, or -EADDRINUSE:
+ * a move that failed left one, and the place may be another's now. */
+static int commit_huge(char *at, uint64_t bytes)
 {
-	int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED;
+	int flags = MAP_PRIVATE | MAP_ANONYMOUS;
+	void *huge = mmap(NULL, bytes, PROT_READ | PROT_WRITE, flags | MAP_HUGETLB, -1, 0);
 
-	if (huge != PAGES_HUGE_NEVER &&
-	    mmap(at, bytes, PROT_READ | PROT_WRITE, flags | MAP_HUGETLB, -1, 0) != MAP_FAILED)
-		return true;
-	if (huge == PAGES_HUGE_ALWAYS)
-		return false;
-	return mmap(at, bytes, PROT_READ | PROT_WRITE, flags, -1, 0) != MAP_FAILED;
+	if (huge == MAP_FAILED)
+		return -ENOMEM;
+	if (mremap(huge, bytes, bytes, MREMAP_MAYMOVE | MREMAP_FIXED, at) != MAP_FAILED)
+		return 0;
+	(void)munmap(huge, bytes); /* a kernel before 5.16 */
+	flags |= MAP_NORESERVE | MAP_FIXED_NOREPLACE;
+	return mmap(at, bytes, PROT_NONE, flags, -1, 0) == at ? -ENOMEM : -EADDRINUSE;
+}
+
+static int commit(char *at, uint64_t bytes, enum pages_huge huge)
+{
+	int err = huge != PAGES_HUGE_NEVER ? commit_huge(at, bytes) : -ENOMEM;
+
+	if (err == -ENOMEM && huge != PAGES_HUGE_ALWAYS &&
+	    mprotect(at, bytes, PROT_READ | PROT_WRITE) == 0)
+		return 0;
+	return err;
 }
 
 static void decommit(char *at, uint64_t bytes)
 {
-	/* Failure leaves the pages mapped and the slot is used again: nothing to do about it. */
-	(void)mmap(at, bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | MAP_NORESERVE,
-		   -1, 0);
+	int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | MAP_NORESERVE;
+
+	/* If that fails they stay mapped, and the slot is used again all the same: empty. */
+	if (mmap(at, bytes, PROT_NONE, flags, -1, 0) == MAP_FAILED)
+		(void)madvise(at, bytes, MADV_DONTNEED);
 }
 
 static void enter(uint32_t slot, uint32_t count, struct superblock *sb)
@@ -154,11 +171,11 @@ int pages_get(uint32_t count, enum pages_huge huge, struct superblock *sb, char 
 	if (count > allocator.a.slots || !take_slots(count, &slot))
 		return -ENOMEM;
 	char *at = (char *)(pages_process.range.base + ((uint64_t)slot << SUPERBLOCK_SHIFT));
-	if (!commit(at, count * SUPERBLOCK_BYTES, huge)) {
-		decommit(at, count * SUPERBLOCK_BYTES);
+	int err = commit(at, count * SUPERBLOCK_BYTES, huge);
+	if (err == -ENOMEM)
 		return_slots(slot, count);
+	if (err)
 		return -ENOMEM;
-	}
 	enter(slot, count, sb);
 	*addr_out = at;
 	return 0;

@@ -148,12 +148,15 @@ static struct coroutine *next_to_run(struct coroutine_table *table)
 {
 	uint32_t from = table->cursor;
 
-	if (!coroutine_is_main(table->running))
+	if (!coroutine_is_main(table->running)) {
 		from = table->cursor = table->running->index;
+		if (table->slots_end <= 64)
+			table->rounds = table->place / 64; /* what yields left of them */
+	}
 	if (table->ready_count == 0)
 		return &table->main;
 	struct coroutine *next = take_next(table, from);
-	if (next->index > from)
+	if (next->index > from || coroutine_is_main(table->running))
 		return next;
 	if (table->rounds > 0) {
 		table->rounds--;
@@ -187,7 +190,9 @@ void coroutine_block(struct coroutine_table *table)
 {
 	ASSERT(!coroutine_is_main(table->running));
 	struct coroutine *next = next_to_run(table);
-	if (next != table->running)
+	if (next == table->running)
+		table->place = place_of(table, next);
+	else
 		switch_to(table, next);
 }
 

@@ -19,6 +19,7 @@ REAL void __real_free(void *block);
 REAL void *__real_mmap(void *at, size_t bytes, int protection, int flags, int fd, off_t offset);
 REAL void *__real_mmap64(void *at, size_t bytes, int protection, int flags, int fd, off_t offset);
 REAL int __real_munmap(void *at, size_t bytes);
+REAL void *__real_mremap(void *at, size_t bytes, size_t new_bytes, int flags, ...);
 REAL int __real_mprotect(void *at, size_t bytes, int protection);
 REAL int __real_madvise(void *at, size_t bytes, int advice);
 
@@ -32,6 +33,7 @@ void __wrap_free(void *block);
 void *__wrap_mmap(void *at, size_t bytes, int protection, int flags, int fd, off_t offset);
 void *__wrap_mmap64(void *at, size_t bytes, int protection, int flags, int fd, off_t offset);
 int __wrap_munmap(void *at, size_t bytes);
+void *__wrap_mremap(void *at, size_t bytes, size_t new_bytes, int flags, void *to);
 int __wrap_mprotect(void *at, size_t bytes, int protection);
 int __wrap_madvise(void *at, size_t bytes, int advice);
 
@@ -162,6 +164,17 @@ int __wrap_munmap(void *at, size_t bytes)
 	if (!err)
 		mapped_bytes -= (int64_t)bytes;
 	return err;
+}
+
+/* Always called with a destination here; what it takes the place of counts as before. */
+void *__wrap_mremap(void *at, size_t bytes, size_t new_bytes, int flags, void *to)
+{
+	if (fails())
+		return MAP_FAILED;
+	void *got = __real_mremap(at, bytes, new_bytes, flags, to);
+	if (got != MAP_FAILED)
+		mapped_bytes -= (int64_t)bytes;
+	return got;
 }
 
 int __wrap_mprotect(void *at, size_t bytes, int protection)

@@ -13,6 +13,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
 /* Never looked into by pages.c. */
 static struct superblock *tag(uintptr_t number)
@@ -189,6 +190,66 @@ static void test_commit_fails(void **state)
 	pages_put(at, 1);
 }
 
+/* The system refuses to take memory back: it is empty all the same when it is used again. */
+static void test_decommit_fails(void **state)
+{
+	char *at;
+	char *again;
+
+	(void)state;
+	assert_int_equal(pages_get(2, PAGES_HUGE_NEVER, tag(1), &at), 0);
+	memset(at, 7, 2 * SUPERBLOCK_BYTES);
+	fault_fail(1);
+	pages_put(at, 2);
+	assert_true(fault_off());
+	assert_null(pages_find(at));
+	assert_int_equal(pages_get(2, PAGES_HUGE_NEVER, tag(1), &again), 0);
+	assert_ptr_equal(again, at);
+	for (uint64_t i = 0; i < 2 * SUPERBLOCK_BYTES; i += 512)
+		assert_int_equal(again[i], 0);
+	pages_put(again, 2);
+}
+
+/* Is all of the range mapped, so that nothing else can come to lie in it? */
+static bool range_whole(void)
+{
+	static unsigned char resident[(1 << 30) / 4096];
+	const struct pages_range *range = &pages_process.range;
+
+	for (uint64_t at = 0; at < range->bytes; at += 1 << 30) {
+		uint64_t bytes = range->bytes - at < 1 << 30 ? range->bytes - at : 1 << 30;
+		if (mincore((void *)(range->base + at), bytes, resident))
+			return false;
+	}
+	return true;
+}
+
+/* Whatever fails, with huge pages or without. */
+static void test_no_holes(void **state)
+{
+	static const enum pages_huge modes[] = {PAGES_HUGE_NEVER, PAGES_HUGE_AUTO,
+						PAGES_HUGE_ALWAYS};
+
+	(void)state;
+	assert_int_equal(pages_reserve(), 0);
+	for (size_t i = 0; i < ARRAY_LENGTH(modes); i++) {
+		for (uint64_t nth = 1; nth < 10; nth++) {
+			char *at;
+			if (nth % 2)
+				fault_fail(nth / 2);
+			else
+				fault_fail_from(nth / 2);
+			int err = pages_get(3, modes[i], tag(1), &at);
+			(void)fault_off();
+			assert_true(range_whole());
+			if (err)
+				continue;
+			pages_put(at, 3);
+			assert_true(range_whole());
+		}
+	}
+}
+
 /* -- in a child, whose range is not there yet */
 
 /* An address space with little room: each refusal halves the range, to 256 MiB. */
@@ -268,6 +329,8 @@ int main(void)
 		cmocka_unit_test(test_too_many),
 		cmocka_unit_test(test_huge_always),
 		cmocka_unit_test(test_commit_fails),
+		cmocka_unit_test(test_no_holes),
+		cmocka_unit_test(test_decommit_fails),
 		/* again, now that the parent has a range */
 		cmocka_unit_test(test_reserve_fails),
 		cmocka_unit_test(test_exhaust),
