@@ -160,6 +160,8 @@ static struct coroutine *next_to_run(struct coroutine_table *table)
 		return next;
 	}
 	coroutine_ready(next);
+	table->cursor =
+		0; /* the next run begins anew: with no rounds to spare it could not pass the end */
 	return &table->main;
 }
 
@@ -208,7 +210,10 @@ bool coroutine_run(struct coroutine_table *table)
 		return false;
 	table->rounds = COROUTINE_RUN_SWITCHES / table->ready_count;
 	table->runs++;
-	switch_to(table, next_to_run(table));
+	struct coroutine *next = next_to_run(table);
+	if (coroutine_is_main(next)) /* nobody stands behind the one that ran last */
+		next = next_to_run(table);
+	switch_to(table, next);
 	return true;
 }
 
