@@ -56,6 +56,13 @@ static void give(struct sched *sched, struct op *op, struct waitset *to)
 	}
 }
 
+static void wake(struct waitset *ws)
+{
+	ws->woken = true;
+	if (!coroutine_is_main(ws->coroutine))
+		coroutine_ready(ws->coroutine);
+}
+
 void waitset_give_all(struct waitset *from, struct waitset *to)
 {
 	struct sched *sched = to->coroutine->table->sched;
@@ -71,16 +78,11 @@ void waitset_give_all(struct waitset *from, struct waitset *to)
 	}
 	to->issued += from->issued;
 	from->issued = 0;
+	if (to->blocked && to->awaited == 0 && to->count >= to->want)
+		wake(to);
 }
 
 /* ---- completion ---- */
-
-static void wake(struct waitset *ws)
-{
-	ws->woken = true;
-	if (!coroutine_is_main(ws->coroutine))
-		coroutine_ready(ws->coroutine);
-}
 
 void op_complete(struct sched *sched, struct op *op, int err)
 {
