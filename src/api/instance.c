@@ -19,7 +19,6 @@ _Thread_local struct thread thread_state __attribute__((tls_model("initial-exec"
 static void make_current(struct demi *demi)
 {
 	thread_state.current = demi;
-	thread_state.heap = demi ? demi->sched.heap : NULL;
 	thread_state.log.gate = demi ? &demi->open : NULL;
 }
 

@@ -43,7 +43,7 @@ void *demi_aligned_alloc(size_t alignment, size_t size)
 
 int demi_free(void *ptr)
 {
-	int err = ptr ? -heap_free(thread_state.heap, ptr) : 0;
+	int err = ptr ? -heap_free(instance_heap(), ptr) : 0;
 
 	if (unlikely(err || !ptr) && process_forked()) /* where no pointer is ours any more */
 		return ENOSYS;
@@ -139,7 +139,7 @@ static bool freeable(const struct heap *heap, const demi_sgarray_t *sga)
 
 int demi_sgafree(demi_sgarray_t *sga)
 {
-	struct heap *heap = thread_state.heap;
+	struct heap *heap = instance_heap();
 
 	if (unlikely(!process_alive()) && process_forked())
 		return ENOSYS;
@@ -170,9 +170,9 @@ int demi_sgabusy(const demi_sgarray_t *sga)
 	int busy = 0;
 	for (uint32_t i = 0; i < sga->sga_numsegs; i++) {
 		const void *ptr = segment_pointer(sga, i);
-		if (heap_find(thread_state.heap, ptr, 0) == HEAP_BAD)
+		if (heap_find(instance_heap(), ptr, 0) == HEAP_BAD)
 			return EINVAL;
-		if (heap_library_refs(thread_state.heap, ptr) > 0)
+		if (heap_library_refs(instance_heap(), ptr) > 0)
 			busy = EBUSY;
 	}
 	return busy;

@@ -262,30 +262,40 @@ static void release_detached(struct heap *heap, struct superblock *sb)
 	}
 }
 
+/* The object joins the free list of its superblock. */
+static inline void link_free(struct superblock *sb, uint32_t index)
+{
+	sb->objects[index] = (struct object){.lib_refs = OBJECT_FREE | sb->free_head};
+	sb->free_head = index;
+	sb->used--;
+	guard_free(sb->base + index * sb->object_bytes, sb->object_bytes);
+}
+
 void heap_release(struct heap *heap, struct superblock *sb, uint32_t index)
 {
 	if (unlikely(sb->class == HEAP_CLASSES)) {
 		release_huge(heap, sb);
 		return;
 	}
-	sb->objects[index] = (struct object){.lib_refs = OBJECT_FREE | sb->free_head};
-	sb->free_head = index;
-	sb->used--;
-	guard_free(sb->base + index * sb->object_bytes, sb->object_bytes);
+	link_free(sb, index);
 	if (unlikely(sb->detached))
 		release_detached(heap, sb);
 }
 
-static int drop_app(struct heap *heap, struct superblock *sb, uint32_t index)
+static inline int drop_app(struct heap *heap, struct superblock *sb, uint32_t index)
 {
 	struct object *object = &sb->objects[index];
 
+	if (likely(object->app_refs == 1 && object->lib_refs == 0)) {
+		if (likely(!sb->detached)) /* current, so no huge one */
+			link_free(sb, index);
+		else
+			heap_release(heap, sb, index);
+		return 0;
+	}
 	if (unlikely(object->app_refs == 0))
 		return -EINVAL;
-	if (likely(object->app_refs == 1 && object->lib_refs == 0))
-		heap_release(heap, sb, index);
-	else
-		object->app_refs--;
+	object->app_refs--;
 	return 0;
 }
 
@@ -410,7 +420,7 @@ static void free_remote(struct superblock *sb, uint32_t index)
 		drain_orphan(heap);
 }
 
-static int free_object(struct heap *mine, struct superblock *sb, uint32_t index)
+static inline int free_object(struct heap *mine, struct superblock *sb, uint32_t index)
 {
 	if (likely(sb->heap == mine))
 		return drop_app(mine, sb, index);

@@ -16,10 +16,12 @@ static void *reserve(uint64_t bytes)
 	return at == MAP_FAILED ? NULL : at;
 }
 
-int op_slab_open(struct op_slab *slab, uint32_t max)
+int op_slab_open(struct op_slab *slab, uint32_t max, uint64_t random)
 {
 	ASSERT(max <= 1U << OP_SLOT_BITS);
 	*slab = (struct op_slab){.free = OP_NONE, .max = max};
+	/* Half of the numbers are left to count on. */
+	slab->generation = (int64_t)(random >> (OP_SLOT_BITS + 1));
 	slab->ops = reserve(max * sizeof(*slab->ops));
 	slab->segments = reserve(max * sizeof(*slab->segments));
 	if (slab->ops && slab->segments)

@@ -3,7 +3,8 @@
  *
  * An operation is a slot in a slab, one cache line with one segment inline; arrays of more segments
  * have a record in a side slab.  Its token is (generation, slot): a stale, foreign or made-up token
- * finds nothing.  Links are slots, not pointers, so that an operation stays one line.
+ * finds nothing.  Generations of a slab begin at a random number, so that the tokens of two
+ * instances differ.  Links are slots, not pointers, so that an operation stays one line.
  *
  * An operation is PENDING in exactly one list of its queue (or held by it), then READY or PARKED in
  * the waitset that owns it, until a wait redeems it.  The slabs are reserved when the instance is
@@ -87,10 +88,11 @@ struct op_slab {
 	uint32_t used;
 	uint32_t max;
 	struct op_segments *segments; /* a record a slot: the side slab */
+	int64_t generation;           /* of slots never used; the first token has the next one */
 };
 
-/* 0 or -ENOMEM; max at most 1 << OP_SLOT_BITS. */
-int op_slab_open(struct op_slab *slab, uint32_t max);
+/* 0 or -ENOMEM; max at most 1 << OP_SLOT_BITS; random: any number. */
+int op_slab_open(struct op_slab *slab, uint32_t max, uint64_t random);
 void op_slab_close(struct op_slab *slab);
 
 static inline uint32_t op_slot(const struct op_slab *slab, const struct op *op)
@@ -112,6 +114,7 @@ static inline struct op *op_alloc(struct op_slab *slab)
 			return NULL;
 		slot = slab->fresh++;
 		op = &slab->ops[slot];
+		op->ret = slab->generation;
 	}
 	slab->used++;
 	op->token = ((uint64_t)(op->ret + 1) << OP_SLOT_BITS) | slot;

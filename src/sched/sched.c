@@ -25,7 +25,7 @@ int sched_open(struct sched *sched, const struct config *config, const struct lo
 	int err = fdset_open(&sched->fds);
 	if (err)
 		return err;
-	err = op_slab_open(&sched->ops, (uint32_t)config->operations_max);
+	err = op_slab_open(&sched->ops, (uint32_t)config->operations_max, prng_next(&sched->prng));
 	if (err)
 		goto out_fds;
 	err = coroutine_table_open(&sched->coroutines, sched, (uint32_t)config->coroutines_max,
@@ -197,9 +197,14 @@ static bool spun_enough(struct sched *sched)
 	return !sched->busy && now - sched->idle_since_ns >= sched->spin_ns;
 }
 
+/* Turns after which a wait that may not sleep yet is told -EAGAIN, even if something happens in
+ * every one of them. */
+#define AGAIN_TURNS 1024
+
 static int suspend_main(struct sched *sched, uint64_t deadline_ns, bool may_sleep)
 {
 	struct waitset *ws = &sched->coroutines.main.waits;
+	uint32_t turns = 0;
 
 	for (;;) {
 		bool happened = sched_turn(sched);
@@ -210,6 +215,8 @@ static int suspend_main(struct sched *sched, uint64_t deadline_ns, bool may_slee
 		if (deadline_ns != WAIT_FOREVER &&
 		    (deadline_ns == WAIT_POLL || sched->now_ns >= deadline_ns))
 			return -ETIMEDOUT;
+		if (!may_sleep && ++turns >= AGAIN_TURNS)
+			return -EAGAIN;
 		if (happened)
 			continue;
 		if (!may_sleep && sched->busy && sched->idle_turns > 64)

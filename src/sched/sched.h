@@ -111,7 +111,7 @@ void sched_finish_turn(struct sched *sched, uint64_t timeout_ns);
 uint64_t sched_now(struct sched *sched);
 
 /* Blocks the running coroutine until its waitset is woken.  0, -ETIMEDOUT, or (only with may_sleep
- * false, coroutine 0 only) -EAGAIN: it has spun and is about to sleep. */
+ * false, coroutine 0 only) -EAGAIN: it is about to sleep, or has waited for many turns. */
 int sched_suspend(struct sched *sched, uint64_t deadline_ns, bool may_sleep);
 
 /* Suspends the running coroutine until deadline_ns. */
@@ -160,7 +160,8 @@ static inline struct op *waitset_take(struct sched *sched, struct waitset *ws, s
 	return op;
 }
 
-/* The common case of wait_one: the operation of a token, if it is complete and the running coroutine's; else NULL. */
+/* The common case of wait_one: the operation of a token, if it is complete and the running
+ * coroutine's; else NULL. */
 static inline struct op *wait_ready(struct sched *sched, uint64_t token)
 {
 	struct waitset *ws = &sched->coroutines.running->waits;
@@ -171,7 +172,8 @@ static inline struct op *wait_ready(struct sched *sched, uint64_t token)
 	return waitset_take(sched, ws, op);
 }
 
-/* The common case of wait_any with a long array: the oldest ready operation, if its guess is right; else NULL. */
+/* The common case of wait_any with a long array: the oldest ready operation, if its guess is right;
+ * else NULL. */
 static inline struct op *wait_any_ready(struct sched *sched, const uint64_t *tokens, uint32_t count)
 {
 	struct waitset *ws = &sched->coroutines.running->waits;

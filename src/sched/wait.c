@@ -31,6 +31,20 @@ static void append_ready(struct sched *sched, struct waitset *ws, struct op *op)
 	ws->count++;
 }
 
+static void wake(struct waitset *ws)
+{
+	ws->woken = true;
+	if (!coroutine_is_main(ws->coroutine))
+		coroutine_ready(ws->coroutine);
+}
+
+/* A complete operation came into the waitset: is that what it is blocked for? */
+static void wake_for(struct waitset *ws, const struct op *op)
+{
+	if (ws->blocked && (ws->awaited == 0 || ws->awaited == op->token) && ws->count >= ws->want)
+		wake(ws);
+}
+
 static void take_out(struct sched *sched, struct op *op)
 {
 	struct waitset *ws = op->owner;
@@ -51,6 +65,7 @@ static void give(struct sched *sched, struct op *op, struct waitset *to)
 	if (op_done(op)) {
 		take_out(sched, op);
 		append_ready(sched, to, op);
+		wake_for(to, op);
 	} else {
 		op->owner = to;
 	}
@@ -91,8 +106,7 @@ void op_complete(struct sched *sched, struct op *op, int err)
 	ASSERT(op->state == OP_PENDING);
 	op->ret = err;
 	append_ready(sched, ws, op);
-	if (ws->blocked && (ws->awaited == 0 || ws->awaited == op->token) && ws->count >= ws->want)
-		wake(ws);
+	wake_for(ws, op);
 }
 
 /* Hands an operation to the caller, in no list. */
@@ -224,7 +238,9 @@ int wait_any(struct sched *sched, const uint64_t *tokens, uint32_t count, uint64
 	ws->want = 1;
 	while (!*op_out) {
 		int wait = sched_suspend(sched, deadline_ns, passed);
-		if (wait && !passed && (deadline_ns != WAIT_POLL || !op_list_empty(&ws->parked))) {
+		if (wait && !passed &&
+		    (deadline_ns != WAIT_POLL || ws->unpassed >= count ||
+		     !op_list_empty(&ws->parked))) {
 			err = full_pass(sched, ws, tokens, count);
 			passed = true;
 		}
@@ -278,24 +294,33 @@ static int check_distinct(struct sched *sched, struct waitset *ws, const uint64_
 	return err;
 }
 
+static void mark_awaited(struct sched *sched, const uint64_t *tokens, uint32_t count, bool awaited)
+{
+	for (uint32_t i = 0; i < count; i++) {
+		struct op *op = op_find(&sched->ops, tokens[i]);
+		op->flags = (uint8_t)(awaited ? op->flags | OP_AWAITED : op->flags & ~OP_AWAITED);
+	}
+}
+
 int wait_all(struct sched *sched, const uint64_t *tokens, uint32_t count, uint64_t deadline_ns)
 {
 	struct waitset *ws = running_waits(sched);
 	int err = check_distinct(sched, ws, tokens, count);
 
+	if (err)
+		return err;
 	ws->want = 1;
+	mark_awaited(sched, tokens, count,
+		     true); /* all of them, so that no other coroutine takes one meanwhile */
 	for (uint32_t i = 0; i < count && !err; i++) {
-		struct op *op = op_find(&sched->ops, tokens[i]);
-		if (!op)
-			return -EINVAL; /* another coroutine redeemed it meanwhile */
+		const struct op *op = op_find(&sched->ops, tokens[i]);
 		if (op_done(op))
 			continue;
-		op->flags |= OP_AWAITED;
 		ws->awaited = tokens[i];
 		err = sched_suspend(sched, deadline_ns, true);
 		ws->awaited = 0;
-		op->flags &= (uint8_t)~OP_AWAITED;
 	}
+	mark_awaited(sched, tokens, count, false);
 	return err;
 }
 

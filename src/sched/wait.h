@@ -11,7 +11,7 @@
  * where the caller puts its token.  A guess that fails costs one full pass over the array, which
  * checks every token, rewrites all guesses and adopts operations of other coroutines.  Passes are
  * also made on every call for arrays of up to WAIT_SMALL tokens, before the first sleep, and once
- * in as many calls as the array is long while something is parked.
+ * in as many calls as the array is long while something is parked or a poll finds nothing.
  *
  * Invariant: count == length(ready) + length(parked); each operation there has owner == this
  * waitset.

@@ -79,7 +79,7 @@ struct engine_ops {
 	 * and counted. */
 	void (*close)(struct engine *engine);
 	/* Queues that were closed and still send. */
-	uint32_t (*lingering)(const struct engine *engine);
+	uint32_t (*lingering)(struct engine *engine);
 	const struct socket_ops *socket;
 };
 

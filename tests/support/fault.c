@@ -37,26 +37,26 @@ int __wrap_madvise(void *at, size_t bytes, int advice);
 
 static _Atomic uint64_t calls;
 static _Atomic uint64_t first; /* the call that fails; 0: none */
-static _Atomic bool all_after;
+static _Atomic uint64_t after; /* the first call that fails no more */
 static _Atomic bool happened;
 static _Atomic int64_t blocks;
 static _Atomic int64_t mapped_bytes;
 
-static void arm(uint64_t nth, bool after)
+void fault_fail_times(uint64_t nth, uint64_t times)
 {
-	all_after = after;
 	happened = false;
+	after = UINT64_MAX - calls - nth < times ? UINT64_MAX : calls + nth + times;
 	first = calls + nth;
 }
 
 void fault_fail(uint64_t nth)
 {
-	arm(nth, false);
+	fault_fail_times(nth, 1);
 }
 
 void fault_fail_from(uint64_t nth)
 {
-	arm(nth, true);
+	fault_fail_times(nth, UINT64_MAX);
 }
 
 bool fault_off(void)
@@ -79,7 +79,7 @@ static bool fails(void)
 {
 	uint64_t call = ++calls;
 
-	if (first == 0 || call < first || (call > first && !all_after))
+	if (first == 0 || call < first || call >= after)
 		return false;
 	happened = true;
 	errno = ENOMEM;
@@ -133,25 +133,26 @@ void __wrap_free(void *old)
 	__real_free(old);
 }
 
-void *__wrap_mmap(void *at, size_t bytes, int protection, int flags, int fd, off_t offset)
+static void *mapping(void *new, size_t bytes, int flags)
 {
-	if (fails())
-		return MAP_FAILED;
-	void *got = __real_mmap(at, bytes, protection, flags, fd, offset);
-	if (got != MAP_FAILED && !(flags & MAP_FIXED))
+	if (new != MAP_FAILED && !(flags & MAP_FIXED))
 		mapped_bytes += (int64_t)bytes;
-	return got;
+	return new;
 }
 
-/* What mmap is called where files have 64 bits. */
+void *__wrap_mmap(void *at, size_t bytes, int protection, int flags, int fd, off_t offset)
+{
+	return fails() ? MAP_FAILED
+		       : mapping(__real_mmap(at, bytes, protection, flags, fd, offset), bytes,
+				 flags);
+}
+
+/* What mmap is called where file offsets have 64 bits. */
 void *__wrap_mmap64(void *at, size_t bytes, int protection, int flags, int fd, off_t offset)
 {
-	if (fails())
-		return MAP_FAILED;
-	void *got = __real_mmap64(at, bytes, protection, flags, fd, offset);
-	if (got != MAP_FAILED && !(flags & MAP_FIXED))
-		mapped_bytes += (int64_t)bytes;
-	return got;
+	return fails() ? MAP_FAILED
+		       : mapping(__real_mmap64(at, bytes, protection, flags, fd, offset), bytes,
+				 flags);
 }
 
 int __wrap_munmap(void *at, size_t bytes)

@@ -16,6 +16,9 @@ void fault_fail(uint64_t nth);
 /* fault_fail_from: the nth call from now on fails, and every one after it. */
 void fault_fail_from(uint64_t nth);
 
+/* fault_fail_times: the nth call from now on fails, and as many as make times of them. */
+void fault_fail_times(uint64_t nth, uint64_t times);
+
 /* fault_off: nothing fails any more. Returns whether something did since it was told to. */
 bool fault_off(void);
 

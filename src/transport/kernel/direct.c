@@ -434,9 +434,9 @@ static void direct_close(struct engine *engine)
 	free(ke);
 }
 
-static uint32_t direct_lingering(const struct engine *engine)
+static uint32_t direct_lingering(struct engine *engine)
 {
-	return container_of(engine, const struct kernel_engine, engine)->num_lingering;
+	return container_of(engine, struct kernel_engine, engine)->num_lingering;
 }
 
 const struct engine_ops kernel_direct_engine = {
