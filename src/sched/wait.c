@@ -71,13 +71,6 @@ static void give(struct sched *sched, struct op *op, struct waitset *to)
 	}
 }
 
-static void wake(struct waitset *ws)
-{
-	ws->woken = true;
-	if (!coroutine_is_main(ws->coroutine))
-		coroutine_ready(ws->coroutine);
-}
-
 void waitset_give_all(struct waitset *from, struct waitset *to)
 {
 	struct sched *sched = to->coroutine->table->sched;
@@ -93,8 +86,6 @@ void waitset_give_all(struct waitset *from, struct waitset *to)
 	}
 	to->issued += from->issued;
 	from->issued = 0;
-	if (to->blocked && to->awaited == 0 && to->count >= to->want)
-		wake(to);
 }
 
 /* ---- completion ---- */
