@@ -14,7 +14,7 @@
 #define PROCESS_PAGE 4096
 
 union process_page {
-	_Atomic int word;
+	int word; /* by atomic operations only */
 	char room[PROCESS_PAGE];
 };
 

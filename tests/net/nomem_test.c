@@ -65,8 +65,8 @@ static int open_sockets(struct life *life)
 static int meet(struct life *life)
 {
 	struct net_address to = net_local(life->listener);
-	demi_qtoken_t connecting;
-	demi_qtoken_t accepting;
+	demi_qtoken_t connecting = 0;
+	demi_qtoken_t accepting = 0;
 	demi_qresult_t qr;
 	int err = demi_connect(&connecting, life->client, &to.any, to.length);
 
@@ -80,7 +80,7 @@ static int meet(struct life *life)
 
 static int push_and_pop(struct life *life, int from, int to, demi_sgarray_t *sga)
 {
-	demi_qtoken_t qt;
+	demi_qtoken_t qt = 0;
 	demi_qresult_t qr;
 	int err = demi_push(&qt, from, sga);
 
@@ -109,7 +109,7 @@ static int datagrams(struct life *life)
 	struct net_address to = net_local(life->udp);
 	demi_sgarray_t foreign = net_array(life->foreign, 700);
 	demi_qresult_t qr;
-	demi_qtoken_t qt;
+	demi_qtoken_t qt = 0;
 	int err = demi_pushto(&qt, life->udp, &foreign, &to.any, to.length);
 
 	err = finish(life, err, qt, &qr);
@@ -121,8 +121,8 @@ static int datagrams(struct life *life)
 static int blocked(struct life *life)
 {
 	demi_sgarray_t sga = net_array(life->foreign, FOREIGN_BYTES);
-	demi_qtoken_t first;
-	demi_qtoken_t second;
+	demi_qtoken_t first = 0;
+	demi_qtoken_t second = 0;
 	demi_qresult_t qr;
 	void *mine = demi_malloc(100);
 
