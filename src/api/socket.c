@@ -83,6 +83,7 @@ int demi_accept(demi_qtoken_t *qt_out, int sockqd)
 		return EINVAL;
 	if (!(op = api_issue(queue, OP_ACCEPT)))
 		return ENOMEM;
+	sched_count(queue->sched, COUNTER_ACCEPTS, 1);
 	return api_issued(queue, op, queue->socket->accept(queue, op), qt_out);
 }
 
@@ -99,6 +100,7 @@ int demi_connect(demi_qtoken_t *qt_out, int sockqd, const struct sockaddr *addr,
 		return EINVAL;
 	if (!(op = api_issue(queue, OP_CONNECT)))
 		return ENOMEM;
+	sched_count(queue->sched, COUNTER_CONNECTS, 1);
 	return api_issued(queue, op, queue->socket->connect(queue, op, addr, size), qt_out);
 }
 
