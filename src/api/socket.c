@@ -37,15 +37,7 @@ int demi_socket(int *sockqd_out, int domain, int type, int protocol)
 	if (!sockqd_out)
 		return EINVAL;
 	err = demi->engine->ops->socket->socket(demi->engine, domain, type, protocol, &queue);
-	if (err)
-		return -err;
-	int32_t qd = queue_enter(&demi->queues, queue);
-	if (qd < 0) {
-		queue->ops->close(queue);
-		return -qd;
-	}
-	*sockqd_out = qd;
-	return 0;
+	return err ? -err : api_enter(demi, queue, sockqd_out);
 }
 
 int demi_bind(int sockqd, const struct sockaddr *addr, socklen_t size)
