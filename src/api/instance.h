@@ -67,7 +67,8 @@ static inline void restore_errno(const int *saved)
  * it was when the call ends. */
 #define KEEP_ERRNO const int saved_errno __attribute__((cleanup(restore_errno), unused)) = errno
 
-/* The heap of the calling thread's instance, or NULL: in a forked child too, where the instance reads as zeros. */
+/* The heap of the calling thread's instance, or NULL: in a forked child too, where the instance
+ * reads as zeros. */
 static inline struct heap *instance_heap(void)
 {
 	struct demi *demi = thread_state.current;

@@ -97,8 +97,7 @@ int demi_wait_any(demi_qresult_t *qr_out, int *ready_offset_out, const demi_qtok
 	if (unlikely(!qr_out || !ready_offset_out || !qts || num_qts < 0))
 		return EINVAL;
 	sched_flush(&demi->sched);
-	if (likely(valid(timeout) &&
-		   (op = wait_any_ready(&demi->sched, qts, (uint32_t)num_qts)))) {
+	if (likely(valid(timeout) && (op = wait_any_ready(&demi->sched, qts, (uint32_t)num_qts)))) {
 		*ready_offset_out = (int)op->index;
 		result_write(demi, op, qr_out);
 		return 0;

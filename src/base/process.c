@@ -9,7 +9,7 @@
 union process_page process_page __attribute__((aligned(PROCESS_PAGE)));
 
 /* The same, but never wiped: tells a child from a process that has not begun. */
-static _Atomic int process_begun;
+static int process_begun;
 
 int process_wipe_on_fork(void *page, size_t bytes)
 {

@@ -15,7 +15,7 @@
 #define PROCESS_PAGE 4096
 
 union process_page {
-	_Atomic int word;
+	int word; /* by __atomic builtins only */
 	char room[PROCESS_PAGE];
 };
 

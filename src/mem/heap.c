@@ -187,7 +187,7 @@ void *heap_alloc_slow(struct heap *heap, uint64_t size, uint32_t class)
 	if (sb->free_head == OBJECT_NONE)
 		superblock_refill(sb);
 	ASSERT(sb->free_head != OBJECT_NONE);
-	return heap_alloc(heap, size);
+	return heap_take(sb, sb->free_head, size);
 }
 
 static struct superblock *huge_from_cache(struct heap *heap, uint32_t units)

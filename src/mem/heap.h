@@ -176,6 +176,7 @@ void heap_release(struct heap *heap, struct superblock *sb, uint32_t index);
 static inline struct object *heap_counts(const void *ptr, struct superblock **sb, uint32_t *index)
 {
 	*sb = pages_find(ptr);
+	ASSERT(*sb);
 	*index = heap_index(*sb, ptr);
 	return &(*sb)->objects[*index];
 }
@@ -246,6 +247,20 @@ static inline uint32_t heap_class(uint64_t size)
 	return 8 + (top - 7) * 4 + (uint32_t)((size - 1) >> (top - 2)) - 4;
 }
 
+/* Hands out the first object, index, of a free list. */
+static inline void *heap_take(struct superblock *sb, uint32_t index, uint64_t size)
+{
+	struct object *object = &sb->objects[index];
+	char *at = sb->base + index * sb->object_bytes;
+
+	sb->free_head = object->lib_refs & ~OBJECT_FREE;
+	object->app_refs = 1;
+	object->lib_refs = 0;
+	sb->used++;
+	guard_live(at, size);
+	return at;
+}
+
 static inline void *heap_alloc(struct heap *heap, uint64_t size)
 {
 	if (unlikely(size > HEAP_CLASS_MAX_BYTES))
@@ -255,12 +270,5 @@ static inline void *heap_alloc(struct heap *heap, uint64_t size)
 	uint32_t index = sb->free_head;
 	if (unlikely(index == OBJECT_NONE))
 		return heap_alloc_slow(heap, size, class);
-	struct object *object = &sb->objects[index];
-	sb->free_head = object->lib_refs & ~OBJECT_FREE;
-	object->app_refs = 1;
-	object->lib_refs = 0;
-	sb->used++;
-	char *at = sb->base + index * sb->object_bytes;
-	guard_live(at, size);
-	return at;
+	return heap_take(sb, index, size);
 }

@@ -170,9 +170,7 @@ int pages_get(uint32_t count, enum pages_huge huge, struct superblock *sb, char 
 	ASSERT(count > 0);
 	if (count > allocator.a.slots || !take_slots(count, &slot))
 		return -ENOMEM;
-	char *at = (char *)(pages_process.range.base +
-			    ((uint64_t)slot
-			     << SUPERBLOCK_SHIFT)); /* NOLINT(performance-no-int-to-ptr) */
+	char *at = (char *)(pages_process.range.base + ((uint64_t)slot << SUPERBLOCK_SHIFT));
 	int err = commit(at, count * SUPERBLOCK_BYTES, huge);
 	if (err == -ENOMEM)
 		return_slots(slot, count);

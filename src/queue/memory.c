@@ -39,49 +39,40 @@ static struct memory_queue *memory_of(struct queue *queue)
  */
 static int copy_foreign(struct heap *heap, struct op *element, uint32_t foreign)
 {
-	struct iovec one;
-	struct iovec *iov = op_vector(element, &one);
-
-	for (uint32_t i = 0; foreign >> i; i++) {
+	for (uint32_t i = 0; i < element->numsegs; i++) {
+		struct iovec segment = op_segment(element, i);
 		if (!(foreign >> i & 1))
 			continue;
-		if (iov[i].iov_len == 0) { /* whoever pops it must not free what it points to */
-			iov[i].iov_base = NULL;
+		if (segment.iov_len == 0) { /* who pops it must not free what it points to */
+			op_move_segment(element, i, NULL);
 			continue;
 		}
-		char *copy = heap_alloc(heap, iov[i].iov_len);
+		char *copy = heap_alloc(heap, segment.iov_len);
 		if (!copy)
 			return -ENOMEM;
 		heap_take_over(copy);
-		memcpy(copy, iov[i].iov_base, iov[i].iov_len);
-		iov[i].iov_base = copy;
+		memcpy(copy, segment.iov_base, segment.iov_len);
+		op_move_segment(element, i, copy);
 		element->copied |= 1U << i;
 	}
-	if (element->numsegs == 1)
-		element->buf = one.iov_base;
 	return 0;
 }
 
-static uint64_t copied_bytes(struct op *element)
+static uint64_t copied_bytes(const struct op *element)
 {
-	struct iovec one;
-	const struct iovec *iov = op_vector(element, &one);
 	uint64_t bytes = 0;
 
-	for (uint32_t i = 0; element->copied >> i; i++)
-		bytes += element->copied >> i & 1 ? iov[i].iov_len : 0;
+	for (uint32_t i = 0; i < element->numsegs && element->copied; i++)
+		bytes += element->copied >> i & 1 ? op_segment(element, i).iov_len : 0;
 	return bytes;
 }
 
 /* Drops what the element holds. */
 static void element_drop(struct sched *sched, struct op *element)
 {
-	struct iovec one;
-	struct iovec *iov = op_vector(element, &one);
-
-	for (uint32_t i = 0; element->copied >> i; i++) {
+	for (uint32_t i = 0; i < element->numsegs; i++) {
 		if (element->copied >> i & 1)
-			heap_unref_library(sched->heap, iov[i].iov_base);
+			heap_unref_library(sched->heap, op_segment(element, i).iov_base);
 	}
 	release_segments(sched->heap, element);
 	op_free(&sched->ops, element);
@@ -123,16 +114,15 @@ static struct op *element_new(struct sched *sched, struct op *push)
 static void element_deliver(struct sched *sched, struct op *element, struct op *pop)
 {
 	uint32_t ours = op_ours(element) | element->copied;
-	struct iovec one;
-	struct iovec *iov = op_vector(element, &one);
+	const char *first = op_segment(element, 0).iov_base;
 
-	for (uint32_t i = 0; ours >> i; i++) {
+	for (uint32_t i = 0; i < element->numsegs; i++) {
 		if (ours >> i & 1)
-			heap_hand_over(iov[i].iov_base);
+			heap_hand_over(op_segment(element, i).iov_base);
 	}
 	copy_segments(sched, pop, element);
 	/* In the same object, and even: not a datagram's (transport/datagram.h). */
-	pop->sga_buf = (char *)iov[0].iov_base - ((uintptr_t)iov[0].iov_base & 1);
+	pop->sga_buf = (void *)(uintptr_t)(first - ((uintptr_t)first & 1));
 	op_free(&sched->ops, element);
 	op_complete(sched, pop, 0);
 }

@@ -9,7 +9,7 @@
 
 static struct queue *free_mark(uint32_t next)
 {
-	return (struct queue *)(((uintptr_t)next << 1) | 1); /* NOLINT(performance-no-int-to-ptr) */
+	return (struct queue *)(((uintptr_t)next << 1) | 1);
 }
 
 int queue_table_open(struct queue_table *table, uint32_t max)

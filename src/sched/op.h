@@ -176,6 +176,22 @@ static inline struct iovec *op_vector(struct op *op, struct iovec *one)
 	return one;
 }
 
+/* Segment i of an operation, i below numsegs. */
+static inline struct iovec op_segment(const struct op *op, uint32_t i)
+{
+	if (op->numsegs > 1)
+		return op->segments->iov[i];
+	return (struct iovec){.iov_base = op->buf, .iov_len = op->len};
+}
+
+static inline void op_move_segment(struct op *op, uint32_t i, void *base)
+{
+	if (op->numsegs > 1)
+		op->segments->iov[i].iov_base = base;
+	else
+		op->buf = base;
+}
+
 /* Bitmap of the segments of a push that lie in the instance's heap. */
 static inline uint32_t op_ours(const struct op *op)
 {
@@ -246,6 +262,8 @@ static inline void op_list_prepend(struct op_slab *slab, struct op_list *list, s
 
 static inline void op_list_remove(struct op_slab *slab, struct op_list *list, struct op *op)
 {
+	/* NOLINTBEGIN(clang-analyzer-core.NullDereference): there is a slab where there is an
+	 * operation */
 	if (op->prev == OP_NONE)
 		list->head = op->next;
 	else
@@ -254,6 +272,7 @@ static inline void op_list_remove(struct op_slab *slab, struct op_list *list, st
 		list->tail = op->prev;
 	else
 		slab->ops[op->next].prev = op->prev;
+	/* NOLINTEND(clang-analyzer-core.NullDereference) */
 }
 
 /* First operation, taken out; NULL: empty. */

@@ -15,26 +15,22 @@
 static inline void hold_segments(struct op *op)
 {
 	uint32_t ours = op_ours(op);
-	struct iovec one;
-	const struct iovec *iov = op_vector(op, &one);
 
 	op->flags |= OP_HELD;
-	for (uint32_t i = 0; ours >> i; i++) {
+	for (uint32_t i = 0; i < op->numsegs; i++) {
 		if (ours >> i & 1)
-			heap_ref_library(iov[i].iov_base);
+			heap_ref_library(op_segment(op, i).iov_base);
 	}
 }
 
 static inline void release_segments(struct heap *heap, struct op *op)
 {
 	uint32_t held = op->flags & OP_HELD ? op_ours(op) : 0;
-	struct iovec one;
-	const struct iovec *iov = op_vector(op, &one);
 
 	op->flags &= (uint8_t)~OP_HELD;
-	for (uint32_t i = 0; held >> i; i++) {
+	for (uint32_t i = 0; i < op->numsegs; i++) {
 		if (held >> i & 1)
-			heap_unref_library(heap, iov[i].iov_base);
+			heap_unref_library(heap, op_segment(op, i).iov_base);
 	}
 }
 

@@ -54,18 +54,26 @@ static char escaped(char letter)
 	return letter && found ? meanings[found - letters] : 0;
 }
 
+static int hex_value(char digit)
+{
+	if (digit >= '0' && digit <= '9')
+		return digit - '0';
+	if (digit >= 'a' && digit <= 'f')
+		return digit - 'a' + 10;
+	return digit >= 'A' && digit <= 'F' ? digit - 'A' + 10 : -1;
+}
+
 /* The 4 hexadecimal digits of \u; above 0xffff: they are none. */
 static unsigned read_hex(const char *digits)
 {
-	static const char values[] = "0123456789abcdef";
 	unsigned code = 0;
 
 	for (int i = 0; i < 4; i++) {
-		const char *digit = strchr(values, tolower((unsigned char)digits[i]));
+		int value = hex_value(digits[i]);
 
-		if (!digits[i] || !digit)
+		if (value < 0)
 			return 0x10000;
-		code = code << 4 | (unsigned)(digit - values);
+		code = code << 4 | (unsigned)value;
 	}
 	return code;
 }

@@ -23,7 +23,7 @@
 #include <netinet/in.h>
 
 #define KERNEL_HOT_STREAK 8
-#define KERNEL_HOT_TRIES 4 /* of the hot socket in one turn */
+#define KERNEL_HOT_TRIES  4 /* of the hot socket in one turn */
 #define KERNEL_COPY_MAX                                                              \
 	1024 /* received bytes that are copied to an object of their size; measured: \
 		docs/design/0002 */
@@ -58,8 +58,9 @@ struct ksock {
 	uint64_t push_done; /* bytes of the first push that were taken */
 	uint64_t copied_bytes;
 	struct list in_engine;
-	union datagram_source peer; /* connected UDP: where every datagram comes from, if that is sure */
-	socklen_t peer_length;	    /* 0: it is not */
+	union datagram_source
+		peer;          /* connected UDP: where every datagram comes from, if that is sure */
+	socklen_t peer_length; /* 0: it is not */
 };
 
 struct kernel_engine {

@@ -30,8 +30,8 @@ static uint32_t remainder_of(struct iovec *out, const struct iovec *iov, uint32_
 	return n;
 }
 
-static ssize_t send_vector(int fd, const struct iovec *iov, uint32_t count, const struct sockaddr *to,
-			   socklen_t length)
+static ssize_t send_vector(int fd, const struct iovec *iov, uint32_t count,
+			   const struct sockaddr *to, socklen_t length)
 {
 	if (likely(count == 1))
 		return sendto(fd, iov->iov_base, iov->iov_len, MSG_NOSIGNAL, to, length);
@@ -66,11 +66,21 @@ static inline ssize_t send_once(struct ksock *ks, const struct iovec *iov, uint3
 	return -err;
 }
 
+static inline uint64_t vector_bytes(const struct iovec *iov, uint32_t count)
+{
+	uint64_t bytes = iov->iov_len;
+
+	for (uint32_t i = 1; i < count; i++)
+		bytes += iov[i].iov_len;
+	return bytes;
+}
+
 /* Sends until all is taken or the socket takes no more; *done counts bytes taken.  0: all; -EAGAIN;
  * other -errno. */
-static int send_some(struct ksock *ks, const struct iovec *iov, uint32_t count, uint64_t bytes,
-		     uint64_t *done, const struct sockaddr *to, socklen_t length)
+static int send_some(struct ksock *ks, const struct iovec *iov, uint32_t count, uint64_t *done,
+		     const struct sockaddr *to, socklen_t length)
 {
+	uint64_t bytes = vector_bytes(iov, count);
 	struct iovec rest[OP_SEGMENTS_MAX];
 	const struct iovec *next = iov;
 	uint32_t n = count;
@@ -233,8 +243,7 @@ int kernel_push(struct queue *queue, struct op *op, const struct sockaddr *to, s
 	}
 	if (likely(ks->writable && op_list_empty(&ks->pushes))) {
 		struct iovec one;
-		err = send_some(ks, op_vector(op, &one), op->numsegs, op_bytes(op), &done, to,
-				length);
+		err = send_some(ks, op_vector(op, &one), op->numsegs, &done, to, length);
 		if (likely(err != -EAGAIN)) {
 			err = push_error(ks, err);
 			if (unlikely(err) && breaks_stream(ks, err, done))
@@ -262,8 +271,7 @@ static int send_first(struct ksock *ks, struct op *op)
 		held && held->to_length ? (const struct sockaddr *)&held->to : NULL;
 	uint64_t before = ks->push_done;
 
-	int err = send_some(ks, iov, op->numsegs, op_bytes(op), &ks->push_done, to,
-			    to ? held->to_length : 0);
+	int err = send_some(ks, iov, op->numsegs, &ks->push_done, to, to ? held->to_length : 0);
 	if (ks->push_done > before)
 		op->flags |= OP_STARTED;
 	return err;
