@@ -18,7 +18,7 @@ int process_wipe_on_fork(void *page, size_t bytes)
 
 bool process_forked(void)
 {
-	return !process_alive() && atomic_load_explicit(&process_begun, memory_order_relaxed);
+	return !process_alive() && __atomic_load_n(&process_begun, __ATOMIC_RELAXED);
 }
 
 int process_begin(bool *anew)
@@ -31,8 +31,8 @@ int process_begin(bool *anew)
 	int err = process_wipe_on_fork(&process_page, sizeof(process_page));
 	if (err)
 		return err;
-	atomic_store_explicit(&process_begun, 1, memory_order_relaxed);
-	*anew = atomic_compare_exchange_strong_explicit(&process_page.word, &expected, 1,
-							memory_order_acq_rel, memory_order_acquire);
+	__atomic_store_n(&process_begun, 1, __ATOMIC_RELAXED);
+	*anew = __atomic_compare_exchange_n(&process_page.word, &expected, 1, false,
+					    __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE);
 	return 0;
 }

@@ -8,7 +8,6 @@
  */
 #pragma once
 
-#include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
 
@@ -33,5 +32,5 @@ bool process_forked(void);
 
 static inline bool process_alive(void)
 {
-	return atomic_load_explicit(&process_page.word, memory_order_relaxed) != 0;
+	return __atomic_load_n(&process_page.word, __ATOMIC_RELAXED) != 0;
 }
