@@ -78,15 +78,7 @@ int demi_queue(int *qd_out)
 	if (!qd_out)
 		return EINVAL;
 	err = memory_queue_new(&demi->sched, &queue);
-	if (err)
-		return -err;
-	int32_t qd = queue_enter(&demi->queues, queue);
-	if (qd < 0) {
-		queue->ops->close(queue);
-		return -qd;
-	}
-	*qd_out = qd;
-	return 0;
+	return err ? -err : api_enter(demi, queue, qd_out);
 }
 
 int demi_cancel(demi_qtoken_t qt)

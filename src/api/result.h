@@ -21,6 +21,19 @@ static inline struct queue *api_queue(int qd, int *err)
 	return queue;
 }
 
+/* Gives a new queue its descriptor.  0 or EMFILE, then the queue is gone. */
+static inline int api_enter(struct demi *demi, struct queue *queue, int *qd_out)
+{
+	int32_t qd = queue_enter(&demi->queues, queue);
+
+	if (qd < 0) {
+		queue->ops->close(queue);
+		return -qd;
+	}
+	*qd_out = qd;
+	return 0;
+}
+
 /* A new operation on a queue, or NULL: the bound is reached. */
 static inline struct op *api_issue(struct queue *queue, enum op_code opcode)
 {

@@ -37,15 +37,7 @@ int demi_socket(int *sockqd_out, int domain, int type, int protocol)
 	if (!sockqd_out)
 		return EINVAL;
 	err = demi->engine->ops->socket->socket(demi->engine, domain, type, protocol, &queue);
-	if (err)
-		return -err;
-	int32_t qd = queue_enter(&demi->queues, queue);
-	if (qd < 0) {
-		queue->ops->close(queue);
-		return -qd;
-	}
-	*sockqd_out = qd;
-	return 0;
+	return err ? -err : api_enter(demi, queue, sockqd_out);
 }
 
 int demi_bind(int sockqd, const struct sockaddr *addr, socklen_t size)
@@ -83,6 +75,7 @@ int demi_accept(demi_qtoken_t *qt_out, int sockqd)
 		return EINVAL;
 	if (!(op = api_issue(queue, OP_ACCEPT)))
 		return ENOMEM;
+	sched_count(queue->sched, COUNTER_ACCEPTS, 1);
 	return api_issued(queue, op, queue->socket->accept(queue, op), qt_out);
 }
 
@@ -99,6 +92,7 @@ int demi_connect(demi_qtoken_t *qt_out, int sockqd, const struct sockaddr *addr,
 		return EINVAL;
 	if (!(op = api_issue(queue, OP_CONNECT)))
 		return ENOMEM;
+	sched_count(queue->sched, COUNTER_CONNECTS, 1);
 	return api_issued(queue, op, queue->socket->connect(queue, op, addr, size), qt_out);
 }
 

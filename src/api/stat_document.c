@@ -142,7 +142,8 @@ char *stat_document(struct demi *demi, unsigned index, size_t *bytes_out)
 	text_member(&w, "version", DEMI_VERSION_TEXT);
 	text_member(&w, "libos", config_choice_name(&demi->sched.config, "libos"));
 	text_member(&w, "engine", demi->engine->ops->name);
-	member(&w, "uptime_s", "%.3f", (double)(demi->sched.now_ns - demi->sched.opened_ns) / 1e9);
+	member(&w, "uptime_s", "%.3f",
+	       (double)(sched_now(&demi->sched) - demi->sched.opened_ns) / 1e9);
 	open_group(&w, "queues", '[');
 	queue_each(&demi->queues, write_queue, &w);
 	close_group(&w, ']');
