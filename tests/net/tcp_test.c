@@ -902,6 +902,29 @@ static void test_close_by_reset(void **state)
 	(void)close(plain);
 }
 
+/* As in files of Demikernel's, where 0 is the length of TIME_WAIT: no push is lost by a close. */
+static void test_close_with_a_linger_time_of_zero(void **state)
+{
+	struct linger linger = {.l_onoff = 1};
+	socklen_t length = sizeof(linger);
+	char bytes[8];
+	int plain;
+
+	assert_int_equal(demi_set_config("linger", "true"), 0);
+	assert_int_equal(demi_set_config("linger_seconds", "0"), 0);
+	(void)net_init(state);
+	int qd = net_connected(AF_INET, &plain);
+	assert_int_equal(demi_getsockopt(qd, SOL_SOCKET, SO_LINGER, &linger, &length), 0);
+	assert_int_equal(linger.l_onoff, 0);
+	(void)net_wait(net_push_bytes(qd, "kept", 4));
+	assert_int_equal(demi_close(qd), 0);
+	assert_int_equal(plain_read(plain, bytes, sizeof(bytes)), 4);
+	(void)close(plain);
+	(void)net_fini(state);
+	assert_int_equal(demi_set_config("linger", NULL), 0);
+	assert_int_equal(demi_set_config("linger_seconds", NULL), 0);
+}
+
 static void test_cancel(void **state)
 {
 	struct full full;
@@ -1650,6 +1673,7 @@ int main(void)
 		cmocka_unit_test(test_close_with_a_push_read_in_place),
 		WITH_INSTANCE(test_close_never_blocks),
 		WITH_INSTANCE(test_close_by_reset),
+		cmocka_unit_test(test_close_with_a_linger_time_of_zero),
 		WITH_INSTANCE(test_cancel),
 		cmocka_unit_test(test_copies_never_exceed_the_limit),
 		cmocka_unit_test(test_one_push_above_the_limit),

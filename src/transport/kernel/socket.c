@@ -36,7 +36,9 @@ void ksock_options(struct ksock *ks)
 			(void)set_int(fd, IPPROTO_TCP, TCP_KEEPINTVL,
 				      (int)((config->keepalive_interval_ms + 999) / 1000));
 	}
-	if (config->linger) {
+	/* 0 is the length of TIME_WAIT in files of Demikernel's; to the kernel it would be a close
+	 * that resets the connection and throws away what was pushed. */
+	if (config->linger && config->linger_seconds > 0) {
 		ks->engine->so_linger = true;
 		struct linger linger = {.l_onoff = 1, .l_linger = (int)config->linger_seconds};
 		(void)setsockopt(fd, SOL_SOCKET, SO_LINGER, &linger, sizeof(linger));
