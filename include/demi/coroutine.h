@@ -3,7 +3,8 @@
  *
  * Coroutines of an instance run one at a time, on its thread, while that thread waits (demi_wait
  * and its kin, demi_yield, demi_sleep).  The code outside of all coroutines counts as one too.
- * Inside a coroutine a wait suspends only it.
+ * Inside a coroutine a wait suspends only it.  Floating-point control words (rounding mode) are the
+ * thread's, not a coroutine's.
  */
 #ifndef DEMI_COROUTINE_H
 #define DEMI_COROUTINE_H

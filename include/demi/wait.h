@@ -35,7 +35,7 @@ extern int demi_wait(_Out_ demi_qresult_t *qr_out, _In_ demi_qtoken_t qt,
  * for 10 tokens and for 10000 if the application puts the token of its next operation where the
  * returned one stood.  num_qts 0 waits out the timeout.  Arrays of up to 16 tokens are checked for
  * unknown tokens on every call, longer ones before the first sleep and now and then: until then a
- * bad token among good ones is skipped. */
+ * bad token among good ones is skipped.  EBUSY if another coroutine is blocked on one of them. */
 ATTR_NONNULL(1, 2, 3)
 extern int demi_wait_any(_Out_ demi_qresult_t *qr_out, _Out_ int *ready_offset_out,
 			 _In_reads_(num_qts) const demi_qtoken_t qts[], _In_ int num_qts,

@@ -1,121 +1,29 @@
 /* SPDX-License-Identifier: MIT
- * base/config.c - the key table at work: defaults, the file, the environment, overrides, and the
- * one error line that names key, value, place and range.
+ * base/config.c - the sources of values, in their order: defaults, the file, the environment,
+ * overrides.
  *
- * Every source of values ends in key_apply; nothing else writes to a struct config.
+ * Each says where a value stood; what the keys are and which values they take is config_key.c's.
+ * All but the defaults end in key_apply.
  */
 #include "base/config.h"
 
 #include "base/assert.h"
+#include "base/config_key.h"
 #include "base/config_yaml.h"
 
 #include <errno.h>
 #include <fcntl.h>
-#include <inttypes.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <strings.h>
 #include <unistd.h>
 
-#define CHOICES_MAX    8
 #define FILE_BYTES_MAX ((size_t)1 << 20)
 /* Warnings of one source that are written; a file could cause 300,000. */
 #define WARNINGS_MAX   16
-#define FIELD_MAX      40
-#define VARIABLE_MAX   (FIELD_MAX + (int)sizeof("DEMI_"))
+#define VARIABLE_MAX   (CONFIG_KEY_FIELD_MAX + (int)sizeof("DEMI_"))
 #define NAME_MAX_SHOWN 120
-
-enum key_type { KEY_NUMBER, KEY_CHOICE, KEY_STRING };
-
-struct key {
-	const char *field;
-	const char *path;
-	size_t offset; /* of the value in struct config */
-	enum key_type type;
-	int64_t value; /* default of a number or choice */
-	int64_t min;
-	int64_t max;
-	const char *unit;
-	const char *choices[CHOICES_MAX]; /* ended by NULL */
-	const char *text;                 /* default of a string */
-	size_t longest;
-};
-
-#define CHOICE_LIST(...)          \
-	{                         \
-		__VA_ARGS__, NULL \
-	}
-
-static const struct key keys[] = {
-#define CONFIG_NUMBER(name, yaml, def, low, high, what, help) \
-	{.field = #name,                                      \
-	 .path = (yaml),                                      \
-	 .offset = offsetof(struct config, name),             \
-	 .type = KEY_NUMBER,                                  \
-	 .value = (def),                                      \
-	 .min = (low),                                        \
-	 .max = (high),                                       \
-	 .unit = (what)},
-#define CONFIG_CHOICE(name, yaml, def, names, help) \
-	{.field = #name,                            \
-	 .path = (yaml),                            \
-	 .offset = offsetof(struct config, name),   \
-	 .type = KEY_CHOICE,                        \
-	 .value = (def),                            \
-	 .choices = CHOICE_LIST names},
-#define CONFIG_STRING(name, yaml, def, most, help) \
-	{.field = #name,                           \
-	 .path = (yaml),                           \
-	 .offset = offsetof(struct config, name),  \
-	 .type = KEY_STRING,                       \
-	 .text = (def),                            \
-	 .longest = (most)},
-#define CONFIG_COMPAT(yaml)
-#include "base/config.def"
-#undef CONFIG_NUMBER
-#undef CONFIG_CHOICE
-#undef CONFIG_STRING
-#undef CONFIG_COMPAT
-};
-
-#define NUM_KEYS (sizeof(keys) / sizeof(keys[0]))
-
-/* Paths that are passed over with all that is below them. */
-static const char *const compat_paths[] = {
-#define CONFIG_NUMBER(name, yaml, def, low, high, what, help)
-#define CONFIG_CHOICE(name, yaml, def, names, help)
-#define CONFIG_STRING(name, yaml, def, most, help)
-#define CONFIG_COMPAT(yaml) (yaml),
-#include "base/config.def"
-#undef CONFIG_NUMBER
-#undef CONFIG_CHOICE
-#undef CONFIG_STRING
-#undef CONFIG_COMPAT
-};
-
-#define NUM_COMPAT_PATHS (sizeof(compat_paths) / sizeof(compat_paths[0]))
-
-/* Relations of the table: numbers are parsed without a sign, and every default is legal. */
-#define CONFIG_NUMBER(name, yaml, def, low, high, what, help)                  \
-	static_assert(0 <= (low) && (low) <= (def) && (def) <= (high), #name); \
-	static_assert(sizeof(#name) <= FIELD_MAX && sizeof(yaml) <= CONFIG_YAML_PATH_MAX, #name);
-#define CONFIG_CHOICE(name, yaml, def, names, help) \
-	static_assert(sizeof(#name) <= FIELD_MAX && sizeof(yaml) <= CONFIG_YAML_PATH_MAX, #name);
-#define CONFIG_STRING(name, yaml, def, most, help)       \
-	static_assert(sizeof(def) <= (most) + 1, #name); \
-	static_assert(sizeof(#name) <= FIELD_MAX && sizeof(yaml) <= CONFIG_YAML_PATH_MAX, #name);
-#define CONFIG_COMPAT(yaml) static_assert(sizeof(yaml) <= CONFIG_YAML_PATH_MAX, yaml);
-#include "base/config.def"
-#undef CONFIG_NUMBER
-#undef CONFIG_CHOICE
-#undef CONFIG_STRING
-#undef CONFIG_COMPAT
-
-/* libOSes of Demikernel's world: not having one is another error than a name from nowhere. */
-static const char *const other_liboses[] = {"catnip",  "catpowder", "catmint",
-					    "cattree", "catmem",    "catloop"};
 
 /* Where a value stood: a line of a file, a variable of the environment, or (all zero) the API. */
 struct source {
@@ -128,189 +36,18 @@ struct source {
 struct load {
 	struct config *config;
 	const struct log *log;
-	const char *file;         /* as shown in log lines */
-	uint32_t lines[NUM_KEYS]; /* where the file set a key; 0: not yet */
+	const char *file;                 /* as shown in log lines */
+	uint32_t lines[CONFIG_KEY_COUNT]; /* where the file set a key; 0: not yet */
 	uint32_t num_warnings;
 };
 
 struct config_override {
 	struct config_override *next;
-	const struct key *key;
+	const struct config_key *key;
 	char text[];
 };
 
-/* -- the table */
-
-static const struct key *key_by_field(const char *field)
-{
-	for (size_t i = 0; i < NUM_KEYS; i++) {
-		if (!strcmp(keys[i].field, field))
-			return &keys[i];
-	}
-	return NULL;
-}
-
-static const struct key *key_by_path(const char *path)
-{
-	for (size_t i = 0; i < NUM_KEYS; i++) {
-		if (!strcmp(keys[i].path, path))
-			return &keys[i];
-	}
-	return NULL;
-}
-
-static bool is_compat(const char *path)
-{
-	for (size_t i = 0; i < NUM_COMPAT_PATHS; i++) {
-		if (!strcmp(compat_paths[i], path))
-			return true;
-	}
-	return false;
-}
-
-static bool is_below(const char *path, const char *section)
-{
-	size_t length = strlen(section);
-
-	return length && !strncmp(path, section, length) && path[length] == '.';
-}
-
-/* True for a path that is the beginning of known ones: "tcp_socket_options.linger". */
-static bool is_section(const char *path)
-{
-	for (size_t i = 0; i < NUM_KEYS; i++) {
-		if (is_below(keys[i].path, path))
-			return true;
-	}
-	for (size_t i = 0; i < NUM_COMPAT_PATHS; i++) {
-		if (is_below(compat_paths[i], path))
-			return true;
-	}
-	return false;
-}
-
-static int64_t *value_of(const struct key *key, struct config *config)
-{
-	return (void *)((char *)config + key->offset);
-}
-
-static int64_t value_get(const struct key *key, const struct config *config)
-{
-	int64_t value;
-
-	memcpy(&value, (const char *)config + key->offset, sizeof(value));
-	return value;
-}
-
-static bool is_libos(const struct key *key)
-{
-	return key->offset == offsetof(struct config, libos);
-}
-
-/* -- text to value */
-
-/* Bytes may be given in units of 1024: 64k, 16M, 1g.  -1: not such a suffix. */
-static int suffix_shift(const struct key *key, const char *suffix)
-{
-	if (!*suffix)
-		return 0;
-	if (strcmp(key->unit, "bytes") != 0 || suffix[1])
-		return -1;
-	switch (*suffix) {
-	case 'k':
-	case 'K':
-		return 10;
-	case 'm':
-	case 'M':
-		return 20;
-	case 'g':
-	case 'G':
-		return 30;
-	default:
-		return -1;
-	}
-}
-
-static bool number_parse(const struct key *key, const char *text, int64_t *number)
-{
-	const char *at = text;
-	int64_t value = 0;
-
-	for (; *at >= '0' && *at <= '9'; at++) {
-		if (__builtin_mul_overflow(value, 10, &value) ||
-		    __builtin_add_overflow(value, *at - '0', &value))
-			return false;
-	}
-	int shift = suffix_shift(key, at);
-	if (at == text || shift < 0 || __builtin_mul_overflow(value, (int64_t)1 << shift, &value))
-		return false;
-	*number = value;
-	return key->min <= value && value <= key->max;
-}
-
-static int choice_find(const struct key *key, const char *text)
-{
-	for (int i = 0; i < CHOICES_MAX && key->choices[i]; i++) {
-		if (!strcasecmp(key->choices[i], text))
-			return i;
-	}
-	return -1;
-}
-
-static bool is_switch(const struct key *key)
-{
-	return !strcmp(key->choices[0], "false") || !strcmp(key->choices[0], "off");
-}
-
-/* The ways that YAML and shells write a truth value; off comes first in the table. */
-static int switch_find(const char *text)
-{
-	static const char *const words[][4] = {{"false", "no", "off", "0"},
-					       {"true", "yes", "on", "1"}};
-
-	for (size_t i = 0; i < 8; i++) {
-		if (!strcasecmp(words[i / 4][i % 4], text))
-			return (int)(i / 4);
-	}
-	return -1;
-}
-
-static bool choice_parse(const struct key *key, const char *text, int64_t *choice)
-{
-	int found = choice_find(key, text);
-
-	if (found < 0 && is_switch(key))
-		found = switch_find(text);
-	if (found < 0)
-		return false;
-	*choice = found;
-	return true;
-}
-
-static bool string_parse(const struct key *key, const char *text, struct config *config)
-{
-	size_t length = strlen(text);
-
-	if (length > key->longest)
-		return false;
-	memcpy((char *)config + key->offset, text, length + 1);
-	return true;
-}
-
-static bool key_parse(const struct key *key, const char *text, struct config *config)
-{
-	switch (key->type) {
-	case KEY_NUMBER:
-		return number_parse(key, text, value_of(key, config));
-	case KEY_CHOICE:
-		return choice_parse(key, text, value_of(key, config));
-	case KEY_STRING:
-		return string_parse(key, text, config);
-	}
-	return false;
-}
-
-/* -- refusals */
+/* -- where a value stood */
 
 /* Ends of long paths say more than their beginnings. */
 static void name_shorten(const char *name, char shown[NAME_MAX_SHOWN + 1])
@@ -336,75 +73,15 @@ static void source_text(const struct source *source, char text[static NAME_MAX_S
 		(void)snprintf(text, size, "given to demi_set_config");
 }
 
-static void choices_text(const struct key *key, char *text, size_t size)
-{
-	size_t used = 0;
-
-	for (int i = 0; i < CHOICES_MAX && key->choices[i] && used < size; i++)
-		used += (size_t)snprintf(text + used, size - used, "%s%s", i ? ", " : "",
-					 key->choices[i]);
-}
-
-static void range_text(const struct key *key, char text[static 160])
-{
-	char choices[128];
-
-	switch (key->type) {
-	case KEY_NUMBER:
-		(void)snprintf(text, 160, "is not a number of %s from %" PRId64 " to %" PRId64,
-			       key->unit, key->min, key->max);
-		break;
-	case KEY_CHOICE:
-		choices_text(key, choices, sizeof(choices));
-		(void)snprintf(text, 160, "is not one of %s", choices);
-		break;
-	case KEY_STRING:
-		(void)snprintf(text, 160, "is longer than %zu bytes", key->longest);
-		break;
-	}
-}
-
-static bool is_other_libos(const char *name)
-{
-	for (size_t i = 0; i < sizeof(other_liboses) / sizeof(other_liboses[0]); i++) {
-		if (!strcasecmp(other_liboses[i], name))
-			return true;
-	}
-	return false;
-}
-
-static int libos_refuse(const struct key *key, const char *text, const char *where,
-			const struct log *log)
-{
-	bool other = is_other_libos(text);
-	char choices[128];
-
-	choices_text(key, choices, sizeof(choices));
-	log_write(log, LOG_LEVEL_ERROR, "libos: \"%.64s\" %s is not %s; this build has %s", text,
-		  where, other ? "built in" : "a library OS", choices);
-	return other ? -ENOTSUP : -EINVAL;
-}
-
-static int key_refuse(const struct key *key, const char *text, const struct source *source,
-		      const struct log *log)
-{
-	char where[NAME_MAX_SHOWN + 32];
-	char range[160];
-
-	source_text(source, where);
-	if (is_libos(key))
-		return libos_refuse(key, text, where, log);
-	range_text(key, range);
-	log_write(log, LOG_LEVEL_ERROR, "%s: \"%.64s\" %s %s", key->field, text, where, range);
-	return -EINVAL;
-}
-
-static int key_apply(const struct key *key, const char *text, const struct source *source,
+static int key_apply(const struct config_key *key, const char *text, const struct source *source,
 		     struct config *config, const struct log *log)
 {
-	if (!key_parse(key, text, config))
-		return key_refuse(key, text, source, log);
-	return 0;
+	char where[NAME_MAX_SHOWN + 32];
+
+	if (config_key_parse(key, text, config))
+		return 0;
+	source_text(source, where);
+	return config_key_refuse(key, text, where, log);
 }
 
 /* -- defaults */
@@ -412,12 +89,8 @@ static int key_apply(const struct key *key, const char *text, const struct sourc
 static void defaults_apply(struct config *config)
 {
 	memset(config, 0, sizeof(*config));
-	for (size_t i = 0; i < NUM_KEYS; i++) {
-		if (keys[i].type == KEY_STRING)
-			(void)string_parse(&keys[i], keys[i].text, config);
-		else
-			*value_of(&keys[i], config) = keys[i].value;
-	}
+	for (size_t i = 0; i < CONFIG_KEY_COUNT; i++)
+		config_key_reset(&config_key_table[i], config);
 }
 
 /* -- unknown names, of file and environment */
@@ -443,9 +116,10 @@ static int shape_refuse(const struct load *load, const struct config_yaml_node *
 }
 
 /* The last of several lines counts, as with Demikernel; nobody writes two on purpose. */
-static void note_line(struct load *load, const struct key *key, const struct config_yaml_node *node)
+static void note_line(struct load *load, const struct config_key *key,
+		      const struct config_yaml_node *node)
 {
-	uint32_t *line = &load->lines[key - keys];
+	uint32_t *line = &load->lines[key - config_key_table];
 
 	if (*line && may_warn(load))
 		log_write(load->log, LOG_LEVEL_WARNING,
@@ -454,7 +128,8 @@ static void note_line(struct load *load, const struct key *key, const struct con
 	*line = node->line;
 }
 
-static int file_key(struct load *load, const struct key *key, const struct config_yaml_node *node)
+static int file_key(struct load *load, const struct config_key *key,
+		    const struct config_yaml_node *node)
 {
 	struct source source = {.file = load->file, .line = node->line};
 
@@ -477,13 +152,13 @@ static int unknown_key(struct load *load, const struct config_yaml_node *node)
 static int file_node(void *arg, const struct config_yaml_node *node)
 {
 	struct load *load = arg;
-	const struct key *key = key_by_path(node->path);
+	const struct config_key *key = config_key_by_path(node->path);
 
 	if (key)
 		return file_key(load, key, node);
-	if (is_compat(node->path))
+	if (config_key_is_compat(node->path))
 		return 0;
-	if (!is_section(node->path))
+	if (!config_key_is_section(node->path))
 		return unknown_key(load, node);
 	if (node->kind == CONFIG_YAML_MAP)
 		return CONFIG_YAML_ENTER;
@@ -576,7 +251,7 @@ static const char *variable_get(const char *variable)
 	return text && *text ? text : NULL;
 }
 
-static int variable_apply(struct load *load, const struct key *key, const char *variable)
+static int variable_apply(struct load *load, const struct config_key *key, const char *variable)
 {
 	struct source source = {.variable = variable};
 	const char *text = variable_get(variable);
@@ -589,18 +264,18 @@ static int variable_apply(struct load *load, const struct key *key, const char *
 /* Demikernel's own: LINGER in seconds implies that lingering is on. */
 static int demikernel_variables_apply(struct load *load)
 {
-	int rc = variable_apply(load, key_by_field("libos"), "LIBOS");
+	int rc = variable_apply(load, config_key_by_field("libos"), "LIBOS");
 
 	if (!rc)
-		rc = variable_apply(load, key_by_field("nodelay"), "NODELAY");
+		rc = variable_apply(load, config_key_by_field("nodelay"), "NODELAY");
 	if (!rc)
-		rc = variable_apply(load, key_by_field("linger_seconds"), "LINGER");
+		rc = variable_apply(load, config_key_by_field("linger_seconds"), "LINGER");
 	if (!rc && variable_get("LINGER"))
 		load->config->linger = 1;
 	return rc;
 }
 
-static void variable_name(const struct key *key, char variable[static VARIABLE_MAX])
+static void variable_name(const struct config_key *key, char variable[static VARIABLE_MAX])
 {
 	int length = snprintf(variable, VARIABLE_MAX, "DEMI_%s", key->field);
 
@@ -615,8 +290,8 @@ static bool is_variable(const char *entry)
 	size_t length = strcspn(entry, "=");
 	char variable[VARIABLE_MAX];
 
-	for (size_t i = 0; i < NUM_KEYS; i++) {
-		variable_name(&keys[i], variable);
+	for (size_t i = 0; i < CONFIG_KEY_COUNT; i++) {
+		variable_name(&config_key_table[i], variable);
 		if (strlen(variable) == length && !strncmp(variable, entry, length))
 			return true;
 	}
@@ -641,9 +316,9 @@ static int environment_apply(struct config *config, const struct log *log)
 	char variable[VARIABLE_MAX];
 	int rc = demikernel_variables_apply(&load);
 
-	for (size_t i = 0; !rc && i < NUM_KEYS; i++) {
-		variable_name(&keys[i], variable);
-		rc = variable_apply(&load, &keys[i], variable);
+	for (size_t i = 0; !rc && i < CONFIG_KEY_COUNT; i++) {
+		variable_name(&config_key_table[i], variable);
+		rc = variable_apply(&load, &config_key_table[i], variable);
 	}
 	if (!rc)
 		unknown_variables_warn(&load);
@@ -652,7 +327,8 @@ static int environment_apply(struct config *config, const struct log *log)
 
 /* -- overrides */
 
-static struct config_override **override_find(struct config_override **list, const struct key *key)
+static struct config_override **override_find(struct config_override **list,
+					      const struct config_key *key)
 {
 	while (*list && (*list)->key != key)
 		list = &(*list)->next;
@@ -669,7 +345,7 @@ static void override_remove(struct config_override **at)
 	free(old);
 }
 
-static struct config_override *override_make(const struct key *key, const char *value)
+static struct config_override *override_make(const struct config_key *key, const char *value)
 {
 	size_t size = strlen(value) + 1;
 	struct config_override *made = malloc(sizeof(*made) + size);
@@ -681,7 +357,8 @@ static struct config_override *override_make(const struct key *key, const char *
 	return made;
 }
 
-static int override_replace(struct config_override **list, const struct key *key, const char *value)
+static int override_replace(struct config_override **list, const struct config_key *key,
+			    const char *value)
 {
 	struct config_override *made = override_make(key, value);
 
@@ -696,12 +373,12 @@ static int override_replace(struct config_override **list, const struct key *key
 int config_override_set(struct config_override **list, const char *name, const char *value,
 			const struct log *log)
 {
-	const struct key *key = key_by_field(name);
+	const struct config_key *key = config_key_by_field(name);
 	struct source source = {0};
 	struct config scratch;
 
 	if (!key)
-		key = key_by_path(name);
+		key = config_key_by_path(name);
 	if (!key) {
 		log_write(log, LOG_LEVEL_ERROR, "unknown key %.128s given to demi_set_config",
 			  name);
@@ -749,39 +426,21 @@ int config_load(struct config *config, const char *path, const struct config_ove
 	return rc;
 }
 
-static const char *choice_name(const struct key *key, const struct config *config)
-{
-	int64_t choice = value_get(key, config);
-
-	ASSERT(choice >= 0);
-	ASSERT(choice < CHOICES_MAX);
-	return key->choices[choice];
-}
-
 const char *config_choice_name(const struct config *config, const char *field)
 {
-	const struct key *key = key_by_field(field);
+	const struct config_key *key = config_key_by_field(field);
 
 	ASSERT(key);
-	ASSERT(key->type == KEY_CHOICE);
-	return choice_name(key, config);
+	ASSERT(key->type == CONFIG_KEY_CHOICE);
+	return config_key_choice(key, config);
 }
 
 void config_each(const struct config *config,
 		 void (*fn)(void *arg, const char *field, const char *value), void *arg)
 {
-	char number[24];
+	char number[CONFIG_KEY_NUMBER_MAX];
 
-	for (size_t i = 0; i < NUM_KEYS; i++) {
-		const struct key *key = &keys[i];
-
-		if (key->type == KEY_CHOICE) {
-			fn(arg, key->field, choice_name(key, config));
-		} else if (key->type == KEY_STRING) {
-			fn(arg, key->field, (const char *)config + key->offset);
-		} else {
-			(void)snprintf(number, sizeof(number), "%" PRId64, value_get(key, config));
-			fn(arg, key->field, number);
-		}
-	}
+	for (size_t i = 0; i < CONFIG_KEY_COUNT; i++)
+		fn(arg, config_key_table[i].field,
+		   config_key_show(&config_key_table[i], config, number));
 }

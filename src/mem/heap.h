@@ -133,9 +133,14 @@ char *heap_object(const struct heap *heap, const void *ptr, uint64_t *bytes_out)
 /* Applies frees that other threads left.  Cheap when there are none. */
 void heap_drain_slow(struct heap *heap);
 
+static inline bool heap_has_remote(struct heap *heap)
+{
+	return atomic_load_explicit(&heap->remote, memory_order_relaxed) != NULL;
+}
+
 static inline void heap_drain(struct heap *heap)
 {
-	if (unlikely(atomic_load_explicit(&heap->remote, memory_order_relaxed)))
+	if (unlikely(heap_has_remote(heap)))
 		heap_drain_slow(heap);
 }
 

@@ -110,11 +110,23 @@ static uint32_t take_input(struct sched *sched)
 	return happened;
 }
 
+/* Takes in what other threads freed. */
+static inline void drain_heap(struct sched *sched)
+{
+	if (likely(!heap_has_remote(sched->heap)))
+		return;
+	uint64_t errors = sched->heap->remote_errors;
+	heap_drain_slow(sched->heap);
+	if (sched->heap->remote_errors != errors)
+		log_once(&sched->log, &sched->log_seen, LOG_LEVEL_WARNING,
+			 "another thread freed memory of this instance that was free already");
+}
+
 bool sched_turn(struct sched *sched)
 {
 	ASSERT(coroutine_is_main(sched->coroutines.running));
 	sched->turns++;
-	heap_drain(sched->heap);
+	drain_heap(sched);
 	uint32_t happened = coroutine_run(&sched->coroutines);
 	sched_flush(sched);
 	happened += take_input(sched);

@@ -114,8 +114,12 @@ static int adopt(struct sched *sched, struct op *op, struct waitset *ws)
 {
 	if (!op->owner)
 		return -EINVAL; /* the library's own: its token was never handed out */
+	const struct waitset *old = op->owner;
+
 	if (op->flags & OP_AWAITED)
 		return -EBUSY;
+	if (old->blocked && op->index < old->num_tokens && old->tokens[op->index] == op->token)
+		return -EBUSY; /* another is blocked in wait_any on it, and would sleep for ever */
 	op->owner->issued--;
 	ws->issued++;
 	give(sched, op, ws);
@@ -210,6 +214,31 @@ static bool pass_due(struct waitset *ws, uint32_t count)
 	return ++ws->unpassed >= count && !op_list_empty(&ws->parked);
 }
 
+/* Suspends until an operation of the array is ready.  passed: the array was looked at whole. */
+static int wait_any_blocked(struct sched *sched, struct waitset *ws, bool passed,
+			    uint64_t deadline_ns, struct op **op_out)
+{
+	const uint64_t *tokens = ws->tokens;
+	uint32_t count = ws->num_tokens;
+	int err = 0;
+
+	for (;;) {
+		int wait = sched_suspend(sched, deadline_ns, passed);
+		if (wait && !passed &&
+		    (deadline_ns != WAIT_POLL || ws->unpassed >= count ||
+		     !op_list_empty(&ws->parked))) {
+			err = full_pass(sched, ws, tokens, count);
+			passed = true;
+		}
+		if (!err)
+			err = pick(sched, ws, tokens, count, op_out);
+		if (err || *op_out)
+			return err;
+		if (wait == -ETIMEDOUT)
+			return wait;
+	}
+}
+
 int wait_any(struct sched *sched, const uint64_t *tokens, uint32_t count, uint64_t deadline_ns,
 	     struct op **op_out, uint32_t *index_out)
 {
@@ -222,28 +251,16 @@ int wait_any(struct sched *sched, const uint64_t *tokens, uint32_t count, uint64
 	if (err)
 		return err;
 	if (*op_out) {
-		*index_out = ws->last_index;
 		sched_fast_call(sched);
-		return 0;
-	}
-	ws->want = 1;
-	while (!*op_out) {
-		int wait = sched_suspend(sched, deadline_ns, passed);
-		if (wait && !passed &&
-		    (deadline_ns != WAIT_POLL || ws->unpassed >= count ||
-		     !op_list_empty(&ws->parked))) {
-			err = full_pass(sched, ws, tokens, count);
-			passed = true;
-		}
-		if (!err)
-			err = pick(sched, ws, tokens, count, op_out);
-		if (err)
-			return err;
-		if (!*op_out && wait == -ETIMEDOUT)
-			return wait;
+	} else {
+		ws->want = 1;
+		ws->tokens = tokens;
+		ws->num_tokens = count;
+		err = wait_any_blocked(sched, ws, passed, deadline_ns, op_out);
+		ws->num_tokens = 0;
 	}
 	*index_out = ws->last_index;
-	return 0;
+	return err;
 }
 
 /* ---- next ---- */

@@ -35,11 +35,13 @@ struct waitset {
 	struct op_list parked;
 	struct coroutine *coroutine;
 	uint32_t count;
-	uint32_t issued;     /* operations owned, pending ones too */
-	uint32_t last_index; /* of the operation returned last */
-	uint32_t unpassed;   /* calls of wait_any since the last full pass */
-	uint32_t want;       /* blocked: wake when count reaches it */
-	uint64_t awaited;    /* blocked: wake for this token only; 0: any */
+	uint32_t issued;        /* operations owned, pending ones too */
+	uint32_t last_index;    /* of the operation returned last */
+	uint32_t unpassed;      /* calls of wait_any since the last full pass */
+	uint32_t want;          /* blocked: wake when count reaches it */
+	uint64_t awaited;       /* blocked: wake for this token only; 0: any */
+	const uint64_t *tokens; /* blocked in wait_any: the array */
+	uint32_t num_tokens;
 	bool blocked;
 	bool woken;
 };

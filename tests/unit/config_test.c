@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT
- * tests/unit/config_test.c - base/config.c and base/config_yaml.c: every key from every source, the
- * order of the sources, Demikernel's files, bad files, and every allocation failed in turn.
+ * tests/unit/config_test.c - base/config.c, base/config_key.c and base/config_yaml.c: every key
+ * from every source, the order of the sources, Demikernel's files, bad files, and every allocation
+ * failed in turn.
  */
 #include "support/test.h"
 

@@ -798,6 +798,38 @@ static void test_busy(void **state)
 	rig_close(&rig);
 }
 
+/* What a blocked wait_any stands on is its: whoever took it would leave the coroutine asleep. */
+static void test_any_is_busy(void **state)
+{
+	static struct rig rig;
+
+	(void)state;
+	open_rig(&rig, &busy);
+	for (uint32_t count = 2; count <= 40; count += 19) {
+		struct worker any = {.count = count, .deadline_ns = WAIT_FOREVER};
+		struct worker thief = {.deadline_ns = WAIT_FOREVER};
+		struct op *op;
+		for (uint32_t i = 0; i < count; i++)
+			any.tokens[i] = issue(&rig)->token;
+		go(&rig, &any, worker_any);
+		thief.tokens[0] = any.tokens[count - 1];
+		go(&rig, &thief, worker_one);
+		assert_true(thief.ended);
+		assert_int_equal(thief.err, -EBUSY);
+		assert_int_equal(wait_one(&rig.sched, thief.tokens[0], WAIT_POLL, &op), -EBUSY);
+		for (uint32_t i = 0; i < count; i++)
+			complete(&rig, op_find(&rig.sched.ops, any.tokens[i]));
+		turns(&rig, 3);
+		assert_true(any.ended);
+		assert_int_equal(any.err, 0);
+		rig_check(&rig);
+		while ((op = wait_next_take(&rig.sched)))
+			spend(&rig, op);
+		assert_int_equal(rig.sched.ops.used, 0);
+	}
+	rig_close(&rig);
+}
+
 /* What is waited for together is waited for: nobody else takes one of them, and all come. */
 static void test_all_is_busy(void **state)
 {
@@ -1160,6 +1192,7 @@ int main(void)
 		cmocka_unit_test(test_all_errors),
 		cmocka_unit_test(test_coroutine_waits),
 		cmocka_unit_test(test_busy),
+		cmocka_unit_test(test_any_is_busy),
 		cmocka_unit_test(test_all_is_busy),
 		cmocka_unit_test(test_adoption),
 		cmocka_unit_test(test_adoption_by_polling),

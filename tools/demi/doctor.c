@@ -2,7 +2,6 @@
  * tools/demi/doctor.c - `demi doctor`: what this machine can do, found out by trying, and the
  * command that mends what it cannot.
  */
-#include "echo.h"
 #include "options.h"
 #include "probe.h"
 #include "process.h"
@@ -294,20 +293,18 @@ static void show(struct report *report, bool print, const char *what, const char
 /* Tries each library OS. Whether catnap runs. */
 static bool check_library(struct report *report, bool print)
 {
+	struct libos_walk walk = {0};
 	bool catnap_runs = false;
 
-	for (size_t i = 0; i < echo_backend_count(); i++) {
-		const char *name = echo_backend_at(i)->name;
+	while (libos_walk_next(&walk)) {
+		const char *name = walk.backend->name;
 		struct finding finding = {0};
-		char message[200];
 
-		if (!echo_backend_at(i)->library)
-			continue;
-		if (libos_probe(name, message, sizeof(message)) == 0) {
+		if (walk.runs) {
 			found(&finding, LEVEL_OK, "runs here");
 			catnap_runs = catnap_runs || strcmp(name, "catnap") == 0;
 		} else {
-			found(&finding, LEVEL_MISSING, "%s", message);
+			found(&finding, LEVEL_MISSING, "%s", walk.message);
 		}
 		show(report, print, "libos", name, &finding);
 	}

@@ -46,7 +46,8 @@ static int probe_run(struct probe *probe)
 	return error ? error : status ? -ENOTSUP : 0;
 }
 
-int libos_probe(const char *name, char *message, size_t room)
+/* 0 if it runs; else -errno and the library's reason in message. */
+static int libos_probe(const char *name, char *message, size_t room)
 {
 	struct probe *probe = mmap(NULL, sizeof(*probe), PROT_READ | PROT_WRITE,
 				   MAP_SHARED | MAP_ANONYMOUS, -1, 0);
@@ -60,4 +61,18 @@ int libos_probe(const char *name, char *message, size_t room)
 	tool_copy_text(message, room, probe->message);
 	munmap(probe, sizeof(*probe));
 	return error;
+}
+
+bool libos_walk_next(struct libos_walk *walk)
+{
+	while (walk->next < echo_backend_count()) {
+		walk->index = walk->next++;
+		walk->backend = echo_backend_at(walk->index);
+		if (!walk->backend->library)
+			continue;
+		walk->runs =
+			libos_probe(walk->backend->name, walk->message, sizeof(walk->message)) == 0;
+		return true;
+	}
+	return false;
 }

@@ -4,7 +4,20 @@
  */
 #pragma once
 
+#include "echo.h"
+
+#include <stdbool.h>
 #include <stddef.h>
 
-/* 0 if it runs; else -errno and the library's reason in message. */
-int libos_probe(const char *name, char *message, size_t room);
+/* A walk over the library OSes in the table of back ends; starts as {0}. */
+struct libos_walk {
+	size_t next; /* index in the table where the search goes on */
+	/* what was found */
+	size_t index;
+	const struct echo_backend *backend;
+	bool runs;
+	char message[200]; /* if it does not run: the library's reason */
+};
+
+/* Tries the next one. False: there is none. */
+bool libos_walk_next(struct libos_walk *walk);

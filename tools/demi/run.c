@@ -49,24 +49,20 @@ static const char *plot_directory(void)
 /* Finds the library OSes that run here, and says of each whether. */
 static unsigned find_library(struct run_state *state)
 {
+	struct libos_walk walk = {0};
 	char absent[128] = "";
 	unsigned count = 0;
 
 	printf("demitasse %s: echo, server and client as two processes on %s\n", demi_version(),
 	       cores_usable() > 1 ? "cores 0 and 1" : "one core (figures mean little)");
-	for (size_t i = 0; i < echo_backend_count() && i < TOOL_COUNT(state->runs); i++) {
-		const struct echo_backend *backend = echo_backend_at(i);
-		char message[200];
-
-		if (!backend->library)
-			continue;
-		state->runs[i] = libos_probe(backend->name, message, sizeof(message)) == 0;
-		count += state->runs[i];
-		if (!state->runs[i] && strstr(message, "not built in"))
+	while (libos_walk_next(&walk) && walk.index < TOOL_COUNT(state->runs)) {
+		state->runs[walk.index] = walk.runs;
+		count += walk.runs;
+		if (!walk.runs && strstr(walk.message, "not built in"))
 			snprintf(absent + strlen(absent), sizeof(absent) - strlen(absent), " %s",
-				 backend->name);
-		else if (!state->runs[i])
-			printf("left out: %s: %s\n", backend->name, message);
+				 walk.backend->name);
+		else if (!walk.runs)
+			printf("left out: %s: %s\n", walk.backend->name, walk.message);
 	}
 	if (absent[0])
 		printf("not in this build:%s\n", absent);
