@@ -225,6 +225,7 @@ static void memory_cancel(struct queue *queue, struct op *op)
 
 	if (op->opcode == OP_PUSH) {
 		cancel_push(mq, op);
+		admit_waiting(mq); /* what stood behind it may fit */
 		return;
 	}
 	op_list_remove(&queue->sched->ops, &mq->pops, op);

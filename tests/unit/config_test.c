@@ -1,12 +1,11 @@
 /* SPDX-License-Identifier: MIT
  * tests/unit/config_test.c - base/config.c and base/config_yaml.c: every key from every source, the
  * order of the sources, Demikernel's files, bad files, and every allocation failed in turn.
- *
- * Link with --wrap for malloc, calloc, realloc and strdup.
  */
 #include "support/test.h"
 
 #include "base/config.h"
+#include "support/fault.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -20,46 +19,6 @@
 #include <unistd.h>
 
 #define NUM(array) (sizeof(array) / sizeof((array)[0]))
-
-/* -- allocations fail when the countdown ends */
-
-static int allocations_left = -1; /* -1: all succeed */
-
-void *__real_malloc(size_t size);
-void *__real_calloc(size_t count, size_t size);
-void *__real_realloc(void *old, size_t size);
-char *__real_strdup(const char *text);
-void *__wrap_malloc(size_t size);
-void *__wrap_calloc(size_t count, size_t size);
-void *__wrap_realloc(void *old, size_t size);
-char *__wrap_strdup(const char *text);
-
-static bool allocation_fails(void)
-{
-	if (allocations_left > 0)
-		allocations_left--;
-	return !allocations_left;
-}
-
-void *__wrap_malloc(size_t size)
-{
-	return allocation_fails() ? NULL : __real_malloc(size);
-}
-
-void *__wrap_calloc(size_t count, size_t size)
-{
-	return allocation_fails() ? NULL : __real_calloc(count, size);
-}
-
-void *__wrap_realloc(void *old, size_t size)
-{
-	return allocation_fails() ? NULL : __real_realloc(old, size);
-}
-
-char *__wrap_strdup(const char *text)
-{
-	return allocation_fails() ? NULL : __real_strdup(text);
-}
 
 /* -- log lines are kept */
 
@@ -190,7 +149,7 @@ static int set_up(void **state)
 	for (size_t i = 0; i < NUM(keys); i++)
 		(void)unsetenv(variable_of(&keys[i]));
 	memset(&capture, 0, sizeof(capture));
-	allocations_left = -1;
+	(void)fault_off();
 	return 0;
 }
 
@@ -1049,11 +1008,11 @@ static void test_allocations_fail(void **state)
 	(void)snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
 	while (rc) {
 		assert_int_equal(rc, -ENOMEM);
-		allocations_left = failed + 1;
+		fault_fail_from((uint64_t)failed + 1);
 		rc = load_everything(&config, path);
 		failed += rc != 0;
 	}
-	allocations_left = -1;
+	(void)fault_off();
 	(void)close(fd);
 	assert_int_equal(failed, 4);
 	assert_int_equal(config.spin_us, 2);
@@ -1067,9 +1026,9 @@ static void test_override_keeps_old(void **state)
 
 	(void)state;
 	assert_int_equal(config_override_set(&list, "spin_us", "7", &test_log), 0);
-	allocations_left = 1;
+	fault_fail(1);
 	assert_int_equal(config_override_set(&list, "spin_us", "8", &test_log), -ENOMEM);
-	allocations_left = -1;
+	(void)fault_off();
 	assert_int_equal(config_override_set(&list, "spin_us", "x", &test_log), -EINVAL);
 	assert_int_equal(config_load(&config, NULL, list, &test_log), 0);
 	assert_int_equal(config.spin_us, 7);
