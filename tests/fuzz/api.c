@@ -39,6 +39,7 @@ struct program {
 	uint32_t next_token;
 	uint32_t next_array;
 	int coroutines;
+	bool graceful;
 };
 
 /* Coroutines have no way to it but this. */
@@ -79,6 +80,11 @@ static demi_qtoken_t take_token(struct program *p)
 
 static void keep_qd(struct program *p, int qd)
 {
+	const struct linger reset = {.l_onoff = 1};
+
+	/* Most connections end by resets: thousands in TIME_WAIT would use the ports up. */
+	if (!p->graceful)
+		(void)demi_setsockopt(qd, SOL_SOCKET, SO_LINGER, &reset, sizeof(reset));
 	p->qds[p->next_qd++ % QUEUES] = qd; /* one that is forgotten is closed by the end */
 }
 
@@ -540,8 +546,6 @@ static void configure(uint32_t choice)
 	(void)demi_set_config("coroutines_max", "64");
 	(void)demi_set_config("heap_max_bytes", choice & 1 ? "16m" : "128m");
 	(void)demi_set_config("send_limit_bytes", choice & 2 ? "1000" : "100000");
-	/* Most end connections by resets: thousands in TIME_WAIT would use the ports up. */
-	(void)demi_set_config("linger", choice % 16 == 15 ? "false" : "true");
 }
 
 static void quiet(void *arg, enum demi_log_level level, const char *message)
@@ -566,7 +570,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	struct heap_usage usage;
 	int fd = lowest_fd();
 
-	configure(take(&p));
+	uint32_t choice = take(&p);
+	p.graceful = choice % 16 == 15;
+	configure(choice);
 	(void)demi_set_log(quiet, NULL);
 	require(demi_init(&args) == 0);
 	running = &p;

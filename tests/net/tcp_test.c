@@ -1207,6 +1207,33 @@ static void test_accept_tells_the_peer(void **state)
 		accept_result(AF_INET6);
 }
 
+/* The new descriptor is guessed, closed and another queue's before the result is waited for. */
+static void test_accepted_and_closed_by_a_guess(void **state)
+{
+	int listener = net_listener(AF_INET, 4);
+	struct net_address address = net_local(listener);
+	demi_qtoken_t accepting = net_accept(listener);
+	int plain = plain_connect(&address);
+	int guess = listener + 1;
+	int memory = -1;
+
+	(void)state;
+	for (int i = 0; demi_close(guess) == EBADF; i++) {
+		assert_int_equal(demi_yield(), 0);
+		assert_true(i < 10000000);
+	}
+	assert_int_equal(demi_queue(&memory), 0);
+	assert_int_equal(memory, guess);
+	demi_qresult_t qr = net_wait(accepting);
+	assert_int_equal(qr.qr_opcode, DEMI_OPC_ACCEPT);
+	assert_int_equal(qr.qr_value.ares.qd, guess);
+	struct sockaddr_in peer = qr.qr_value.ares.addr;
+	assert_int_equal(peer.sin_family, 0);
+	assert_int_equal(demi_close(memory), 0);
+	assert_int_equal(demi_close(listener), 0);
+	(void)close(plain);
+}
+
 static void wildcard(int domain)
 {
 	struct net_address any = net_loopback(domain, 0);
@@ -1681,6 +1708,7 @@ int main(void)
 		cmocka_unit_test(test_fini_sends_the_rest),
 		WITH_INSTANCE(test_names),
 		WITH_INSTANCE(test_accept_tells_the_peer),
+		WITH_INSTANCE(test_accepted_and_closed_by_a_guess),
 		WITH_INSTANCE(test_wildcard_and_port_0),
 		WITH_INSTANCE(test_second_bind),
 		cmocka_unit_test(test_restart_over_time_wait),
