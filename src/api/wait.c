@@ -47,6 +47,7 @@ static int wait_slow(struct demi *demi, demi_qresult_t *qr_out, demi_qtoken_t qt
 	if (unlikely(err))
 		return -err;
 	result_write(demi, op, qr_out);
+	sched_fast_end(&demi->sched);
 	return 0;
 }
 
@@ -63,6 +64,7 @@ int demi_wait(demi_qresult_t *qr_out, demi_qtoken_t qt, const struct timespec *t
 	sched_flush(&demi->sched);
 	if (likely(valid(timeout) && (op = wait_ready(&demi->sched, qt)))) {
 		result_write(demi, op, qr_out);
+		sched_fast_end(&demi->sched);
 		return 0;
 	}
 	return wait_slow(demi, qr_out, qt, timeout);
@@ -82,6 +84,7 @@ static int wait_any_slow(struct demi *demi, demi_qresult_t *qr_out, int *ready_o
 		return -err;
 	result_write(demi, op, qr_out);
 	*ready_offset_out = (int)index;
+	sched_fast_end(&demi->sched);
 	return 0;
 }
 
@@ -100,6 +103,7 @@ int demi_wait_any(demi_qresult_t *qr_out, int *ready_offset_out, const demi_qtok
 	if (likely(valid(timeout) && (op = wait_any_ready(&demi->sched, qts, (uint32_t)num_qts)))) {
 		*ready_offset_out = (int)op->index;
 		result_write(demi, op, qr_out);
+		sched_fast_end(&demi->sched);
 		return 0;
 	}
 	return wait_any_slow(demi, qr_out, ready_offset_out, qts, num_qts, timeout);
@@ -124,6 +128,7 @@ int demi_wait_next_n(demi_qresult_t *qrs_out, int num_qrs, int *num_qrs_out,
 	while (n < num_qrs && (op = wait_next_take(&demi->sched)))
 		result_write(demi, op, &qrs_out[n++]);
 	*num_qrs_out = n;
+	sched_fast_end(&demi->sched);
 	return n == num_qrs ? 0 : -err;
 }
 

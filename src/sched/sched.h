@@ -143,11 +143,20 @@ int sched_arm(struct sched *sched);
 /* When the instance must run again at the latest; TIMER_NEVER. */
 uint64_t sched_next_deadline(struct sched *sched);
 
-/* Every so many waits that need not wait, others get a chance. */
+/* Every so many waits that need not wait, others get a chance: counted when an operation is taken,
+ * given when it was read and freed.  In between its token would find it, and others could take it
+ * again. */
 static inline void sched_fast_call(struct sched *sched)
 {
-	if (unlikely(++sched->fast_calls % SCHED_FAST_CALLS == 0))
+	sched->fast_calls++;
+}
+
+static inline void sched_fast_end(struct sched *sched)
+{
+	if (unlikely(sched->fast_calls >= SCHED_FAST_CALLS)) {
+		sched->fast_calls = 0;
 		sched_give_way(sched);
+	}
 }
 
 /* Takes a ready operation out of its owner, ws. */

@@ -166,9 +166,11 @@ static demi_sgarray_t take_array(struct program *p)
 		if (what < 100 && kept->sga_numsegs > 0) { /* a part of another's */
 			sga.sga_segs[i] = kept->sga_segs[0];
 			sga.sga_segs[i].sgaseg_len /= what % 3 + 1;
-			if (what % 5 == 0)
+			if (what % 5 == 0 && sga.sga_segs[i].sgaseg_len > 7) {
 				sga.sga_segs[i].sgaseg_buf =
 					(char *)sga.sga_segs[i].sgaseg_buf + what % 7;
+				sga.sga_segs[i].sgaseg_len -= what % 7;
+			}
 		} else {
 			sga.sga_segs[i].sgaseg_buf = what < 250 ? foreign + what % 900 : NULL;
 			sga.sga_segs[i].sgaseg_len = lengths[what % 8];

@@ -756,6 +756,61 @@ static void test_operations_left_behind(void **state)
 	free_result(&qr);
 }
 
+/* Between a wait and its result others may run: the token is spent for them by then. */
+struct thief {
+	demi_qtoken_t token;
+	int stolen;
+	bool stop;
+};
+
+static void steal(void *arg)
+{
+	struct thief *thief = arg;
+	demi_qresult_t qr;
+	int offset;
+
+	while (!thief->stop) {
+		thief->stolen += demi_wait(&qr, thief->token, &no_time) != EINVAL;
+		thief->stolen += demi_wait_any(&qr, &offset, &thief->token, 1, &no_time) != EINVAL;
+		(void)demi_yield();
+	}
+}
+
+static void test_a_token_is_spent_once(void **state)
+{
+	struct thief thief = {0};
+	demi_qtoken_t qts[20] = {0};
+	demi_qresult_t qr;
+	int offset;
+	int qd;
+
+	(void)state;
+	assert_int_equal(demi_queue(&qd), 0);
+	assert_int_equal(demi_go(steal, &thief), 0);
+	for (int i = 0; i < 300; i++) {
+		thief.token = net_push_bytes(qd, "x", 1);
+		if (i % 3 == 0) {
+			assert_int_equal(demi_wait(&qr, thief.token, NULL), 0);
+		} else if (i % 3 == 1) {
+			assert_int_equal(demi_wait_any(&qr, &offset, &thief.token, 1, NULL), 0);
+		} else {
+			for (int j = 0; j < 20; j++)
+				qts[j] = crowd.qts[j];
+			qts[7] = thief.token;
+			assert_int_equal(demi_wait_any(&qr, &offset, qts, 20, NULL), 0);
+			assert_int_equal(offset, 7);
+		}
+		assert_int_equal(qr.qr_opcode, DEMI_OPC_PUSH);
+		assert_int_equal(qr.qr_qt, thief.token);
+		thief.token = net_pop(qd);
+		qr = net_wait(thief.token);
+		free_result(&qr);
+	}
+	thief.stop = true;
+	assert_int_equal(demi_yield(), 0);
+	assert_int_equal(thief.stolen, 0);
+}
+
 static void nap(void *arg)
 {
 	int *slept = arg;
@@ -817,6 +872,7 @@ int main(void)
 		WITH_CROWD(test_a_server_of_coroutines),
 		WITH_CROWD(test_rules_inside_a_coroutine),
 		WITH_CROWD(test_operations_left_behind),
+		WITH_CROWD(test_a_token_is_spent_once),
 		WITH_CROWD(test_many_sleepers),
 	};
 
