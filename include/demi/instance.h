@@ -27,8 +27,9 @@ ATTR_NONNULL(1, 2)
 extern int demi_create(_Out_ struct demi **instance_out, _In_ const struct demi_args *args);
 
 /* Makes an instance the one that the thread's calls mean; NULL: none.  An instance serves one
- * thread at a time. EBUSY: it is another thread's current one, or the caller is inside a coroutine
- * or callback.  ENOSYS in a forked child. */
+ * thread at a time.  EBUSY: it is another thread's current one, the caller is inside a coroutine or
+ * callback, or the thread's instance is one made by demi_init, which could not be entered again.
+ * ENOSYS in a forked child. */
 extern int demi_enter(_In_opt_ struct demi *instance);
 
 /* Ends an instance: demi_fini for one made by demi_create.  EINVAL: NULL.  EBUSY: as demi_enter. */

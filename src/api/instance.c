@@ -112,13 +112,11 @@ static void forget_if_forked(void)
 		make_current(NULL);
 }
 
-int demi_enter(struct demi *instance)
+/* Makes instance the current one, with or without a way back.  0 or EBUSY. */
+static int change(struct demi *instance)
 {
-	if (thread_state.in_callback > 0)
-		return EBUSY;
-	if (!process_alive())
-		return ENOSYS;
 	struct demi *old = thread_state.current;
+
 	if (old == instance)
 		return 0;
 	if (old && !may_leave(old))
@@ -130,6 +128,20 @@ int demi_enter(struct demi *instance)
 	make_current(instance);
 	thread_watch_exit();
 	return 0;
+}
+
+int demi_enter(struct demi *instance)
+{
+	KEEP_ERRNO;
+	const struct demi *old = thread_state.current;
+
+	if (!process_alive())
+		return ENOSYS;
+	if (thread_state.in_callback > 0)
+		return EBUSY;
+	if (old && old != instance && old->from_init)
+		return EBUSY; /* there is no handle to come back to it by */
+	return change(instance);
 }
 
 /* ---- making ---- */
@@ -328,14 +340,16 @@ int demi_destroy(struct demi *instance)
 	if (!instance)
 		return EINVAL;
 	struct demi *old = thread_state.current;
-	int err = demi_enter(instance);
+	if (!process_alive())
+		return ENOSYS;
+	int err = thread_state.in_callback > 0 ? EBUSY : change(instance);
 	if (err)
 		return err;
 	if (!may_leave(instance))
 		return EBUSY;
 	end(instance);
 	make_current(NULL);
-	return old && old != instance ? demi_enter(old) : 0;
+	return old && old != instance ? change(old) : 0;
 }
 
 int demi_fini(void)

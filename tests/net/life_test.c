@@ -277,6 +277,21 @@ static void test_thread_exits_inside_an_instance(void **state)
 	assert_int_equal(demi_destroy(instance), 0);
 }
 
+/* There is no handle to come back by to the instance that demi_init made. */
+static void test_the_instance_of_demi_init_is_not_left(void **state)
+{
+	struct demi *other;
+
+	(void)state;
+	assert_int_equal(demi_init(&args), 0);
+	assert_int_equal(demi_create(&other, &args), 0);
+	assert_int_equal(demi_enter(other), EBUSY);
+	assert_int_equal(demi_enter(NULL), EBUSY);
+	assert_int_equal(demi_destroy(other), 0); /* does not leave it for good */
+	live();
+	assert_int_equal(demi_fini(), 0);
+}
+
 static int exit_with_data_to_send(void *arg)
 {
 	const struct net_address *to = arg;
@@ -901,6 +916,7 @@ int main(void)
 		cmocka_unit_test(test_children_of_children),
 		cmocka_unit_test(test_thread_exits_without_fini),
 		cmocka_unit_test(test_thread_exits_inside_an_instance),
+		cmocka_unit_test(test_the_instance_of_demi_init_is_not_left),
 		cmocka_unit_test(test_exit_without_fini),
 		cmocka_unit_test(test_fini_frees_everything),
 		cmocka_unit_test(test_two_hundred_lives),
