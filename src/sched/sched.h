@@ -29,14 +29,13 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#define SCHED_CLOCK_TURNS 16 /* a power of two */
-#define SCHED_FAST_CALLS  16 /* waits that complete at once between two turns; a power of two */
-#define SCHED_LOOKING_TURNS                                                              \
-	64 /* turns between two looks at descriptors while pollers look at their devices \
-	      themselves */
-#define SCHED_LAZY_TURNS \
-	8192 /* the same while only lazy descriptors are watched; all three are powers of two */
-#define SCHED_POLLERS_MAX 8
+/* Powers of two.  A read of the clock costs as much as a short turn, a turn of catnap is a system
+ * call or two (docs/design/0002-catnap-figures.md). */
+#define SCHED_CLOCK_TURNS   16   /* turns between two reads of the clock */
+#define SCHED_FAST_CALLS    64   /* waits that complete at once between two turns */
+#define SCHED_LOOKING_TURNS 32   /* turns between two looks at descriptors if pollers look */
+#define SCHED_LAZY_TURNS    8192 /* the same if only lazy descriptors are watched */
+#define SCHED_POLLERS_MAX   8
 
 struct poller;
 

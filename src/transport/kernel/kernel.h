@@ -3,9 +3,9 @@
  *
  * Direct: the system call itself, non-blocking.  A push is sent in the call; a pop is served when
  * the socket is known to be readable.  Readiness comes from edge-triggered epoll, except for the
- * hot socket: the one whose data came in HOT_STREAK times in a row is taken out of epoll (each
- * arrival costs the kernel a callback there) and tried in every poll turn, until another socket
- * becomes active, a push blocks or the instance goes to sleep.
+ * hot socket: the one whose data came in KERNEL_HOT_STREAK times in a row is taken out of epoll
+ * (each arrival costs the kernel a callback there) and tried in every poll turn, until another
+ * socket becomes active, a push blocks or the instance goes to sleep.
  *
  * Flags readable and writable mean "not known to be exhausted": set by an edge, cleared by EAGAIN
  * or a short read. Invariant: a socket with a pending operation is hot or watched, unless the flag
@@ -22,11 +22,10 @@
 
 #include <netinet/in.h>
 
-#define KERNEL_HOT_STREAK 8
-#define KERNEL_HOT_TRIES  4 /* of the hot socket in one turn */
-#define KERNEL_COPY_MAX                                                              \
-	1024 /* received bytes that are copied to an object of their size; measured: \
-		docs/design/0002 */
+#define KERNEL_HOT_STREAK                                                       \
+	8 /* more than one burst brings, so that going in and out of epoll pays \
+	   */
+#define KERNEL_HOT_TRIES    4 /* in one turn: docs/design/0002-catnap-figures.md */
 #define KERNEL_SPARES       3
 #define KERNEL_DATAGRAM_MAX 65536
 
@@ -58,9 +57,9 @@ struct ksock {
 	uint64_t push_done; /* bytes of the first push that were taken */
 	uint64_t copied_bytes;
 	struct list in_engine;
-	union datagram_source
-		peer;          /* connected UDP: where every datagram comes from, if that is sure */
-	socklen_t peer_length; /* 0: it is not */
+	/* Connected UDP: where every datagram comes from, if that is sure (length 0: it is not). */
+	union datagram_source peer;
+	socklen_t peer_length;
 };
 
 struct kernel_engine {

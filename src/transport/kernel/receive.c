@@ -2,9 +2,10 @@
  * transport/kernel/receive.c - one receive call, and the object that its data ends in.
  *
  * The engine keeps one spare object of each size that sockets receive into, so an idle connection
- * has no buffer.  What arrives is copied into an object of its own size while it is small (the
- * spare stays warm in the cache), else the spare is handed over. A socket's spare grows when a
- * receive fills it and shrinks when one leaves most of it empty.
+ * has no buffer.  What arrives is copied into an object of its own size if it fills at most a
+ * quarter of the spare (which stays warm in the cache), else the spare is handed over: so an
+ * application that keeps data never holds more than four times its size.  A socket's spare grows
+ * when a receive fills it and shrinks when one leaves most of it empty.
  */
 #include "transport/kernel/kernel.h"
 
@@ -37,7 +38,7 @@ static char *keep(struct kernel_engine *engine, uint32_t i, uint64_t bytes)
 {
 	char *spare = engine->spares[i];
 
-	if (bytes > KERNEL_COPY_MAX && bytes > spare_bytes[i] / 4) {
+	if (bytes > spare_bytes[i] / 4) {
 		engine->spares[i] = NULL;
 		return spare;
 	}
