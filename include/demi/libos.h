@@ -72,8 +72,8 @@ extern int demi_close(_In_ int qd);
  * transport has taken all of it.  An array is 1 to DEMI_SGARRAY_MAXSIZE segments; they must lie
  * inside their heap objects.  Result: DEMI_OPC_PUSH with a copy of the array that carries no
  * reference.  EINVAL: bad array, or 0 bytes on a stream.  ENOTCONN: TCP not connected.
- * EDESTADDRREQ: UDP without a peer.  EPIPE: after demi_shutdown for writing.  EMSGSIZE: larger than
- * a datagram. */
+ * EDESTADDRREQ: UDP without a peer.  EPIPE: after demi_shutdown for writing.  Fails as an operation
+ * with ECONNRESET, EMSGSIZE (larger than a datagram), EAFNOSUPPORT and the like. */
 ATTR_NONNULL(1, 3)
 extern int demi_push(_Out_ demi_qtoken_t *qt_out, _In_ int qd, _In_ const demi_sgarray_t *sga);
 
