@@ -19,8 +19,8 @@ extern "C" {
 #endif
 
 /* Makes a memory queue: what is pushed as one array pops as one array, in order, without a copy of
- * heap memory.  Other memory is copied when the push completes: at once, or when the copies that the
- * queue holds are within its send limit again.  Never blocks. */
+ * heap memory.  Other memory is copied when the push completes: at once, or when the copies that
+ * the queue holds are within its send limit again.  Never blocks. */
 ATTR_NONNULL(1)
 extern int demi_queue(_Out_ int *qd_out);
 
