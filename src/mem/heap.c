@@ -217,7 +217,6 @@ void *heap_alloc_huge(struct heap *heap, uint64_t size)
 	sb->fresh = 1;
 	sb->used = 1;
 	sb->objects[0] = (struct object){.app_refs = 1};
-	heap->live_objects_huge++;
 	guard_live(sb->base, size);
 	return sb->base;
 }
@@ -240,7 +239,6 @@ static void release_huge(struct heap *heap, struct superblock *sb)
 {
 	sb->used = 0;
 	sb->objects[0] = (struct object){.lib_refs = OBJECT_FREE | OBJECT_NONE};
-	heap->live_objects_huge--;
 	guard_free(sb->base, sb->object_bytes);
 	list_append(&heap->huge_cache, &sb->in_class);
 	heap->huge_cached_units += sb->units;

@@ -20,7 +20,7 @@
  * Invariants, walked by heap_check:
  *   for each superblock: used + length(free list) + (capacity - fresh) == capacity, and used ==
  * objects with a count above 0 a superblock with a free object is its class's current one or in its
- * class's partial list; detached == not current live_objects == sum of used
+ * class's partial list; detached == not current
  */
 #pragma once
 
@@ -84,7 +84,6 @@ struct heap {
 	struct list superblocks;
 	struct list huge_cache;
 	uint64_t huge_cached_units;
-	uint64_t live_objects_huge;
 	uint64_t units; /* committed */
 	uint64_t units_max;
 	enum pages_huge huge_pages;

@@ -363,17 +363,12 @@ static void direct_flush(struct poller *poller)
 static uint32_t direct_poll(struct poller *poller)
 {
 	struct ksock *hot = engine_of(poller)->hot;
-	uint32_t served = 0;
 
 	poller->looks = hot && !op_list_empty(&hot->pops);
 	if (!poller->looks)
 		return 0;
-	/* What else a turn does takes a third of a try's time: try some times before the rest. */
-	for (int i = 0; i < KERNEL_HOT_TRIES && served == 0; i++) {
-		hot->readable = true;
-		served = ksock_serve_pops(hot);
-	}
-	return served;
+	hot->readable = true;
+	return ksock_serve_pops(hot);
 }
 
 static int direct_arm(struct poller *poller)

@@ -22,10 +22,7 @@
 
 #include <netinet/in.h>
 
-#define KERNEL_HOT_STREAK                                                       \
-	8 /* more than one burst brings, so that going in and out of epoll pays \
-	   */
-#define KERNEL_HOT_TRIES    4 /* in one turn: docs/design/0002-catnap-figures.md */
+#define KERNEL_HOT_STREAK   8 /* more than a burst, so that leaving epoll pays */
 #define KERNEL_SPARES       3
 #define KERNEL_DATAGRAM_MAX 65536
 
