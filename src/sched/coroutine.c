@@ -14,7 +14,7 @@
 
 /* ---- the switch ---- */
 
-#if defined(__x86_64__)
+#if defined(__x86_64__) && !defined(COROUTINE_PORTABLE)
 /* Registers go to the contexts, not onto the stacks, and the last step is an indirect jump.  Both
  * were measured (docs/design/): pops after a change of rsp are forwarded wrongly by AMD's Zen 3 (20
  * to 300 cycles), a ret misses the return predictor on Intel's (45 ns).  A tail call to this from
@@ -70,7 +70,7 @@ static size_t stack_colour(const struct coroutine *co)
 	return 64 + co->index % 16 * 192;
 }
 
-#if defined(__x86_64__)
+#if defined(__x86_64__) && !defined(COROUTINE_PORTABLE)
 /* First instructions of a coroutine: rbx holds it. */
 __attribute__((naked, noreturn)) static void coroutine_thunk(void)
 {
