@@ -9,6 +9,7 @@
 #include <pthread.h>
 #include <stdlib.h>
 #include <sys/mman.h>
+#include <sys/random.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -174,15 +175,15 @@ static int open_engine(struct demi *demi)
 	return 0;
 }
 
-static int open_instance(struct demi *demi, const struct config *config)
+static int open_instance(struct demi *demi, const struct config *config,
+			 const struct sched_world *world)
 {
-	const struct sched_clock clock = {.now_ns = system_now_ns};
 	struct log log = thread_state.log;
 
 	log.fn = log_of_thread;
 	log.gate = &demi->open;
 	demi->timer.fd = -1;
-	int err = sched_open(&demi->sched, config, &log, &clock);
+	int err = sched_open(&demi->sched, config, &log, world);
 	if (err)
 		return err;
 	err = queue_table_open(&demi->queues, (uint32_t)config->queues_max);
@@ -225,9 +226,40 @@ static struct demi *instance_alloc(void)
 	return at;
 }
 
+int instance_create(const struct config *config, const struct sched_world *world,
+		    struct demi **instance_out)
+{
+	struct demi *demi = instance_alloc();
+
+	if (!demi)
+		return -ENOMEM;
+	demi->open = 1;
+	int err = open_instance(demi, config, world);
+	if (err) {
+		instance_free(demi);
+		return err;
+	}
+	*instance_out = demi;
+	return 0;
+}
+
+/* The real world: chance from the kernel; without it, the time has to do. */
+static void system_world(struct sched_world *world)
+{
+	uint64_t random[3] = {0};
+
+	(void)!getrandom(random, sizeof(random), GRND_NONBLOCK);
+	*world = (struct sched_world){
+		.now_ns = system_now_ns,
+		.seed = random[0],
+		.secret = {random[1], random[2]},
+	};
+}
+
 static int create(struct demi **instance_out)
 {
 	struct config config;
+	struct sched_world world;
 	bool anew;
 	int err = process_begin(&anew);
 
@@ -236,17 +268,8 @@ static int create(struct demi **instance_out)
 				  &thread_state.log);
 	if (err)
 		return err;
-	struct demi *demi = instance_alloc();
-	if (!demi)
-		return -ENOMEM;
-	demi->open = 1;
-	err = open_instance(demi, &config);
-	if (err) {
-		instance_free(demi);
-		return err;
-	}
-	*instance_out = demi;
-	return 0;
+	system_world(&world);
+	return instance_create(&config, &world, instance_out);
 }
 
 int demi_create(struct demi **instance_out, const struct demi_args *args)

@@ -39,6 +39,12 @@ struct thread {
 
 extern _Thread_local struct thread thread_state __attribute__((tls_model("initial-exec")));
 
+/* An instance in a world of the caller's making, left like demi_create leaves one; the process has
+ * begun (base/process.h).  world is copied; its netdev belongs to the instance, after an error too.
+ * 0 or -errno. */
+int instance_create(const struct config *config, const struct sched_world *world,
+		    struct demi **instance_out);
+
 int instance_refusal(void);
 
 /* Hands a line to what demi_set_log gave this thread; a log_fn. */

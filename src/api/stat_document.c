@@ -106,7 +106,7 @@ static void write_counters(struct writer *w, const struct sched *sched)
 	member(w, "coroutine_runs", "%llu", (unsigned long long)sched->coroutines.runs);
 	close_group(w, '}');
 	open_group(w, "drops", '{');
-	for (enum drop i = 0; i < DROP_COUNT; i++)
+	for (enum drop i = DROP_NONE + 1; i < DROP_COUNT; i++)
 		member(w, drop_name(i), "%llu", (unsigned long long)sched->counters.drops[i]);
 	close_group(w, '}');
 }

@@ -14,6 +14,7 @@ enum counter {
 };
 
 enum drop {
+	DROP_NONE, /* nothing was dropped */
 
 #define DROP(name, text, meaning) DROP_##name,
 #include "base/drop.def"

@@ -18,8 +18,10 @@ static_assert(HEAP_CLASS_MAX_BYTES < SUPERBLOCK_BYTES, "several objects a superb
 /* The current superblock of a class that has none: always full, never written. */
 static const struct superblock superblock_none = {.free_head = OBJECT_NONE};
 
-static uint64_t class_bytes(uint32_t class)
+static uint64_t class_bytes(const struct heap *heap, uint32_t class)
 {
+	if (class == HEAP_FRAMES)
+		return heap->frame_bytes;
 	if (class < 8)
 		return (class + 1) * 16;
 	uint32_t doubling = (class - 8) / 4;
@@ -41,6 +43,7 @@ static void superblock_delete(struct heap *heap, struct superblock *sb)
 	guard_live(sb->base, sb->units * SUPERBLOCK_BYTES);
 	pages_put(sb->base, sb->units);
 	heap->units -= sb->units;
+	heap->frame_blocks -= sb->class == HEAP_FRAMES;
 	list_remove(&sb->in_heap);
 	list_remove(&sb->in_class);
 	free(sb->objects);
@@ -80,6 +83,7 @@ static struct superblock *superblock_try(struct heap *heap, uint32_t class, uint
 		return NULL;
 	}
 	heap->units += units;
+	heap->frame_blocks += class == HEAP_FRAMES;
 	list_append(&heap->superblocks, &sb->in_heap);
 	guard_free(sb->base, units * SUPERBLOCK_BYTES);
 	return sb;
@@ -102,7 +106,7 @@ static void huge_cache_trim(struct heap *heap, uint64_t units_max)
 static void reclaim(struct heap *heap)
 {
 	huge_cache_trim(heap, 0);
-	for (uint32_t class = 0; class < HEAP_CLASSES; class ++) {
+	for (uint32_t class = 0; class <= HEAP_FRAMES; class ++) {
 		struct superblock *sb = heap->current[class];
 		if (sb != &superblock_none && sb->used == 0 && !remote_pending(sb)) {
 			heap->current[class] = (struct superblock *)(uintptr_t)&superblock_none;
@@ -167,8 +171,10 @@ static struct superblock *superblock_for(struct heap *heap, uint32_t class)
 		return sb;
 	if (!list_empty(&heap->partial[class])) {
 		sb = container_of(heap->partial[class].next, struct superblock, in_class);
+	} else if (class == HEAP_FRAMES && heap->frame_blocks == heap->frame_blocks_max) {
+		return NULL;
 	} else {
-		sb = superblock_new(heap, class, class_bytes(class), 1);
+		sb = superblock_new(heap, class, class_bytes(heap, class), 1);
 		if (!sb)
 			return NULL;
 	}
@@ -219,6 +225,30 @@ void *heap_alloc_huge(struct heap *heap, uint64_t size)
 	sb->objects[0] = (struct object){.app_refs = 1};
 	guard_live(sb->base, size);
 	return sb->base;
+}
+
+void heap_set_frames(struct heap *heap, uint64_t frame_bytes, uint32_t count)
+{
+	uint64_t block = SUPERBLOCK_BYTES / frame_bytes;
+
+	ASSERT(heap->frame_bytes == 0 && block > 0);
+	heap->frame_bytes = frame_bytes;
+	heap->frame_blocks_max = (uint32_t)((count + block - 1) / block);
+}
+
+uint32_t heap_frames_left(const struct heap *heap)
+{
+	uint64_t block = SUPERBLOCK_BYTES / heap->frame_bytes;
+	uint64_t left = (heap->frame_blocks_max - heap->frame_blocks) * block;
+	const struct superblock *current = heap->current[HEAP_FRAMES];
+
+	if (current != &superblock_none)
+		left += current->capacity - current->used;
+	list_for_each (node, &heap->partial[HEAP_FRAMES]) {
+		const struct superblock *sb = container_of(node, struct superblock, in_class);
+		left += sb->capacity - sb->used;
+	}
+	return (uint32_t)left;
 }
 
 void *heap_alloc_aligned(struct heap *heap, uint64_t alignment, uint64_t size)
@@ -516,7 +546,7 @@ static void heap_init(struct heap *heap, uint64_t units_max, enum pages_huge hug
 	memset(heap, 0, offsetof(struct heap, pool_next));
 	heap->units_max = units_max;
 	heap->huge_pages = huge_pages;
-	for (uint32_t i = 0; i < HEAP_CLASSES; i++) {
+	for (uint32_t i = 0; i <= HEAP_FRAMES; i++) {
 		heap->current[i] =
 			(struct superblock *)(uintptr_t)&superblock_none; /* never written: it is
 									     always full */
@@ -586,6 +616,6 @@ void heap_check(const struct heap *heap)
 		units += sb->units;
 	}
 	ASSERT(units == heap->units);
-	for (uint32_t i = 0; i < HEAP_CLASSES; i++)
+	for (uint32_t i = 0; i <= HEAP_FRAMES; i++)
 		ASSERT(heap->current[i] == &superblock_none || !heap->current[i]->detached);
 }

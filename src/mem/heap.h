@@ -37,6 +37,7 @@
 
 #define HEAP_CLASS_MAX_BYTES  262144 /* larger objects are huge */
 #define HEAP_CLASSES          52     /* 16 to 128 by 16, then 4 a doubling */
+#define HEAP_FRAMES           (HEAP_CLASSES + 1) /* class of frames; HEAP_CLASSES stands for huge */
 #define HEAP_OBJECT_MAX_BYTES ((uint64_t)UINT32_MAX)
 
 /* Free: app_refs is 0 and lib_refs is OBJECT_FREE | next.  next is an index, OBJECT_NONE ends the
@@ -79,14 +80,17 @@ struct superblock {
 };
 
 struct heap {
-	struct superblock *current[HEAP_CLASSES]; /* never NULL: an empty constant at first */
-	struct list partial[HEAP_CLASSES];
+	struct superblock *current[HEAP_FRAMES + 1]; /* never NULL: an empty constant at first */
+	struct list partial[HEAP_FRAMES + 1];
 	struct list superblocks;
 	struct list huge_cache;
 	uint64_t huge_cached_units;
 	uint64_t units; /* committed */
 	uint64_t units_max;
 	enum pages_huge huge_pages;
+	uint64_t frame_bytes;      /* of a frame; 0: heap_set_frames was not called */
+	uint32_t frame_blocks_max; /* superblocks of frames */
+	uint32_t frame_blocks;
 	uint64_t remote_errors; /* frees by other threads that had nothing to free */
 	struct heap *pool_next;
 	_Atomic bool orphan;
@@ -111,6 +115,14 @@ void heap_close(struct heap *heap);
 void *heap_alloc_slow(struct heap *heap, uint64_t size, uint32_t class);
 void *heap_alloc_huge(struct heap *heap, uint64_t size);
 void *heap_alloc_aligned(struct heap *heap, uint64_t alignment, uint64_t size);
+
+/* Frames are objects of one further class of this size, at most about count of them: what devices
+ * receive into.  Called once, before the first heap_alloc_frame. */
+void heap_set_frames(struct heap *heap, uint64_t frame_bytes, uint32_t count);
+
+/* How many frames can be allocated before the bound is reached.  Costs a walk over the superblocks
+ * of frames. */
+uint32_t heap_frames_left(const struct heap *heap);
 
 /* Drops an application reference of the object that starts at ptr.  mine: the heap of the calling
  * thread's instance, or NULL. 0, or -EINVAL: not the start of an object, or (own heap) one without
@@ -275,4 +287,16 @@ static inline void *heap_alloc(struct heap *heap, uint64_t size)
 	if (unlikely(index == OBJECT_NONE))
 		return heap_alloc_slow(heap, size, class);
 	return heap_take(sb, index, size);
+}
+
+/* An object of the size given to heap_set_frames, with one application reference; NULL: the bound is
+ * reached or memory is short. */
+static inline void *heap_alloc_frame(struct heap *heap)
+{
+	struct superblock *sb = heap->current[HEAP_FRAMES];
+	uint32_t index = sb->free_head;
+
+	if (unlikely(index == OBJECT_NONE))
+		return heap_alloc_slow(heap, heap->frame_bytes, HEAP_FRAMES);
+	return heap_take(sb, index, heap->frame_bytes);
 }

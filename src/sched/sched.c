@@ -9,17 +9,18 @@
 /* ---- life ---- */
 
 int sched_open(struct sched *sched, const struct config *config, const struct log *log,
-	       const struct sched_clock *clock)
+	       const struct sched_world *world)
 {
 	memset(sched, 0, sizeof(*sched));
 	sched->config = *config;
 	sched->log = *log;
-	sched->clock = *clock;
+	sched->world = *world;
+	sched->clock_turns = world->every_turn ? 1 : SCHED_CLOCK_TURNS;
 	sched->busy = config->idle == 1;
 	sched->spin_ns = (uint64_t)config->spin_us * 1000;
-	sched->now_ns = clock->now_ns(clock->arg);
+	sched->now_ns = world->now_ns(world->arg);
 	sched->opened_ns = sched->now_ns;
-	prng_seed(&sched->prng, sched->now_ns);
+	prng_seed(&sched->prng, world->seed ? world->seed : sched->now_ns);
 	timer_wheel_init(&sched->timers, sched->now_ns);
 
 	int err = fdset_open(&sched->fds);
@@ -76,7 +77,7 @@ void sched_remove_poller(struct sched *sched, struct poller *poller)
 
 uint64_t sched_now(struct sched *sched)
 {
-	sched->now_ns = sched->clock.now_ns(sched->clock.arg);
+	sched->now_ns = sched->world.now_ns(sched->world.arg);
 	return sched->now_ns;
 }
 
@@ -130,7 +131,7 @@ bool sched_turn(struct sched *sched)
 	uint32_t happened = coroutine_run(&sched->coroutines);
 	sched_flush(sched);
 	happened += take_input(sched);
-	if (sched->turns % SCHED_CLOCK_TURNS == 0)
+	if (sched->turns % sched->clock_turns == 0)
 		happened += timer_advance(&sched->timers, sched_now(sched));
 	return happened > 0;
 }

@@ -10,7 +10,7 @@
  * spins (spin_ns) and then sleeps in the kernel until a descriptor, a timer or the deadline is due;
  * the policy busy never sleeps.
  *
- * The time is read once in SCHED_CLOCK_TURNS turns and before timed waits: a turn can be as short
+ * The time is read once in clock_turns turns and before timed waits: a turn can be as short
  * as a read of the clock.
  */
 #pragma once
@@ -60,10 +60,17 @@ struct poller {
 		       SCHED_LOOKING_TURNS turns */
 };
 
-/* Where the time comes from: the system, or a simulator. */
-struct sched_clock {
+struct netdev;
+
+/* What an instance cannot make up itself: time, chance and, in a simulator, its network device. */
+struct sched_world {
 	uint64_t (*now_ns)(void *arg);
 	void *arg;
+	uint64_t seed;         /* of the generator; 0: the time */
+	uint64_t secret[2];    /* key of whatever a peer must not guess */
+	struct netdev *netdev; /* in place of the configured one; NULL: none.  Closed with the
+				  instance */
+	bool every_turn;       /* read the time in every turn */
 };
 
 struct sched {
@@ -83,7 +90,8 @@ struct sched {
 	uint64_t spin_ns;
 	struct fdset fds;
 	struct timer_wheel timers;
-	struct sched_clock clock;
+	struct sched_world world;
+	uint32_t clock_turns; /* turns between two reads of the clock, a power of two */
 	struct prng prng;
 	struct config config;
 	struct counters counters;
@@ -93,7 +101,7 @@ struct sched {
 
 /* config is copied.  0 or -errno. */
 int sched_open(struct sched *sched, const struct config *config, const struct log *log,
-	       const struct sched_clock *clock);
+	       const struct sched_world *world);
 void sched_close(struct sched *sched);
 
 void sched_add_poller(struct sched *sched, struct poller *poller);

@@ -60,7 +60,7 @@ static int64_t or_default(uint64_t value, int64_t instead)
 int rig_open(struct rig *rig, const struct rig_options *options)
 {
 	static const struct log log;
-	const struct sched_clock clock = {.now_ns = now_ns, .arg = rig};
+	const struct sched_world world = {.now_ns = now_ns, .arg = rig};
 	const struct config config = {
 		.idle = !options->adaptive,
 		.operations_max = or_default(options->operations_max, 4096),
@@ -76,7 +76,7 @@ int rig_open(struct rig *rig, const struct rig_options *options)
 		.step_ns = (uint64_t)or_default(options->step_ns, 1000),
 		.poller = {.ops = &poller_ops},
 	};
-	int err = sched_open(&rig->sched, &config, &log, &clock);
+	int err = sched_open(&rig->sched, &config, &log, &world);
 	if (!err)
 		sched_add_poller(&rig->sched, &rig->poller);
 	return err;
