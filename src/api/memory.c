@@ -3,7 +3,7 @@
  */
 #include "api/instance.h"
 
-#include "transport/datagram.h"
+#include "sched/datagram.h"
 
 #include <demi/memory.h>
 #include <demi/sga.h>

@@ -2,7 +2,7 @@
 #include "api/result.h"
 
 #include "base/assert.h"
-#include "transport/datagram.h"
+#include "sched/datagram.h"
 
 #include <string.h>
 

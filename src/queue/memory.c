@@ -13,7 +13,7 @@
 #include "queue/queue.h"
 
 #include "base/assert.h"
-#include "transport/hold.h"
+#include "sched/hold.h"
 
 #include <errno.h>
 #include <stdlib.h>

@@ -17,7 +17,7 @@
  */
 #pragma once
 
-#include "transport/datagram.h"
+#include "sched/datagram.h"
 #include "transport/transport.h"
 
 #include <netinet/in.h>

@@ -10,7 +10,7 @@
 #include "transport/kernel/kernel.h"
 
 #include "base/assert.h"
-#include "transport/datagram.h"
+#include "sched/datagram.h"
 
 #include <errno.h>
 #include <string.h>

@@ -4,7 +4,7 @@
 #include "transport/kernel/kernel.h"
 
 #include "base/assert.h"
-#include "transport/hold.h"
+#include "sched/hold.h"
 
 #include <errno.h>
 #include <stdlib.h>

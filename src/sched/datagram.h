@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT
- * transport/datagram.h - a popped datagram in its heap object: the source address, then the data.
+ * sched/datagram.h - a popped datagram in its heap object: the source address, then the data.
  *
  * The array's sga_buf is the object's address with the lowest bit set (objects are aligned to 16):
  * so nothing that arrives on a stream, and no array of the application's own making, can pass for

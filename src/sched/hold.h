@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT
- * transport/hold.h - library references to the segments of a push that outlives its call.
+ * sched/hold.h - library references to the segments of a push that outlives its call.
  *
  * Which segments lie in the heap was found when the push was checked and stands in the operation
  * (op_ours).  It is not looked up again: foreign memory may be unmapped meanwhile and its address

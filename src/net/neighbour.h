@@ -1,0 +1,95 @@
+/* SPDX-License-Identifier: MIT
+ * net/neighbour.h - link-layer addresses of neighbours, for ARP (RFC 826) and neighbour discovery (RFC
+ * 4861 7.3) alike.
+ *
+ * A bounded table, allocated once.  Entries age: REACHABLE for a while after an answer or a hint from
+ * TCP, then STALE; a STALE one is used and probed (DELAY, PROBE) and fails if nobody answers.  While
+ * INCOMPLETE up to NEIGHBOUR_QUEUE packets wait.  When the table is full the entry unused longest
+ * goes, never a PERMANENT one.  Nothing is learned from what was not asked for (row 10 and 11 of the
+ * attack table), but known entries are updated.
+ *
+ * A pointer to an entry is good as long as its generation is the one it was found with.
+ */
+#pragma once
+
+#include "base/address.h"
+#include "sched/timer.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#define NEIGHBOUR_QUEUE 16
+
+struct net;
+struct frame;
+
+enum neighbour_state {
+	NEIGHBOUR_FREE,
+	NEIGHBOUR_INCOMPLETE,
+	NEIGHBOUR_REACHABLE,
+	NEIGHBOUR_STALE,
+	NEIGHBOUR_DELAY,
+	NEIGHBOUR_PROBE,
+	NEIGHBOUR_FAILED,
+	NEIGHBOUR_PERMANENT,
+};
+
+struct neighbour {
+	struct ip_address address;
+	uint8_t mac[6];
+	uint8_t state;       /* enum neighbour_state */
+	bool usable;         /* mac can be sent to without further ado: REACHABLE or PERMANENT */
+	uint32_t generation; /* changes when the entry becomes another's */
+	uint32_t probes;     /* sent in this state */
+	uint32_t num_queued;
+	struct frame *queue; /* packets with room for the Ethernet header, oldest first */
+	uint64_t used_ns;
+	struct timer timer;
+	struct net *net;
+	struct neighbour *hash_next;
+};
+
+struct neighbour_table {
+	struct neighbour *entries;
+	struct neighbour **buckets;
+	uint32_t max; /* entries; a power of two, as many buckets */
+	uint32_t used;
+};
+
+int neighbour_open(struct net *net);
+void neighbour_close(struct net *net);
+
+/* The entry of an address, made if need be (then a question goes out); NULL: none can be had. */
+struct neighbour *neighbour_get(struct net *net, const struct ip_address *address);
+/* The entry of an address, or NULL. */
+struct neighbour *neighbour_find(struct net *net, const struct ip_address *address);
+
+/* A static entry.  0, -ENOMEM, -EINVAL. */
+int neighbour_set(struct net *net, const struct ip_address *address, const uint8_t mac[6]);
+
+/* Sends a frame, whose data is at the IP header, to a neighbour: now, or when it answers.  type: of
+ * the Ethernet header.  0 or -EHOSTUNREACH, with the frame freed and counted. */
+int neighbour_output(struct net *net, struct neighbour *neighbour, struct frame *frame,
+		     uint16_t type);
+
+/* A transport saw that the peer gets our packets (RFC 4861 7.3.1). Cheap. */
+void neighbour_confirm(struct net *net, struct neighbour *neighbour);
+
+/* arp.c, nd.c: what comes in; each takes the frame. */
+struct ip_packet;
+struct icmp_header;
+struct cursor;
+void arp_input(struct net *net, struct frame *frame);
+void nd_input(struct net *net, const struct ip_packet *packet, const struct icmp_header *header,
+	      struct cursor *c);
+/* arp.c, nd.c: what goes out; unicast to a known mac, else broadcast or solicited-node multicast. */
+void arp_request(struct net *net, struct neighbour *neighbour, bool unicast);
+void nd_solicit(struct net *net, struct neighbour *neighbour, bool unicast);
+
+/* neighbour.c, for arp.c and nd.c: an answer came for an entry, or a mac was seen that may differ. */
+void neighbour_learn(struct net *net, struct neighbour *neighbour, const uint8_t mac[6],
+		     bool reachable);
+
+/* A packet given up after its neighbour did not answer is told to its transport: data at the IP
+ * header. */
+void neighbour_unreachable(struct net *net, struct frame *frame);

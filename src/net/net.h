@@ -1,0 +1,155 @@
+/* SPDX-License-Identifier: MIT
+ * net/net.h - the inet stack of an instance: what its parts share.
+ *
+ * Input: net_input takes a frame from a device through ether, ip, and one of icmp, udp, tcp.  Whoever
+ * a function hands a frame to owns it then and frees it; net_drop counts why.  Output: a transport
+ * builds its header behind FRAME_HEADROOM, ip_output puts the lower headers in front and net_transmit
+ * collects a burst for the device.
+ *
+ * Everything is a function of (state, event, sched->now_ns): no clock, no system call.
+ */
+#pragma once
+
+#include "base/address.h"
+#include "net/neighbour.h"
+#include "net/wire/ip.h"
+#include "netdev/netdev.h"
+#include "sched/sched.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+struct tcp_conn;
+struct udp;
+struct tcp;
+struct icmp;
+
+#define NET_ADDRESSES_MAX 16
+#define NET_TX_MAX        256 /* frames that wait for the device */
+#define NET_TX_DOORBELL   32  /* pending frames that are put out at once */
+
+struct net_interface_address {
+	struct ip_address address;
+	uint32_t prefix; /* bits, 96 + n for IPv4 */
+};
+
+struct net {
+	struct sched *sched;
+	struct netdev *dev;
+	struct heap *heap;
+	uint8_t mac[6];
+	uint32_t mtu; /* of IP packets */
+	uint32_t num_addresses;
+	struct net_interface_address addresses[NET_ADDRESSES_MAX];
+	struct ip_address gateway[2]; /* IPv4, IPv6; any: none */
+	uint64_t secret[2];           /* SipHash key of sequence numbers, ports and tables */
+	uint64_t random_counter;
+	bool frames_short; /* under a quarter of the frames are free: payload is copied out */
+	uint32_t frame_countdown; /* allocations until frames are counted again */
+
+	struct frame *tx[NET_TX_MAX];
+	uint32_t tx_count;
+
+	struct neighbour_table neighbours;
+	struct udp *udp;
+	struct tcp *tcp;
+	struct icmp *icmp;
+	/* Enters an accepted connection into the descriptor table: the descriptor or -errno. */
+	int32_t (*adopt)(void *owner, struct tcp_conn *conn);
+	void *owner;
+};
+
+/* ---- net.c ---- */
+
+/* Reads addresses, prefixes, gateways and the rest from sched->config.  0 or -errno, told to the
+ * log.  dev is started and stays the caller's. */
+int net_open(struct net *net, struct sched *sched, struct netdev *dev);
+/* All queues are closed. */
+void net_close(struct net *net);
+
+/* Receives one burst, and puts out what must go at once.  Returns how much happened. */
+uint32_t net_poll(struct net *net);
+/* Puts out what was pushed and what is owed: connections that have something to send, then frames. */
+void net_flush(struct net *net);
+
+/* Frees a received frame, counting why. */
+void net_drop(struct net *net, struct frame *frame, enum drop reason);
+
+static inline void net_count_drop(struct net *net, enum drop reason)
+{
+	net->sched->counters.drops[reason]++;
+}
+
+/* Hands a frame to the device in the next burst; it is the net's. Something must go out: the next
+ * wait puts it out, or this call does when NET_TX_DOORBELL frames are waiting. */
+void net_transmit(struct net *net, struct frame *frame);
+
+/* Is it one of ours? */
+bool net_is_local(const struct net *net, const struct ip_address *address);
+/* The address of ours to speak to another from: on its prefix, else the first of its family; NULL:
+ * we have none of that family. */
+const struct ip_address *net_source_for(const struct net *net, const struct ip_address *to);
+
+/* Unpredictable to peers: SipHash of a counter under the secret. */
+uint64_t net_random(struct net *net);
+
+/* ---- ether.c, ip.c ---- */
+
+/* The whole input of one frame. */
+void net_input(struct net *net, struct frame *frame);
+
+/* A cache of the way to a peer, zeroed at first; belongs to whoever sends there often. */
+struct ip_path {
+	struct neighbour *neighbour;
+	uint32_t generation;
+};
+
+/* Sends frame, whose data is at the transport header (checksum done, or FRAME_CHECKSUM with offsets
+ * relative to that header's start).  Headers for both families fit the headroom. path: a cache, or
+ * NULL.  0, or -ENETUNREACH (no route), -EHOSTUNREACH (a neighbour that does not answer), with the
+ * frame freed and counted.  A frame may wait for its neighbour; if that fails later,
+ * net_unreachable is told. */
+int ip_output(struct net *net, struct frame *frame, const struct ip_address *from,
+	      const struct ip_address *to, uint8_t protocol, uint8_t ttl, uint8_t tos,
+	      struct ip_path *path);
+
+/* Bytes of payload a transport can send to an address in one packet. */
+static inline uint32_t ip_payload_max(const struct net *net, const struct ip_address *to)
+{
+	return net->mtu - (ip_is_v4(to) ? IPV4_HEADER_BYTES : IPV6_HEADER_BYTES);
+}
+
+#define IP_DEFAULT_TTL 64
+
+/* ---- icmp.c ---- */
+
+int icmp_open(struct net *net);
+void icmp_close(struct net *net);
+void icmp_input(struct net *net, struct frame *frame, const struct ip_packet *packet);
+void icmpv6_input(struct net *net, struct frame *frame, const struct ip_packet *packet);
+/* Port unreachable for a packet that nobody wanted; rate-limited, not to multicasts (RFC 1122
+ * 3.2.2).  The frame stays the caller's. */
+void icmp_port_unreachable(struct net *net, const struct ip_packet *packet);
+
+/* ---- what icmp.c and neighbour.c tell the transports ---- */
+
+/* An ICMP error about a packet of ours: err is a positive errno (ECONNREFUSED, EHOSTUNREACH,
+ * ENETUNREACH, ENOPROTOOPT, EMSGSIZE, ETIMEDOUT...), hard if RFC 1122 4.2.3.9 calls it so, mtu of a
+ * too-big message, else 0. */
+struct icmp_error {
+	int err;
+	bool hard;
+	uint32_t mtu;
+};
+
+struct icmp_quote;
+void udp_icmp_error(struct net *net, const struct icmp_quote *quote,
+		    const struct icmp_error *error);
+void tcp_icmp_error(struct net *net, const struct icmp_quote *quote,
+		    const struct icmp_error *error);
+
+/* ---- transports ---- */
+
+/* Both take the frame. */
+void tcp_input(struct net *net, struct frame *frame, const struct ip_packet *packet);
+void udp_input(struct net *net, struct frame *frame, const struct ip_packet *packet);
