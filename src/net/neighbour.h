@@ -13,6 +13,7 @@
 #pragma once
 
 #include "base/address.h"
+#include "base/list.h"
 #include "sched/timer.h"
 
 #include <stdbool.h>
@@ -43,8 +44,11 @@ struct neighbour {
 	uint32_t probes;     /* sent in this state */
 	uint32_t num_queued;
 	struct frame *queue; /* packets with room for the Ethernet header, oldest first */
+	struct frame *queue_last;
 	uint64_t used_ns;
+	uint64_t confirmed_ns; /* when it was last known to be reachable */
 	struct timer timer;
+	struct list node; /* in the table's list of free or of asking entries, or in none */
 	struct net *net;
 	struct neighbour *hash_next;
 };
@@ -54,6 +58,10 @@ struct neighbour_table {
 	struct neighbour **buckets;
 	uint32_t max; /* entries; a power of two, as many buckets */
 	uint32_t used;
+	uint32_t num_asking; /* INCOMPLETE ones: at most half, so that a scan of a whole prefix through
+				us displaces none that answered (RFC 6583) */
+	struct list free;
+	struct list asking; /* oldest first */
 };
 
 int neighbour_open(struct net *net);
@@ -75,7 +83,7 @@ int neighbour_output(struct net *net, struct neighbour *neighbour, struct frame 
 /* A transport saw that the peer gets our packets (RFC 4861 7.3.1). Cheap. */
 void neighbour_confirm(struct net *net, struct neighbour *neighbour);
 
-/* arp.c, nd.c: what comes in; each takes the frame. */
+/* arp.c, nd.c: what comes in; arp_input takes the frame. */
 struct ip_packet;
 struct icmp_header;
 struct cursor;
@@ -85,6 +93,15 @@ void nd_input(struct net *net, const struct ip_packet *packet, const struct icmp
 /* arp.c, nd.c: what goes out; unicast to a known mac, else broadcast or solicited-node multicast. */
 void arp_request(struct net *net, struct neighbour *neighbour, bool unicast);
 void nd_solicit(struct net *net, struct neighbour *neighbour, bool unicast);
+
+/* Tells everybody who we are (RFC 5227 2.3). */
+void arp_announce(struct net *net, const struct ip_address *address);
+
+/* Is a question to this neighbour unanswered? */
+static inline bool neighbour_asked(const struct neighbour *neighbour)
+{
+	return neighbour->state == NEIGHBOUR_INCOMPLETE || neighbour->state == NEIGHBOUR_PROBE;
+}
 
 /* neighbour.c, for arp.c and nd.c: an answer came for an entry, or a mac was seen that may differ. */
 void neighbour_learn(struct net *net, struct neighbour *neighbour, const uint8_t mac[6],
