@@ -1,19 +1,20 @@
 /* SPDX-License-Identifier: MIT
- * net/config.c - what the configuration says of our addresses, checked: everything that could not work is
- * refused by a log line with the key, the value and what it has to be.
+ * net/config.c - what the configuration says of our addresses, checked: everything that could not
+ * work is refused by a log line with the key, the value and what it has to be.
  */
 #include "net/net.h"
+#include "net/wire/ether.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
-#define V4_BITS   96  /* of a mapped address, in front of the IPv4 one */
-#define MTU_V4    576 /* RFC 791 3.1: what every host takes */
-#define MTU_V6    1280
-#define MTU_MAX   65535
-#define WORD_MAX  64 /* the longest word of a list, and its end */
+#define V4_BITS  96  /* of a mapped address, in front of the IPv4 one */
+#define MTU_V4   576 /* RFC 791 3.1: what every host takes */
+#define MTU_V6   1280
+#define MTU_MAX  65535
+#define WORD_MAX 64 /* the longest word of a list, and its end */
 
 static int refuse(const struct net *net, const char *key, const char *value, const char *why)
 {
@@ -23,8 +24,8 @@ static int refuse(const struct net *net, const char *key, const char *value, con
 
 /* ---- words ---- */
 
-/* Cuts the next word off a list with commas; spaces around it are passed over.  False: there is none.  A
- * word that is too long for out is cut, and so means nothing. */
+/* Cuts the next word off a list with commas; spaces around it are passed over.  False: there is
+ * none.  A word that is too long for out is cut, and so means nothing. */
 static bool next_word(const char **list, char out[WORD_MAX])
 {
 	const char *at = *list + strspn(*list, " ,");
@@ -101,8 +102,8 @@ static const char *unfit_for_host(const struct ip_address *a)
 	return NULL;
 }
 
-/* The bits behind the prefix: all 0 names the network, all 1 is its broadcast address (RFC 1122 3.2.1.3).
- * Prefixes of 31 and 32 bits have neither (RFC 3021). */
+/* The bits behind the prefix: all 0 names the network, all 1 is its broadcast address (RFC
+ * 1122 3.2.1.3). Prefixes of 31 and 32 bits have neither (RFC 3021). */
 static const char *unfit_for_prefix(const struct ip_address *a, uint32_t prefix)
 {
 	if (!ip_is_v4(a) || prefix > V4_BITS + 30)
@@ -270,19 +271,12 @@ static int read_gateways(struct net *net)
 
 /* ---- the link ---- */
 
-static bool is_station(const uint8_t mac[6])
-{
-	static const uint8_t none[6];
-
-	return !(mac[0] & 1) && memcmp(mac, none, 6) != 0;
-}
-
 static int read_mac(struct net *net)
 {
 	const char *text = net->sched->config.mac;
 
 	memcpy(net->mac, net->dev->mac, 6);
-	if (*text && (!parse_mac(text, net->mac) || !is_station(net->mac)))
+	if (*text && (!parse_mac(text, net->mac) || !ether_is_station(net->mac)))
 		return refuse(net, "demikernel.local_link_addr", text,
 			      "must be the address of one station: 02:00:00:00:00:01");
 	return 0;
@@ -301,7 +295,8 @@ static int read_mtu(struct net *net)
 	if (net->mtu >= min)
 		return 0;
 	log_write(&net->sched->log, LOG_LEVEL_ERROR,
-		  "inetstack_config.mtu: %u: must be at least %u with these addresses (the device takes %u)",
+		  "inetstack_config.mtu: %u: must be at least %u with these addresses (the device "
+		  "takes %u)",
 		  net->mtu, min, net->dev->mtu);
 	return -EINVAL;
 }

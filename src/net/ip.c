@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: MIT
- * net/ip.c - IPv4 and IPv6 (RFC 791, RFC 8200, RFC 1122 3.2): which packets are for us, which way those
- * of ours go.  We are a host: nothing is forwarded.
+ * net/ip.c - IPv4 and IPv6 (RFC 791, RFC 8200, RFC 1122 3.2): which packets are for us, which way
+ * those of ours go.  We are a host: nothing is forwarded.
  *
- * Routes: what is on a prefix of ours, link-local or a group is on the link; the rest goes to the gateway of its
- * family.  Packets to ourselves stand in net->loop until the next poll, without a header of Ethernet, and
- * come in from there: so a program that talks to itself never recurses.
+ * Routes: what is on a prefix of ours, link-local or a group is on the link; the rest goes to the
+ * gateway of its family.  Packets to ourselves stand in net->loop until the next poll, without a
+ * header of Ethernet, and come in from there: so a program that talks to itself never recurses.
  */
 #include "net/net.h"
 #include "net/siphash.h"
@@ -38,8 +38,8 @@ static bool is_ours_v4(const struct net *net, uint32_t v4)
 	return false;
 }
 
-/* RFC 1122 3.2.1.3: no packet comes from a group, a broadcast address, this network's or the loopback; and
- * none of ours comes from the link (row 5 of the attack table: LAND). */
+/* RFC 1122 3.2.1.3: no packet comes from a group, a broadcast address, this network's or the
+ * loopback; and none of ours comes from the link (row 5 of the attack table: LAND). */
 static inline bool bad_source_v4(const struct net *net, const struct ip_packet *packet)
 {
 	uint8_t first = packet->from.bytes[12];
@@ -49,7 +49,8 @@ static inline bool bad_source_v4(const struct net *net, const struct ip_packet *
 	return is_ours_v4(net, packet->from.words[3]) || ip_is_broadcast(net, &packet->from);
 }
 
-/* Sets packet->broadcast if its destination is a group that we are in.  False: it is another host's. */
+/* Sets packet->broadcast if its destination is a group that we are in.  False: it is another
+ * host's. */
 static bool for_us_v4(const struct net *net, struct ip_packet *packet)
 {
 	if (is_ours_v4(net, packet->to.words[3]))
@@ -62,13 +63,12 @@ static bool for_us_v4(const struct net *net, struct ip_packet *packet)
 
 static const struct ip_address loopback_v6 = {.bytes = {[15] = 1}};
 
-/* A mapped address on the wire would pass for IPv4 inside (RFC 4942 2.2).  The unspecified address is
- * left to neighbour discovery. */
+/* The unspecified address is left to neighbour discovery. */
 static bool bad_source_v6(const struct net *net, const struct ip_packet *packet)
 {
 	const struct ip_address *from = &packet->from;
 
-	return ip_is_v4(from) || ip_is_multicast(from) || ip_equal(from, &loopback_v6) ||
+	return ip_is_multicast(from) || ip_equal(from, &loopback_v6) ||
 	       (ip_is_any(from) && packet->protocol != IP_ICMPV6) || net_is_local(net, from);
 }
 
@@ -81,7 +81,8 @@ static bool is_our_group(const struct net *net, const struct ip_address *to)
 	};
 
 	if ((to->bytes[1] == 1 || to->bytes[1] == 2) && to->words[1] == 0 && to->words[2] == 0 &&
-	    to->words[3] == htonl(1) && to->words[0] == htonl(0xff000000U | (uint32_t)to->bytes[1] << 16))
+	    to->words[3] == htonl(1) &&
+	    to->words[0] == htonl(0xff000000U | (uint32_t)to->bytes[1] << 16))
 		return true;
 	if (!ip_same_prefix(to, &solicited, 104))
 		return false;
@@ -95,8 +96,6 @@ static bool is_our_group(const struct net *net, const struct ip_address *to)
 
 static bool for_us_v6(const struct net *net, struct ip_packet *packet)
 {
-	if (ip_is_v4(&packet->to))
-		return false;
 	if (net_is_local(net, &packet->to))
 		return !packet->broadcast;
 	packet->broadcast = packet->to.bytes[0] == 0xff && is_our_group(net, &packet->to);
@@ -111,43 +110,39 @@ static void unknown_protocol(struct net *net, struct frame *frame, const struct 
 	net_drop(net, frame, DROP_IP_PROTOCOL);
 }
 
-static inline void dispatch(struct net *net, struct frame *frame, struct ip_packet *packet, bool v4)
+static inline void dispatch(struct net *net, struct frame *frame, const struct ip_packet *packet)
 {
 	switch (packet->protocol) {
 	case IP_TCP:
-		/* RFC 9293 3.9.2.3 MUST-57: silently, to no group */
+		/* RFC 9293 3.9.2.3 MUST-57: silently, if it is to a group */
 		if (unlikely(packet->broadcast))
-			break;
-		tcp_input(net, frame, packet);
-		return;
+			net_drop(net, frame, DROP_IP_BROADCAST);
+		else
+			tcp_input(net, frame, packet);
+		break;
 	case IP_UDP:
 		udp_input(net, frame, packet);
-		return;
-	case IP_ICMP:
-		if (!v4)
-			unknown_protocol(net, frame, packet);
-		else
-			icmp_input(net, frame, packet);
-		return;
-	case IP_ICMPV6:
-		if (v4)
-			unknown_protocol(net, frame, packet);
-		else
+		break;
+	case IP_ICMPV6: /* the parser of IPv6 lets no other protocols through */
+		if (!ip_is_v4(&packet->to)) {
 			icmpv6_input(net, frame, packet);
-		return;
+			break;
+		}
+		unknown_protocol(net, frame, packet);
+		break;
+	case IP_ICMP:
+		icmp_input(net, frame, packet);
+		break;
 	default:
 		unknown_protocol(net, frame, packet);
-		return;
 	}
-	net_drop(net, frame, DROP_IP_BROADCAST);
 }
 
 /* What of the transport checksum is known already. */
 static inline bool is_checked(const struct net *net, const struct frame *frame, uint8_t protocol)
 {
-	return frame->flags & FRAME_CHECKED &&
-	       ((protocol == IP_TCP && net->tcp_checksums) ||
-		(protocol == IP_UDP && net->udp_checksums));
+	return frame->flags & FRAME_CHECKED && ((protocol == IP_TCP && net->tcp_checksums) ||
+						(protocol == IP_UDP && net->udp_checksums));
 }
 
 void ip_input_v4(struct net *net, struct frame *frame, struct cursor *c, bool broadcast)
@@ -166,7 +161,7 @@ void ip_input_v4(struct net *net, struct frame *frame, struct cursor *c, bool br
 	if (unlikely(drop))
 		net_drop(net, frame, drop);
 	else
-		dispatch(net, frame, &packet, true);
+		dispatch(net, frame, &packet);
 }
 
 void ip_input_v6(struct net *net, struct frame *frame, struct cursor *c, bool broadcast)
@@ -188,7 +183,7 @@ void ip_input_v6(struct net *net, struct frame *frame, struct cursor *c, bool br
 	if (unlikely(drop))
 		net_drop(net, frame, drop);
 	else
-		dispatch(net, frame, &packet, false);
+		dispatch(net, frame, &packet);
 }
 
 /* A packet of ours to ourselves: its source and destination are right. */
@@ -205,7 +200,7 @@ static void input_looped(struct net *net, struct frame *frame)
 	if (unlikely(drop))
 		net_drop(net, frame, drop);
 	else
-		dispatch(net, frame, &packet, v4);
+		dispatch(net, frame, &packet);
 }
 
 uint32_t ip_input_looped(struct net *net)
@@ -246,8 +241,8 @@ static inline uint16_t ether_type(const struct ip_address *to)
 	return ip_is_v4(to) ? ETHER_IPV4 : ETHER_IPV6;
 }
 
-/* The frame in one piece: what its receiver keeps must not be the sender's memory.  NULL: no memory, and
- * the frame is freed. */
+/* The frame in one piece: what its receiver keeps must not be the sender's memory.  NULL: no
+ * memory, and the frame is freed. */
 static struct frame *in_one_piece(struct net *net, struct frame *frame)
 {
 	if (frame->num_segments == 0)
@@ -290,11 +285,19 @@ static void loop_back(struct net *net, struct frame *frame)
 	net->loop_count++;
 }
 
+/* RFC 1122 3.2.1.3(g) MUST NOT: nothing with a loopback address leaves a host. */
+static bool never_leaves(const struct ip_address *to)
+{
+	return ip_is_any(to) || (ip_is_v4(to) ? to->bytes[12] == 127 : ip_equal(to, &loopback_v6));
+}
+
 /* The next hop; NULL: no route. */
 static const struct ip_address *next_hop(const struct net *net, const struct ip_address *to)
 {
 	bool v4 = ip_is_v4(to);
 
+	if (never_leaves(to))
+		return NULL;
 	if (!v4 && ip_is_link_local(to))
 		return to;
 	for (uint32_t i = 0; i < net->num_addresses; i++) {
@@ -306,6 +309,12 @@ static const struct ip_address *next_hop(const struct net *net, const struct ip_
 	return ip_is_any(gateway) ? NULL : gateway;
 }
 
+bool ip_has_route(const struct net *net, const struct ip_address *to)
+{
+	return net_is_local(net, to) || ip_is_multicast(to) || ip_is_broadcast(net, to) ||
+	       next_hop(net, to);
+}
+
 /* The link-layer group of a group (RFC 1112 6.4, RFC 2464 7), or everybody. */
 static void group_mac(const struct ip_address *to, uint8_t mac[6])
 {
@@ -314,8 +323,8 @@ static void group_mac(const struct ip_address *to, uint8_t mac[6])
 		mac[1] = 0x33;
 		memcpy(mac + 2, to->bytes + 12, 4);
 	} else if (ip_is_multicast(to)) {
-		const uint8_t group[6] = {0x01, 0x00, 0x5e, to->bytes[13] & 0x7f, to->bytes[14],
-					  to->bytes[15]};
+		const uint8_t group[6] = {0x01,          0x00,         0x5e, to->bytes[13] & 0x7f,
+					  to->bytes[14], to->bytes[15]};
 		memcpy(mac, group, 6);
 	} else {
 		memset(mac, 0xff, 6);
@@ -381,7 +390,8 @@ int ip_output(struct net *net, struct frame *frame, const struct ip_address *fro
 	      const struct ip_address *to, uint8_t protocol, uint8_t ttl, uint8_t tos,
 	      struct ip_path *path)
 {
-	struct ip_send send = {.from = from, .to = to, .protocol = protocol, .ttl = ttl, .tos = tos};
+	struct ip_send send = {
+		.from = from, .to = to, .protocol = protocol, .ttl = ttl, .tos = tos};
 	struct neighbour *neighbour = path ? path->neighbour : NULL;
 
 	if (unlikely(!neighbour || neighbour->generation != path->generation))

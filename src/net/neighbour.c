@@ -3,16 +3,17 @@
  *
  *   neighbour_get          -> INCOMPLETE, a question goes to everybody, again each retry time
  *   answer                 -> REACHABLE; not asked for: STALE
- *   no answer              -> FAILED for one retry time, its packets told to their transports; then free
- *   REACHABLE grows old    -> STALE, nothing happens until it is used
- *   use of a STALE one     -> DELAY, and unless a transport confirms it: PROBE, questions to its address
- *   no answer to those     -> free: the next packet asks everybody anew
+ *   no answer              -> FAILED for one retry time, its packets told to their transports; then
+ * free REACHABLE grows old    -> STALE, nothing happens until it is used use of a STALE one     ->
+ * DELAY, and unless a transport confirms it: PROBE, questions to its address no answer to those ->
+ * free: the next packet asks everybody anew
  *
- * The time of being reachable is the configured one, not a random one around it (RFC 4861 6.3.2): answers
- * of many neighbours don't come at one time here.
+ * The time of being reachable is the configured one, not a random one around it (RFC 4861 6.3.2):
+ * answers of many neighbours don't come at one time here.
  *
- * Invariants, walked by neighbour_check: an entry is in list free if FREE, in list asking if INCOMPLETE, else in
- * none; it is hashed if not FREE; only an INCOMPLETE one has packets; usable if REACHABLE or PERMANENT.
+ * Invariants, walked by neighbour_check: an entry is in list free if FREE, in list asking if
+ * INCOMPLETE, else in none; it is hashed if not FREE; only an INCOMPLETE one has packets; usable if
+ * REACHABLE or PERMANENT.
  */
 #include "net/neighbour.h"
 
@@ -304,6 +305,12 @@ static void become_stale(struct neighbour *n)
 	set_state(n, NEIGHBOUR_STALE);
 }
 
+void neighbour_doubt(struct neighbour *neighbour)
+{
+	if (neighbour->state == NEIGHBOUR_REACHABLE)
+		become_stale(neighbour);
+}
+
 static void send_queue(struct neighbour *n, struct frame *frame)
 {
 	uint16_t type = ip_is_v4(&n->address) ? ETHER_IPV4 : ETHER_IPV6;
@@ -336,10 +343,8 @@ void neighbour_learn(struct net *net, struct neighbour *neighbour, const uint8_t
 
 int neighbour_set(struct net *net, const struct ip_address *address, const uint8_t mac[6])
 {
-	static const uint8_t none[6];
-
 	if (ip_is_any(address) || ip_is_multicast(address) || net_is_local(net, address) ||
-	    ether_is_multicast(mac) || memcmp(mac, none, sizeof(none)) == 0)
+	    !ether_is_station(mac))
 		return -EINVAL;
 	struct neighbour *n = neighbour_find(net, address);
 	if (!n)

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT
  * net/net.c - the stack's life, its bursts, its addresses and its chance.
  *
- * Frames in tx are ours until the device takes them.  While some wait, sched->output_pending is not 0.
+ * Frames in tx are ours until the device takes them.  While some wait, sched->output_pending is not
+ * 0.
  */
 #include "net/net.h"
 
@@ -115,7 +116,8 @@ const struct ip_address *net_source_for(const struct net *net, const struct ip_a
 	const struct ip_address *first = NULL;
 	bool v4 = ip_is_v4(to);
 	/* Multicasts that do not leave the link are spoken to as link-local hosts are. */
-	bool link_scope = !v4 && (ip_is_link_local(to) || (to->bytes[0] == 0xff && (to->bytes[1] & 0x0f) <= 2));
+	bool link_scope = !v4 && (ip_is_link_local(to) ||
+				  (to->bytes[0] == 0xff && (to->bytes[1] & 0x0f) <= 2));
 
 	for (uint32_t i = 0; i < net->num_addresses; i++) {
 		const struct net_interface_address *own = &net->addresses[i];

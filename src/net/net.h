@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: MIT
  * net/net.h - the inet stack of an instance: what its parts share.
  *
- * Input: net_input takes a frame from a device through ether, ip, and one of icmp, udp, tcp.  Whoever
- * a function hands a frame to owns it then and frees it; net_drop counts why.  Output: a transport
- * builds its header behind FRAME_HEADROOM, ip_output puts the lower headers in front and net_transmit
- * collects a burst for the device.
+ * Input: net_input takes a frame from a device through ether, ip, and one of icmp, udp, tcp.
+ * Whoever a function hands a frame to owns it then and frees it; net_drop counts why.  Output: a
+ * transport builds its header behind FRAME_HEADROOM, ip_output puts the lower headers in front and
+ * net_transmit collects a burst for the device.
  *
  * Everything is a function of (state, event, sched->now_ns): no clock, no system call.
  */
@@ -25,7 +25,7 @@ struct tcp;
 struct icmp;
 
 #define NET_CONFIGURED_MAX 16
-#define NET_ADDRESSES_MAX  17 /* those configured, and the link-local one */
+#define NET_ADDRESSES_MAX  17  /* those configured, and the link-local one */
 #define NET_LOOP_MAX       256 /* packets to ourselves that wait for the next poll */
 #define NET_TX_MAX         256 /* frames that wait for the device */
 #define NET_TX_DOORBELL    32  /* pending frames that are put out at once */
@@ -80,15 +80,16 @@ struct net {
 
 /* ---- net.c ---- */
 
-/* Reads addresses, prefixes, gateways and the rest from sched->config, gives the heap its frames and
- * starts the device, which stays the caller's.  0 or -errno, told to the log. */
+/* Reads addresses, prefixes, gateways and the rest from sched->config, gives the heap its frames
+ * and starts the device, which stays the caller's.  0 or -errno, told to the log. */
 int net_open(struct net *net, struct sched *sched, struct netdev *dev);
 /* All queues are closed. */
 void net_close(struct net *net);
 
 /* Receives one burst, and puts out what must go at once.  Returns how much happened. */
 uint32_t net_poll(struct net *net);
-/* Puts out what was pushed and what is owed: connections that have something to send, then frames. */
+/* Puts out what was pushed and what is owed: connections that have something to send, then frames.
+ */
 void net_flush(struct net *net);
 
 /* Is anything waiting to go out, or looping back?  Then the instance must not sleep. */
@@ -132,7 +133,8 @@ void net_input(struct net *net, struct frame *frame);
 /* Puts an Ethernet header in front and transmits. */
 void ether_output(struct net *net, struct frame *frame, const uint8_t mac[6], uint16_t type);
 
-/* Input of a frame from the link whose IP header the cursor is at; broadcast: to a link-layer group. */
+/* Input of a frame from the link whose IP header the cursor is at; broadcast: to a link-layer
+ * group. */
 void ip_input_v4(struct net *net, struct frame *frame, struct cursor *c, bool broadcast);
 void ip_input_v6(struct net *net, struct frame *frame, struct cursor *c, bool broadcast);
 /* Takes in the packets to ourselves that wait; returns how many. */
@@ -144,6 +146,13 @@ struct ip_path {
 	uint32_t generation;
 	uint32_t flow_label; /* IPv6 */
 };
+
+/* The peer of a path gets our packets. */
+static inline void ip_path_confirm(struct net *net, const struct ip_path *path)
+{
+	if (path->neighbour && path->neighbour->generation == path->generation)
+		neighbour_confirm(net, path->neighbour);
+}
 
 /* What an IP header says. */
 struct ip_send {
@@ -161,11 +170,14 @@ void ip_prepend(struct frame *frame, const struct ip_send *send);
 /* Is it a broadcast address of a prefix of ours, or everybody's? */
 bool ip_is_broadcast(const struct net *net, const struct ip_address *address);
 
+/* Is there a way to an address? */
+bool ip_has_route(const struct net *net, const struct ip_address *to);
+
 /* Sends frame, whose data is at the transport header (checksum done, or FRAME_CHECKSUM with offsets
  * relative to that header's start).  Headers for both families fit the headroom. path: a cache, or
- * NULL; good for one from and to.  0, or -ENETUNREACH (no route), -EHOSTUNREACH (a neighbour that does
- * not answer), with the frame freed and counted.  A frame may wait for its neighbour; if that fails
- * later, neighbour_unreachable is told. */
+ * NULL; good for one from and to.  0, or -ENETUNREACH (no route), -EHOSTUNREACH (a neighbour that
+ * does not answer), with the frame freed and counted.  A frame may wait for its neighbour; if that
+ * fails later, neighbour_unreachable is told. */
 int ip_output(struct net *net, struct frame *frame, const struct ip_address *from,
 	      const struct ip_address *to, uint8_t protocol, uint8_t ttl, uint8_t tos,
 	      struct ip_path *path);

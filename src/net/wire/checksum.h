@@ -1,24 +1,22 @@
 /* SPDX-License-Identifier: MIT
  * net/wire/checksum.h - the internet checksum (RFC 1071): one's complement sums of 16-bit words.
  *
- * A partial sum is a uint64_t of unfolded additions of words as they lie in memory (either byte order
- * gives the same checksum in memory); sums of pieces add up as long as every piece but the last has
- * an even length.  At most 2^32 bytes a sum.
+ * A partial sum is a uint64_t of unfolded additions of words as they lie in memory (either byte
+ * order gives the same checksum in memory); sums of pieces add up as long as every piece but the
+ * last has an even length.  At most 2^32 bytes a sum.
  */
 #pragma once
 
 #include "base/address.h"
 
+#include <stdbool.h>
 #include <stdint.h>
 
 /* Partial sum of length bytes. Vector code for long pieces is chosen at run time. */
 uint64_t checksum_partial(const void *bytes, uint32_t length);
 
-/* Copies length bytes and returns their partial sum: one pass. */
+/* Copies length bytes and returns their partial sum: one pass.  The two do not overlap. */
 uint64_t checksum_copy(void *to, const void *from, uint32_t length);
-
-/* A partial sum of a piece that stands at an odd offset, as if it stood at an even one. */
-uint64_t checksum_odd(uint64_t sum);
 
 /* Folds to 16 bits; as stored in memory, not complemented. */
 static inline uint16_t checksum_fold(uint64_t sum)
@@ -34,6 +32,19 @@ static inline uint16_t checksum_fold(uint64_t sum)
 static inline uint16_t checksum_finish(uint64_t sum)
 {
 	return (uint16_t)~checksum_fold(sum);
+}
+
+/* Is the sum of everything, checksum included, what it is where nothing was corrupted: does it fold
+ * to 0xffff?  A multiple of 65535 other than 0, which costs one multiplication. */
+static inline bool checksum_good(uint64_t sum)
+{
+	return sum % 0xffffU == 0 && sum != 0;
+}
+
+/* A partial sum of a piece that stands at an odd offset, as if it stood at an even one. */
+static inline uint64_t checksum_odd(uint64_t sum)
+{
+	return __builtin_bswap16(checksum_fold(sum));
 }
 
 /* Sum of the pseudo header of TCP, UDP (RFC 9293 3.1, RFC 768) and ICMPv6 (RFC 8200 8.1).  length:
