@@ -45,6 +45,7 @@ struct tcp_conn *tcp_conn_alloc(struct net *net, int domain)
 	tcp_queue_init(&conn->send_queue);
 	list_init(&conn->in_listener);
 	list_init(&conn->in_bound);
+	list_init(&conn->output);
 	list_append(&net->tcp->all, &conn->in_all);
 	timer_init(&conn->timer, tcp_timer_fired);
 	tcp_rtt_init(&conn->rtt, (uint64_t)config->tcp_rto_initial_ms * 1000000,
@@ -59,21 +60,6 @@ int tcp_conn_new(struct net *net, int domain, struct tcp_conn **conn_out)
 	return *conn_out ? 0 : -ENOMEM;
 }
 
-static void leave_output(struct tcp_conn *conn)
-{
-	struct tcp *tcp = conn->net->tcp;
-	struct tcp_conn **at = &tcp->output;
-
-	if (!conn->in_output)
-		return;
-	while (*at != conn)
-		at = &(*at)->output_next;
-	*at = conn->output_next;
-	if (tcp->output_tail == &conn->output_next)
-		tcp->output_tail = at;
-	conn->in_output = false;
-}
-
 void tcp_conn_free(struct tcp_conn *conn)
 {
 	struct net *net = conn->net;
@@ -81,7 +67,7 @@ void tcp_conn_free(struct tcp_conn *conn)
 	if (conn->dead)
 		return;
 	ASSERT(conn->state == TCPS_CLOSED && !conn->in_table && !conn->parent);
-	leave_output(conn);
+	list_remove(&conn->output);
 	timer_cancel(&net->sched->timers, &conn->timer);
 	tcp_send_free(conn);
 	tcp_receive_free(conn);
@@ -409,7 +395,7 @@ int tcp_open(struct net *net)
 	tcp->net = net;
 	tcp->tx_checksum = (net->dev->offloads & NETDEV_TX_CHECKSUM) &&
 			   net->sched->config.tcp_checksum_offload;
-	tcp->output_tail = &tcp->output;
+	list_init(&tcp->output);
 	list_init(&tcp->all);
 	list_init(&tcp->dead);
 	for (uint32_t i = 0; i < TCP_BOUND_BUCKETS; i++)
@@ -434,15 +420,13 @@ static void reap(struct tcp *tcp)
 void tcp_flush(struct net *net)
 {
 	struct tcp *tcp = net->tcp;
-	struct tcp_conn *conn = tcp->output;
+	const struct list *last = tcp->output.prev; /* who asks anew has to wait */
 
-	tcp->output = NULL;
-	tcp->output_tail = &tcp->output;
-	while (conn) {
-		struct tcp_conn *next = conn->output_next;
-		conn->in_output = false;
-		tcp_output(conn);
-		conn = next;
+	for (bool more = true; more && !list_empty(&tcp->output);) {
+		struct list *first = tcp->output.next;
+		more = first != last;
+		list_remove(first);
+		tcp_output(container_of(first, struct tcp_conn, output));
 	}
 	reap(tcp);
 }

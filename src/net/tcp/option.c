@@ -268,8 +268,6 @@ static void fill_info(const struct tcp_conn *conn, struct tcp_info *info)
 		.tcpi_probes = (uint8_t)(conn->persist ? conn->retries : conn->keepalive_sent),
 		.tcpi_backoff = (uint8_t)conn->rtt.backoff,
 		.tcpi_options = info_options(conn),
-		.tcpi_snd_wscale = conn->snd_wscale & 15,
-		.tcpi_rcv_wscale = conn->rcv_wscale & 15,
 		.tcpi_rto = in_us(tcp_rtt_timeout(&conn->rtt)),
 		.tcpi_ato = (uint32_t)conn->net->sched->config.tcp_delayed_ack_ms * 1000,
 		.tcpi_snd_mss = conn->mss,
@@ -296,6 +294,8 @@ static void fill_info(const struct tcp_conn *conn, struct tcp_info *info)
 		.tcpi_min_rtt = conn->rtt.min_ns == UINT64_MAX ? 0 : in_us(conn->rtt.min_ns),
 		.tcpi_snd_wnd = conn->snd_wnd,
 	};
+	info->tcpi_snd_wscale = conn->snd_wscale & 15U;
+	info->tcpi_rcv_wscale = conn->rcv_wscale & 15U;
 }
 
 static int get_info(const struct tcp_conn *conn, void *value, socklen_t *length)

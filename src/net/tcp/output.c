@@ -306,14 +306,9 @@ static bool send_next(struct tcp_conn *conn, const struct next_segment *next)
 
 void tcp_want_output(struct tcp_conn *conn)
 {
-	struct tcp *tcp = conn->net->tcp;
-
-	if (conn->in_output || conn->dead)
+	if (!list_empty(&conn->output) || conn->dead)
 		return;
-	conn->in_output = true;
-	conn->output_next = NULL;
-	*tcp->output_tail = conn;
-	tcp->output_tail = &conn->output_next;
+	list_append(&conn->net->tcp->output, &conn->output);
 	conn->net->sched->output_pending++;
 }
 

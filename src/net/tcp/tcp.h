@@ -110,7 +110,6 @@ struct tcp_conn {
 	bool sack : 1;       /* both sides permit it */
 	bool window_scale : 1;
 	bool in_table : 1;   /* of connections */
-	bool in_output : 1;  /* waits for tcp_flush */
 	bool ack_now : 1;    /* an ACK is owed at once */
 	bool fin_queued : 1; /* the user shut the sending side */
 	bool fin_received : 1;
@@ -178,7 +177,7 @@ struct tcp_conn {
 	struct tcp_queue send_queue;
 	struct tcp_ooo *ooo;
 	struct ip_path path;
-	struct tcp_conn *output_next;
+	struct list output; /* link of tcp->output */
 
 	struct tcp_cc cc;
 	struct tcp_rtt rtt;
@@ -236,8 +235,7 @@ struct tcp {
 	uint32_t num_buckets; /* a power of two */
 	uint32_t num_conns;   /* in the table */
 	uint64_t hash_key[2];
-	struct tcp_conn *output; /* connections that have something to send, oldest first */
-	struct tcp_conn **output_tail;
+	struct list output; /* connections that have something to send, oldest first */
 	struct list bound[TCP_BOUND_BUCKETS]; /* sockets that were bound, by port */
 	struct list all;
 	struct list dead;     /* ended in the middle of something; freed by the next tcp_flush */
