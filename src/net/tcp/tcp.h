@@ -475,10 +475,12 @@ static inline uint32_t tcp_flight(const struct tcp_conn *conn)
 	return conn->snd_max - conn->snd_una;
 }
 
-/* Sequence number behind the last queued byte. */
+/* Queued bytes that were never sent, or are to be sent again. */
 static inline uint64_t tcp_unsent(const struct tcp_conn *conn)
 {
-	return conn->queued - (uint32_t)(conn->snd_nxt - conn->snd_base);
+	uint32_t sent = conn->snd_nxt - conn->snd_base;
+
+	return sent < conn->queued ? conn->queued - sent : 0; /* the FIN counts in sent */
 }
 
 static inline bool tcp_fin_sent(const struct tcp_conn *conn)
