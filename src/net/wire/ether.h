@@ -24,10 +24,11 @@ struct ether_header {
 /* DROP_NONE, the cursor behind the header; or why not. */
 static inline enum drop ether_parse(struct cursor *c, struct ether_header *header)
 {
-	const uint8_t *at = cursor_take(c, ETHER_HEADER_BYTES);
+	const uint8_t *at = c->at;
 
-	if (unlikely(!at))
+	if (unlikely(cursor_left(c) < ETHER_HEADER_BYTES))
 		return DROP_ETHER_SHORT;
+	c->at += ETHER_HEADER_BYTES;
 	memcpy(header->to, at, 6);
 	memcpy(header->from, at + 6, 6);
 	header->type = load16(at + 12);

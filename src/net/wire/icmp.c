@@ -29,7 +29,7 @@ enum drop icmp_parse(struct cursor *c, const struct ip_packet *packet, struct ic
 	uint64_t sum = checksum_partial(at, length);
 	if (packet->protocol == IP_ICMPV6)
 		sum += checksum_pseudo(&packet->from, &packet->to, IP_ICMPV6, length);
-	if (!checksum_good(sum))
+	if (sum == 0 || !checksum_good(sum))
 		return DROP_ICMP_BAD;
 	header->type = at[0];
 	header->code = at[1];
@@ -54,7 +54,7 @@ static bool quote_header(struct cursor *c, bool v6, struct icmp_quote *quote)
 	}
 	uint32_t header_bytes = (at[0] & 15U) * 4;
 	/* We send no fragments, and but for the first they have no ports. */
-	if (header_bytes < IPV4_HEADER_BYTES || (load16(at + 6) & IPV4_FRAGMENT))
+	if (header_bytes < IPV4_HEADER_BYTES || ipv4_is_fragment(at))
 		return false;
 	uint32_t address;
 	memcpy(&address, at + 12, sizeof(address));

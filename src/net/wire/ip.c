@@ -82,7 +82,7 @@ enum drop ipv4_parse_slow(struct cursor *c, struct ip_packet *packet)
 	enum drop drop = ipv4_options(&options);
 	if (drop)
 		return drop;
-	if (load16(at + 6) & IPV4_FRAGMENT)
+	if (ipv4_is_fragment(at))
 		return DROP_IP_FRAGMENT;
 	ipv4_fill(c, packet, at, header_bytes, total);
 	return DROP_NONE;

@@ -31,8 +31,8 @@ struct ip_packet {
 	const uint8_t *payload; /* transport header */
 	uint32_t length;        /* bytes at payload: padding behind the packet is cut off */
 	uint32_t header_bytes;  /* from header to payload */
-	uint8_t protocol;       /* of the payload: enum ip_protocol or another */
 	uint8_t ttl;            /* hop limit */
+	uint8_t protocol;       /* of the payload: enum ip_protocol or another */
 	uint8_t tos;            /* traffic class: DSCP and ECN */
 	/* The receiver's, who knows the frame: the parsers leave them alone. */
 	bool checked;   /* the device verified the transport checksum */
@@ -83,14 +83,24 @@ static inline void ipv4_fill(struct cursor *c, struct ip_packet *packet, const u
 /* Sum of the 20 bytes of a header without options. */
 static inline uint64_t ipv4_sum(const uint8_t *at)
 {
-	uint32_t words[IPV4_HEADER_BYTES / 4];
+	uint64_t words[2];
+	uint32_t last;
 
-	memcpy(words, at, sizeof(words));
-	return (uint64_t)words[0] + words[1] + words[2] + words[3] + words[4];
+	memcpy(&words[0], at, sizeof(words[0]));
+	memcpy(&words[1], at + 8, sizeof(words[1]));
+	memcpy(&last, at + 16, sizeof(last));
+	return checksum_add(checksum_add(words[0], words[1]), last);
 }
 
-/* Offset and the flag "more fragments": 0 in a whole packet. */
-#define IPV4_FRAGMENT 0x3fff
+#define IPV4_FRAGMENT 0x3fffU /* offset, and the flag "more fragments" */
+
+static inline bool ipv4_is_fragment(const uint8_t *at)
+{
+	uint16_t word;
+
+	memcpy(&word, at + 6, sizeof(word));
+	return word & __builtin_bswap16(IPV4_FRAGMENT);
+}
 
 /* Both take a cursor behind the Ethernet header, fill packet and leave the cursor over the payload.
  * DROP_NONE or why not: bad version, header length, total length, checksum (IPv4); fragments other
@@ -106,8 +116,8 @@ static inline enum drop ipv4_parse(struct cursor *c, struct ip_packet *packet)
 	if (unlikely(left < IPV4_HEADER_BYTES || at[0] != 0x45))
 		return ipv4_parse_slow(c, packet);
 	uint32_t total = load16(at + 2);
-	if (unlikely(total > left || total < IPV4_HEADER_BYTES ||
-		     (load16(at + 6) & IPV4_FRAGMENT) || !checksum_good(ipv4_sum(at))))
+	if (unlikely(total > left || total < IPV4_HEADER_BYTES || ipv4_is_fragment(at) ||
+		     !checksum_good(ipv4_sum(at))))
 		return ipv4_parse_slow(c, packet);
 	ipv4_fill(c, packet, at, IPV4_HEADER_BYTES, total);
 	return DROP_NONE;

@@ -71,6 +71,8 @@ void tcp_parse_options(const uint8_t *at, uint32_t length, struct tcp_header *he
 /* NOP NOP timestamp: the four bytes in front of its two values. */
 #define TCP_TIMESTAMP_WORD 0x0101080aU
 
+#define TCP_SHORT_BYTES 256 /* segments whose checksum is made inline */
+
 /* The cursor stands at the packet's payload.  Verifies data offset and checksum (unless
  * packet->checked; RFC 9293 MUST-3); the cursor then stands at the data.
  *
@@ -89,30 +91,35 @@ static inline enum drop tcp_parse(struct cursor *c, const struct ip_packet *pack
 
 	if (unlikely(left < TCP_HEADER_BYTES))
 		return DROP_TCP_BAD;
-	uint32_t header_bytes = (at[12] >> 4) * 4U;
+	uint32_t word = load32(at + 12); /* data offset, flags, window */
+	uint32_t header_bytes = word >> 28 << 2;
 	if (unlikely(header_bytes < TCP_HEADER_BYTES || header_bytes > left))
 		return DROP_TCP_BAD;
 	if (!packet->checked) {
 		uint64_t sum = checksum_pseudo(&packet->from, &packet->to, IP_TCP, left);
 
-		if (unlikely(!checksum_good(sum + checksum_partial(at, left))))
+		sum += left < TCP_SHORT_BYTES ? checksum_short(at, left)
+					      : checksum_partial(at, left);
+		if (unlikely(!checksum_good(sum)))
 			return DROP_TCP_CHECKSUM;
 	}
 	header->source = load16(at);
 	header->destination = load16(at + 2);
 	header->seq = load32(at + 4);
 	header->ack = load32(at + 8);
-	header->flags = at[13];
-	header->window = load16(at + 14);
-	header->options.has = 0;
+	header->flags = (uint8_t)(word >> 16);
+	header->window = (uint16_t)word;
 	header->options.num_sack = 0;
 	if (likely(header_bytes == TCP_HEADER_BYTES + TCP_TIMESTAMP_BYTES &&
 		   load32(at + TCP_HEADER_BYTES) == TCP_TIMESTAMP_WORD)) {
 		header->options.has = TCP_HAS_TIMESTAMP;
 		header->options.ts_value = load32(at + TCP_HEADER_BYTES + 4);
 		header->options.ts_echo = load32(at + TCP_HEADER_BYTES + 8);
-	} else if (unlikely(header_bytes != TCP_HEADER_BYTES)) {
-		tcp_parse_options(at + TCP_HEADER_BYTES, header_bytes - TCP_HEADER_BYTES, header);
+	} else {
+		header->options.has = 0;
+		if (unlikely(header_bytes != TCP_HEADER_BYTES))
+			tcp_parse_options(at + TCP_HEADER_BYTES, header_bytes - TCP_HEADER_BYTES,
+					  header);
 	}
 	c->at = at + header_bytes;
 	return DROP_NONE;
