@@ -8,7 +8,7 @@
 /* In the order of the choices of the keys libos and engine (base/config.def). */
 static const struct engine_ops *const engines[2][1] = {
 	{&kernel_direct_engine}, /* catnap: direct */
-	{NULL},                  /* catpowder: not in this build */
+	{&inet_engine},          /* catpowder */
 };
 
 static void check(const struct engine_ops *ops)

@@ -97,3 +97,4 @@ struct engine {
 const struct engine_ops *transport_engine(const struct config *config);
 
 extern const struct engine_ops kernel_direct_engine;
+extern const struct engine_ops inet_engine;
