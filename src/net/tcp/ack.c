@@ -162,6 +162,5 @@ void tcp_ack_advance(struct tcp_conn *conn, const struct tcp_header *h)
 		conn->cc.ops->acked(&conn->cc, acked, flight, sched->now_ns, conn->rtt.srtt_ns);
 	}
 	restart_timer(conn);
-	if (conn->path.neighbour)
-		neighbour_confirm(conn->net, conn->path.neighbour);
+	ip_path_confirm(conn->net, &conn->path);
 }

@@ -393,8 +393,6 @@ int tcp_open(struct net *net)
 	if (!tcp)
 		return -ENOMEM;
 	tcp->net = net;
-	tcp->tx_checksum = (net->dev->offloads & NETDEV_TX_CHECKSUM) &&
-			   net->sched->config.tcp_checksum_offload;
 	list_init(&tcp->output);
 	list_init(&tcp->all);
 	list_init(&tcp->dead);

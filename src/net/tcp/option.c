@@ -7,7 +7,7 @@
 #include <linux/tcp.h>
 #include <netinet/in.h>
 
-#include <demi/types.h>
+#include <demi/socket.h>
 
 #define BUFFER_MIN 4096
 #define BUFFER_MAX ((uint32_t)1 << 30)

@@ -126,7 +126,7 @@ static void finish_checksum(struct tcp_conn *conn, struct frame *frame, uint32_t
 	uint16_t checksum;
 
 	sum += checksum_pseudo(&conn->local, &conn->remote, IP_TCP, header_bytes + payload);
-	if (unlikely(conn->net->tcp->tx_checksum)) {
+	if (unlikely(conn->net->tcp_checksum_offload)) {
 		frame->flags |= FRAME_CHECKSUM;
 		frame->transport_offset = 0;
 		frame->checksum_offset = TCP_CHECKSUM_OFFSET;
@@ -153,9 +153,9 @@ static bool emit(struct tcp_conn *conn, const struct tcp_header *h, uint32_t len
 	}
 	frame->length = tcp_write(frame->data, h);
 	if (refer)
-		sum = refer_payload(conn, frame, length, at, !net->tcp->tx_checksum);
+		sum = refer_payload(conn, frame, length, at, !net->tcp_checksum_offload);
 	else if (length > 0)
-		sum = copy_payload(conn, frame, length, at, !net->tcp->tx_checksum);
+		sum = copy_payload(conn, frame, length, at, !net->tcp_checksum_offload);
 	finish_checksum(conn, frame, header_bytes, length, sum);
 	conn->segments_out++;
 	(void)ip_output(net, frame, &conn->local, &conn->remote, IP_TCP, conn->ttl, conn->tos,

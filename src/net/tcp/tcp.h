@@ -239,7 +239,6 @@ struct tcp {
 	struct list bound[TCP_BOUND_BUCKETS]; /* sockets that were bound, by port */
 	struct list all;
 	struct list dead;     /* ended in the middle of something; freed by the next tcp_flush */
-	bool tx_checksum;     /* the device completes checksums */
 	uint32_t num_closing; /* closed by their users, with something unsent or unacknowledged */
 };
 
