@@ -255,7 +255,7 @@ void link_close(struct link *link)
 
 void link_wait(struct link *link, uint64_t ns)
 {
-	const uint64_t step = LINK_SECOND / 10;
+	const uint64_t step = LINK_SECOND / 200;
 	struct sched *sched = &link->rig.sched;
 
 	while (ns > 0) {

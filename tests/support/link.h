@@ -70,7 +70,7 @@ struct link *link_open(void (*configure)(struct link *link));
 /* The heap holds nothing any more. */
 void link_close(struct link *link);
 
-/* Moves the clock on and fires what is due, in steps of a tenth of a second. */
+/* Moves the clock on and fires what is due, in steps of 5 ms. */
 void link_wait(struct link *link, uint64_t ns);
 
 /* ---- what the stack sent ---- */

@@ -158,7 +158,8 @@ static void test_age(void **state)
 static void vanish(struct link *link, const char *peer)
 {
 	link_know(link, peer);
-	uint32_t generation = find(link, peer)->generation;
+	const struct neighbour *old = find(link, peer);
+	uint32_t generation = old->generation;
 	link_wait(link, 31 * LINK_SECOND);
 	assert_int_equal(send_to(link, peer, IP_TCP, 1), 0);
 	link_wait(link, 6 * LINK_SECOND);
@@ -172,7 +173,7 @@ static void vanish(struct link *link, const char *peer)
 	assert_int_equal(link->tcp.errors, 0);
 	assert_int_equal(send_to(link, peer, IP_TCP, 2), 0);
 	expect_question(link, peer, NULL);
-	assert_int_not_equal(find(link, peer)->generation, generation);
+	assert_int_not_equal(old->generation, generation);
 }
 
 static void test_vanish(void **state)
