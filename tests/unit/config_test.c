@@ -60,7 +60,7 @@ static void expect_line(enum log_level level, const char *line)
 
 /* -- the key table, seen from outside */
 
-enum type { NUMBER, CHOICE };
+enum type { NUMBER, CHOICE, STRING };
 
 struct key {
 	const char *field;
@@ -72,6 +72,8 @@ struct key {
 	int64_t max;
 	const char *unit;
 	const char *choices[8];
+	const char *text; /* default of a string */
+	size_t longest;
 };
 
 #define LIST(...)                 \
@@ -96,20 +98,30 @@ static const struct key keys[] = {
 	 .offset = offsetof(struct config, f), \
 	 .def = (d),                           \
 	 .choices = LIST names},
+#define CONFIG_STRING(f, p, d, most, help)     \
+	{.field = #f,                          \
+	 .path = (p),                          \
+	 .type = STRING,                       \
+	 .offset = offsetof(struct config, f), \
+	 .text = (d),                          \
+	 .longest = (most)},
 #define CONFIG_COMPAT(p)
 #include "base/config.def"
 #undef CONFIG_NUMBER
 #undef CONFIG_CHOICE
+#undef CONFIG_STRING
 #undef CONFIG_COMPAT
 };
 
 static const char *const compat_paths[] = {
 #define CONFIG_NUMBER(f, p, d, lo, hi, u, help)
 #define CONFIG_CHOICE(f, p, d, names, help)
+#define CONFIG_STRING(f, p, d, most, help)
 #define CONFIG_COMPAT(p) (p),
 #include "base/config.def"
 #undef CONFIG_NUMBER
 #undef CONFIG_CHOICE
+#undef CONFIG_STRING
 #undef CONFIG_COMPAT
 };
 
@@ -119,6 +131,11 @@ static int64_t value_of(const struct config *config, const struct key *key)
 
 	memcpy(&value, (const char *)config + key->offset, sizeof(value));
 	return value;
+}
+
+static const char *text_of(const struct config *config, const struct key *key)
+{
+	return (const char *)config + key->offset;
 }
 
 static const char *variable_of(const struct key *key)
@@ -279,8 +296,12 @@ static void test_defaults(void **state)
 	memset(&config, 0xa5, sizeof(config));
 	assert_int_equal(config_load(&config, NULL, NULL, &test_log), 0);
 	expect_silence();
-	for (size_t i = 0; i < NUM(keys); i++)
-		assert_int_equal(value_of(&config, &keys[i]), keys[i].def);
+	for (size_t i = 0; i < NUM(keys); i++) {
+		if (keys[i].type == STRING)
+			assert_string_equal(text_of(&config, &keys[i]), keys[i].text);
+		else
+			assert_int_equal(value_of(&config, &keys[i]), keys[i].def);
+	}
 }
 
 static void test_number_ranges(void **state)
@@ -414,10 +435,10 @@ static void test_messages(void **state)
 		 "engine: \"fast\" in demi.yaml:1 is not one of direct"},
 		{"tcp_socket_options: {nodelay: perhaps}",
 		 "nodelay: \"perhaps\" in demi.yaml:1 is not one of false, true"},
-		{"demitasse: {libos: catnip}",
-		 "libos: \"catnip\" in demi.yaml:1 is not built in; this build has catnap"},
-		{"demitasse: {libos: dog}",
-		 "libos: \"dog\" in demi.yaml:1 is not a library OS; this build has catnap"},
+		{"demitasse: {libos: catnip}", "libos: \"catnip\" in demi.yaml:1 is not built in; "
+					       "this build has catnap, catpowder"},
+		{"demitasse: {libos: dog}", "libos: \"dog\" in demi.yaml:1 is not a library OS; "
+					    "this build has catnap, catpowder"},
 		{"demitasse:\n  engine: [ring]",
 		 "demitasse.engine in demi.yaml:2 wants one plain value"},
 		{"demitasse:\n  engine: {a: b}",
@@ -479,7 +500,7 @@ static void test_libos(void **state)
 		     {"CATNAP", 0},
 		     {"", 0},
 		     {"catnip", -ENOTSUP},
-		     {"CATPOWDER", -ENOTSUP},
+		     {"CATPOWDER", 0},
 		     {"catmint", -ENOTSUP},
 		     {"cattree", -ENOTSUP},
 		     {"catmem", -ENOTSUP},
@@ -504,7 +525,7 @@ static void test_libos(void **state)
 	assert_int_equal(config_load(&config, NULL, NULL, &test_log), -ENOTSUP);
 	expect_line(LOG_LEVEL_ERROR,
 		    "libos: \"catnip\" in the environment variable LIBOS is not built in; "
-		    "this build has catnap");
+		    "this build has catnap, catpowder");
 	(void)unsetenv("LIBOS");
 	assert_int_equal(load_by_override(&config, "libos", "catmem"), -ENOTSUP);
 }
@@ -648,9 +669,8 @@ static void test_overrides(void **state)
 	assert_int_equal(config_override_set(&list, "nothing", NULL, &test_log), -EINVAL);
 	assert_int_equal(config_override_set(&list, "", "1", &test_log), -EINVAL);
 	assert_int_equal(config_override_set(&list, "demitasse", "1", &test_log), -EINVAL);
-	assert_int_equal(
-		config_override_set(&list, "raw_socket.linux_interface_name", "eth0", &test_log),
-		-EINVAL);
+	assert_int_equal(config_override_set(&list, "raw_socket.tx_ring_size", "8", &test_log),
+			 -EINVAL);
 	config_override_free(&list);
 }
 
@@ -836,7 +856,7 @@ static void test_bad_yaml(void **state)
 		const char *yaml;
 		const char *begin;
 	} cases[] = {
-		{"inetstack_config:\n  mtu: [1500\n",
+		{"raw_socket:\n  tx_ring_size: [1500\n",
 		 "bad YAML in demi.yaml:3: did not find expected"},
 		{"a: b: c", "bad YAML in demi.yaml:1: mapping values are not allowed"},
 		{"a:\n\tb: c",
@@ -1049,7 +1069,9 @@ static void check_shown(void *arg, const char *field, const char *value)
 	const struct key *key = &keys[shown->count++];
 
 	assert_string_equal(field, key->field);
-	if (key->type == CHOICE) {
+	if (key->type == STRING) {
+		assert_ptr_equal(value, text_of(shown->config, key));
+	} else if (key->type == CHOICE) {
 		assert_string_equal(value, key->choices[value_of(shown->config, key)]);
 		assert_ptr_equal(value, config_choice_name(shown->config, field));
 	} else {
