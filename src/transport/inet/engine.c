@@ -96,6 +96,7 @@ static void inet_close(struct engine *engine)
 			  lingering, (long long)sched->config.linger_ms);
 	}
 	struct netdev *dev = ie->net.dev;
+	net_flush(&ie->net); /* the ACK of a peer's FIN may be owed still */
 	tcp_abort_all(&ie->net);
 	net_flush(&ie->net);
 	net_close(&ie->net);
