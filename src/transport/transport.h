@@ -93,7 +93,8 @@ struct engine {
 	void *owner;
 };
 
-/* The engine of a configuration, its table checked for missing members; never NULL. */
+/* The engine of a configuration, its table checked for missing members.  NULL: not in this build. */
 const struct engine_ops *transport_engine(const struct config *config);
 
 extern const struct engine_ops kernel_direct_engine;
+extern const struct engine_ops inet_engine;

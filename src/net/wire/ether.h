@@ -22,13 +22,37 @@ struct ether_header {
 };
 
 /* DROP_NONE, the cursor behind the header; or why not. */
-enum drop ether_parse(struct cursor *c, struct ether_header *header);
+static inline enum drop ether_parse(struct cursor *c, struct ether_header *header)
+{
+	const uint8_t *at = c->at;
+
+	if (unlikely(cursor_left(c) < ETHER_HEADER_BYTES))
+		return DROP_ETHER_SHORT;
+	c->at += ETHER_HEADER_BYTES;
+	memcpy(header->to, at, 6);
+	memcpy(header->from, at + 6, 6);
+	header->type = load16(at + 12);
+	return DROP_NONE;
+}
+
 /* Writes ETHER_HEADER_BYTES. */
-void ether_write(uint8_t *at, const uint8_t to[6], const uint8_t from[6], uint16_t type);
+static inline void ether_write(uint8_t *at, const uint8_t to[6], const uint8_t from[6],
+			       uint16_t type)
+{
+	memcpy(at, to, 6);
+	memcpy(at + 6, from, 6);
+	store16(at + 12, type);
+}
 
 static inline bool ether_is_multicast(const uint8_t mac[6])
 {
 	return mac[0] & 1;
+}
+
+/* Can it be the address of one station: neither a group's nor all zeros? */
+static inline bool ether_is_station(const uint8_t mac[6])
+{
+	return !ether_is_multicast(mac) && (mac[0] | mac[1] | mac[2] | mac[3] | mac[4] | mac[5]);
 }
 
 struct arp {
@@ -41,7 +65,8 @@ struct arp {
 
 enum { ARP_REQUEST = 1, ARP_REPLY = 2 };
 
-/* Only Ethernet and IPv4 with their lengths; padding behind it is ignored. */
+/* Only Ethernet and IPv4 with their lengths, request or reply, and a sender that is one station;
+ * padding behind it is ignored. */
 enum drop arp_parse(struct cursor *c, struct arp *arp);
 /* Writes ARP_BYTES. */
 void arp_write(uint8_t *at, const struct arp *arp);

@@ -43,7 +43,7 @@ struct icmp_header {
 };
 
 /* Verifies the checksum over the whole message (ICMPv6: with pseudo header) and leaves the cursor
- * behind the header. */
+ * behind the header.  packet->protocol tells which of the two it is. */
 enum drop icmp_parse(struct cursor *c, const struct ip_packet *packet, struct icmp_header *header);
 
 /* What an error message quotes: the packet that we sent. */
@@ -56,7 +56,8 @@ struct icmp_quote {
 	uint32_t seq; /* TCP */
 };
 
-/* The cursor stands behind an ICMP error's header.  At least 8 bytes of the transport header. */
+/* The cursor stands behind an ICMP error's header.  At least 8 bytes of the transport header; an
+ * IPv6 quote with extension headers has their protocol and no ports: we send none. */
 enum drop icmp_quote_parse(struct cursor *c, bool v6, struct icmp_quote *quote);
 
 /* Writes a header of ICMP_HEADER_BYTES in front of length - ICMP_HEADER_BYTES bytes that stand
@@ -64,8 +65,9 @@ enum drop icmp_quote_parse(struct cursor *c, bool v6, struct icmp_quote *quote);
 void icmp_write(uint8_t *at, const struct icmp_header *header, uint32_t length,
 		const struct ip_address *from, const struct ip_address *to);
 
-/* A neighbour solicitation or advertisement, checked by RFC 4861 7.1: hop limit 255, code 0, lengths,
- * options of length 0, multicast target. */
+/* A neighbour solicitation or advertisement, checked by RFC 4861 7.1: hop limit 255, code 0,
+ * lengths, options of length 0, multicast target; and that the link-layer address is one station's.
+ */
 struct nd_message {
 	struct ip_address target;
 	uint8_t mac[6]; /* source (solicitation) or target (advertisement) link-layer address */
