@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 
 #define TURNS_MAX 100000 /* of a host at one moment: more means that it never comes to rest */
 
@@ -16,11 +17,11 @@
 
 _Noreturn void world_failed(const struct world *world, const char *what, const char *file, int line)
 {
-	printf("# DEMI_SEED=%" PRIu64 " at %" PRIu64 " ns, event %" PRIu64 ": %s\n", world->seed,
-	       world->now_ns, world->steps, what);
+	printf("# DEMI_SEED=%" PRIu64 " at %" PRIu64 " ns, event %" PRIu64 ": %s (%s:%d)\n"
+	       "Bail out! a check failed, perhaps in a coroutine: there is no way on\n",
+	       world->seed, world->now_ns, world->steps, what, file, line);
 	(void)fflush(stdout);
-	_fail(file, line);
-	abort();
+	_exit(1);
 }
 
 static void *must(void *memory)
@@ -308,7 +309,6 @@ static struct host *add_host(struct world *world)
 	host->index = index;
 	host->wire = wire_functions;
 	host->wake_ns = TIMER_NEVER;
-	host->trace_fd = -1;
 	host->mac[0] = 2;
 	host->mac[4] = 0xde;
 	host->mac[5] = (uint8_t)(index + 1);

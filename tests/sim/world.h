@@ -116,7 +116,6 @@ struct world {
 	void *arg;
 };
 
-/* Hosts may have any virtual time of their own from here. */
 void world_open(struct world *world, uint64_t seed);
 /* Ends instances, drops what is under way. Bare scheds are the test's to end, before. */
 void world_close(struct world *world);
@@ -189,7 +188,7 @@ void world_note(struct world *world, uint64_t value);
 
 /* ---- tests ---- */
 
-/* Fails the test unless it holds, telling the seed. */
+/* Ends the program unless it holds, telling the seed. */
 #define WORLD_EXPECT(world, condition)                                         \
 	do {                                                                   \
 		if (!(condition))                                              \
