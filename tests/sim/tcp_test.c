@@ -114,6 +114,9 @@ static void failed(struct side *side, int error)
 {
 	struct world *world = world_of(side);
 
+	if (side->conn->mode != MODE_RUDE)
+		printf("# connection %u of host %u: error %d\n", side->conn->id, side->host->index,
+		       error);
 	WORLD_EXPECT(world, side->conn->mode == MODE_RUDE);
 	WORLD_EXPECT(world, error == ECONNRESET || error == EPIPE || error == ECANCELED ||
 				    error == ECONNABORTED);

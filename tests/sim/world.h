@@ -25,6 +25,7 @@
 
 #include <stdbool.h>
 #include <stdint.h>
+#include <stdio.h>
 
 #define WORLD_HOSTS    8
 #define WORLD_START_NS ((uint64_t)1000000000)
@@ -94,6 +95,7 @@ struct host {
 	bool vanished;    /* switched off: runs no more, sends and receives nothing */
 	uint64_t wake_ns; /* when it runs next */
 	uint64_t turns;   /* poll turns */
+	FILE *trace;      /* NULL: none */
 	int32_t trace_fd; /* -1: none */
 };
 
