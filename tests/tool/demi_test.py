@@ -214,6 +214,7 @@ def stat_tells_of_a_server():
         check(row["requests"] == 100 and row["server_cpu_ns_per_request"] is None, str(row))
         document, = json.loads(demi("stat", str(process.pid), "--json")[0])
         check(document["pid"] == process.pid and document["libos"] == "catnap" and document["instance"] == 0, "document")
+        check("device" not in document and document["lingering"] == 0, "catnap has no device")
         check(any(queue["local"].endswith(f":{port}") for queue in document["queues"]), "queues")
         check("queues" in demi("stat", str(process.pid))[0], "text of one")
         check(any(line.startswith(f"{process.pid} ") for line in demi("stat")[0].splitlines()), "list of all")
@@ -276,6 +277,22 @@ def namespaces(count):
             namespace.holder.wait()
 
 
+def check_stat_of_device(pid):
+    """What `demi stat` tells of the server, which is at rest."""
+    document, = json.loads(demi("stat", str(pid), "--json")[0])
+    device, neighbours, connections = (document[name] for name in ("device", "neighbours", "connections"))
+    check((device["name"], device["mtu"]) == ("afpacket", 1500), str(device))
+    check(re.fullmatch("(?:[0-9a-f]{2}:){5}[0-9a-f]{2}", device["mac"]), str(device))
+    check(all(isinstance(device[f"{way}_checksum_offload"], bool) for way in ("rx", "tx")), str(device))
+    for way in ("rx", "tx"):
+        check(device[f"{way}_frames"] > 100 and device[f"{way}_bytes"] > 54 * device[f"{way}_frames"], str(device))
+    check(0 < neighbours["entries"] <= neighbours["max"], str(neighbours))
+    check(connections["listening"] == 1 and sum(connections.values()) >= 1, str(connections))
+    text = demi("stat", str(pid))[0]
+    for heading in ("device", "neighbours", "connections"):
+        check(f"\n{heading}\n" in text, f"no {heading} in {text}")
+
+
 @test
 def catpowder_over_a_veth_pair():
     with namespaces(2) as (here, there):
@@ -291,6 +308,7 @@ def catpowder_over_a_veth_pair():
             check((row["libos"], row["client"], row["device"]) == ("catpowder", "catpowder", "afpacket"), str(row))
             check(there.client(*other, "--address", "10.7.0.1", "--connections", "10")["client"] == "catpowder", "its own client")
             there.client("--libos", "posix-epoll", "--address", "10.7.0.1", "--size", "100000")
+            check_stat_of_device(process.pid)
             process.send_signal(signal.SIGTERM)
             check(process.wait(LIMIT_S) == 0, f"SIGTERM: status {process.returncode}")
         with here.server(*device, "--address", "fd07::1"):
