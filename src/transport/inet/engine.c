@@ -27,7 +27,7 @@ static int inet_arm(struct poller *poller)
 {
 	struct net *net = &engine_of(poller)->net;
 
-	if (net->sched->output_pending)
+	if (net->sched->output_pending || net_pending(net))
 		return -EAGAIN;
 	return net->dev->ops->arm(net->dev);
 }
