@@ -192,6 +192,21 @@ int net_open(struct net *net, struct sched *sched, struct netdev *dev)
 	return 0;
 }
 
+void net_check(struct net *net)
+{
+	uint32_t looping = 0;
+
+	ASSERT(net->tx_count <= NET_TX_MAX);
+	ASSERT(net->tx_count == 0 || net->sched->output_pending > 0);
+	for (const struct frame *frame = net->loop_head; frame; frame = frame->next) {
+		ASSERT(frame->num_segments == 0);
+		looping++;
+	}
+	ASSERT(looping == net->loop_count && looping <= NET_LOOP_MAX);
+	neighbour_check(net);
+	udp_check(net);
+}
+
 void net_close(struct net *net)
 {
 	if (net->tcp)
