@@ -340,7 +340,11 @@ void tcp_output(struct tcp_conn *conn)
 	}
 	if (next.blocked)
 		start_persist(conn);
-	if (conn->ack_now)
+	if (!conn->ack_now)
+		return;
+	if (unlikely(conn->net->tx_count >= NET_TX_MAX / 2))
+		tcp_want_output(conn);
+	else
 		tcp_send_ack(conn);
 }
 
@@ -381,7 +385,9 @@ static bool send_bare(struct tcp_conn *conn, uint32_t seq, uint8_t flags)
 
 void tcp_send_ack(struct tcp_conn *conn)
 {
-	if (send_bare(conn, conn->snd_nxt, TCP_ACK))
+	/* snd_nxt is set back while what was lost is sent again; an ACK from there would be old to
+	 * the peer, and two old ACKs answer each other for ever (RFC 9293 3.10.7.4, first step) */
+	if (send_bare(conn, conn->snd_max, TCP_ACK))
 		ack_sent(conn);
 }
 
@@ -494,7 +500,8 @@ void tcp_send_keepalive(struct tcp_conn *conn)
 void tcp_send_reset(struct tcp_conn *conn)
 {
 	sched_count(conn->net->sched, COUNTER_TCP_RESETS_OUT, 1);
-	(void)send_bare(conn, conn->snd_nxt, TCP_RST | TCP_ACK);
+	/* RFC 5961 3.2: the peer takes it only if it is exactly what it expects next */
+	(void)send_bare(conn, conn->snd_max, TCP_RST | TCP_ACK);
 }
 
 /* RFC 9293 3.10.7.1: <SEQ=SEG.ACK><CTL=RST>, or <SEQ=0><ACK=SEG.SEQ+SEG.LEN><CTL=RST,ACK>. */
