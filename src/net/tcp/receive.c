@@ -99,14 +99,18 @@ uint16_t tcp_window_to_advertise(struct tcp_conn *conn)
 	return (uint16_t)field;
 }
 
-/* The user took something: has the window grown enough to tell?  Twice what the peer knows of, so
- * that a stream that flows is not acknowledged more often for it. */
+/* The user took something: has the window grown enough to tell?  Twice what the peer knows of and a
+ * segment more, so that a stream that flows is not acknowledged more often for it; within what the
+ * header's field can say. */
 static void consider_update(struct tcp_conn *conn)
 {
-	uint32_t known = conn->rcv_adv - conn->rcv_nxt;
-	uint32_t free = buffer_free(conn);
+	uint64_t known = conn->rcv_adv - conn->rcv_nxt;
+	uint64_t most = (uint64_t)65535 << conn->rcv_wscale;
+	uint64_t free = buffer_free(conn);
 
-	if (!tcp_can_receive(conn) || free < 2 * known || free < known + conn->mss)
+	if (free > most)
+		free = most;
+	if (!tcp_can_receive(conn) || free < 2 * known + conn->mss)
 		return;
 	conn->ack_now = true;
 	tcp_want_output(conn);
