@@ -77,9 +77,10 @@ static struct udp_socket *unconnected(struct list *node, const struct list *end)
 static struct udp_socket *share(struct net *net, struct list *list, const struct udp_flow *flow,
 				int best, uint32_t count)
 {
-	uint32_t pick = (uint32_t)(hash_flow(net, flow) >> 32) % count;
 	struct udp_socket *s;
 
+	ASSERT(count > 0);
+	uint32_t pick = (uint32_t)(hash_flow(net, flow) >> 32) % count;
 	for (struct list *node = list->next; (s = unconnected(node, list)); node = node->next) {
 		if (s->port == flow->local_port && s->reuse_port && fit(s, &flow->local) == best &&
 		    pick-- == 0)

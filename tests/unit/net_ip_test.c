@@ -263,8 +263,8 @@ static int send_from(struct link *link, const char *to, struct ip_path *path)
 
 static void routed(struct link *link)
 {
-	strcpy(link->rig.sched.config.addresses, "10.0.0.2/24,10.1.0.2/16,fd00::2/64,fd01::2/64");
-	strcpy(link->rig.sched.config.gateways, "10.1.0.1,fe80::1");
+	link_set(link->rig.sched.config.addresses, "10.0.0.2/24,10.1.0.2/16,fd00::2/64,fd01::2/64");
+	link_set(link->rig.sched.config.gateways, "10.1.0.1,fe80::1");
 }
 
 /* The packet went from an address of ours to this MAC's last byte. */

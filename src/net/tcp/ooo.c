@@ -171,6 +171,8 @@ static int add_parts(struct addition *add, uint32_t end, struct tcp_block *dupli
 			uint32_t stop = before(end_of(next), end) ? end_of(next) : end;
 			if (duplicate->start == duplicate->end)
 				*duplicate = (struct tcp_block){.start = cur, .end = stop};
+			else if (duplicate->end == cur)
+				duplicate->end = stop;
 			cur = end_of(next);
 			i++;
 			continue;

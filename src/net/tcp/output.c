@@ -340,7 +340,11 @@ void tcp_output(struct tcp_conn *conn)
 	}
 	if (next.blocked)
 		start_persist(conn);
-	if (conn->ack_now)
+	if (!conn->ack_now)
+		return;
+	if (unlikely(conn->net->tx_count >= NET_TX_MAX / 2))
+		tcp_want_output(conn);
+	else
 		tcp_send_ack(conn);
 }
 

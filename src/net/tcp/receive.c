@@ -181,12 +181,11 @@ static inline bool deliver(struct tcp_conn *conn, const struct tcp_piece *piece)
 	return true;
 }
 
-/* What was received ahead and is in order now.  Returns whether there was some. */
-static bool drain_ahead(struct tcp_conn *conn)
+/* What was received ahead and is in order now. */
+static void drain_ahead(struct tcp_conn *conn)
 {
 	struct heap *heap = conn->net->heap;
 	struct tcp_piece piece;
-	bool any = false;
 
 	while (tcp_ooo_take(&conn->ooo, heap, conn->rcv_nxt, &piece)) {
 		if (!deliver(conn, &piece)) {
@@ -195,14 +194,43 @@ static bool drain_ahead(struct tcp_conn *conn)
 		}
 		conn->rcv_nxt += piece.length;
 		conn->bytes_received += piece.length;
-		any = true;
 	}
-	return any;
+}
+
+/* The common case: a short piece for a pop that waits.  False: it is not that. */
+static inline bool receive_short(struct tcp_conn *conn, const struct tcp_segment *seg)
+{
+	struct sched *sched = conn->net->sched;
+	struct op *op = op_list_first(&sched->ops, &conn->pops);
+
+	if (!op || seg->length >= TCP_COPY_BYTES)
+		return false;
+	void *object = heap_alloc(sched->heap, seg->length);
+	if (unlikely(!object))
+		return false;
+	memcpy(object, seg->data, seg->length);
+	op_list_remove(&sched->ops, &conn->pops, op);
+	op->sga_buf = object;
+	op_set_segment(op, object, seg->length);
+	op_complete(sched, op, 0);
+	note_taken(conn, seg->length);
+	return true;
+}
+
+static bool receive_piece(struct tcp_conn *conn, struct tcp_segment *seg)
+{
+	struct tcp_piece piece;
+
+	if (unlikely(!make_piece(conn, seg, &piece)))
+		return false;
+	if (likely(deliver(conn, &piece)))
+		return true;
+	(void)heap_free(conn->net->heap, piece.object);
+	return false;
 }
 
 bool tcp_receive(struct tcp_conn *conn, struct tcp_segment *seg)
 {
-	struct tcp_piece piece;
 	uint32_t length = seg->length;
 	bool filled = false;
 
@@ -211,19 +239,18 @@ bool tcp_receive(struct tcp_conn *conn, struct tcp_segment *seg)
 		tcp_schedule_ack(conn, length, false);
 		return true;
 	}
-	if (unlikely(!make_piece(conn, seg, &piece)))
+	/* A pop waits only while the queue is empty. */
+	if (!receive_short(conn, seg) && !receive_piece(conn, seg))
 		return false;
-	if (unlikely(!deliver(conn, &piece))) {
-		(void)heap_free(conn->net->heap, piece.object);
-		return false;
-	}
 	conn->rcv_nxt += length;
 	conn->bytes_received += length;
 	sched_count(conn->net->sched, COUNTER_BYTES_IN, length);
 	if (length > conn->rcv_mss)
 		conn->rcv_mss = (uint16_t)length;
-	if (unlikely(conn->ooo != NULL))
-		filled = true, (void)drain_ahead(conn);
+	if (unlikely(conn->ooo != NULL)) {
+		filled = true;
+		drain_ahead(conn);
+	}
 	/* RFC 5681 4.2: at once if it fills a gap. */
 	tcp_schedule_ack(conn, length, filled);
 	return true;
