@@ -58,7 +58,7 @@ static void disarm(struct neighbour *n)
 
 static struct neighbour **bucket_of(struct net *net, const struct ip_address *address)
 {
-	uint64_t hash = siphash(net->secret, address->bytes, sizeof(address->bytes));
+	uint64_t hash = siphash_2_4(net->secret, address->bytes, sizeof(address->bytes));
 
 	return &net->neighbours.buckets[hash & (net->neighbours.max - 1)];
 }
