@@ -19,6 +19,7 @@
 #include <string.h>
 
 #define LOOK_TURNS  4096 /* turns without a result between two looks at the clock */
+#define REQUEST_NS  1000 /* of made-up time */
 #define BULK_BYTES  65536
 #define BULK_PUSHES 8
 #define BULK_POPS   32
@@ -32,6 +33,7 @@ struct world {
 	double idle_bytes;
 	int pushes; /* bulk: outstanding */
 	unsigned pops;
+	uint64_t now_ns;   /* made up; 0: real time */
 	uint64_t since_ns; /* nothing has come; 0: not noted yet */
 	demi_sgarray_t chunk;
 };
@@ -90,13 +92,21 @@ static void world_close(void *arg)
 	free(world);
 }
 
+static uint64_t time_of(void *arg)
+{
+	const struct world *world = arg;
+
+	return world->now_ns ? world->now_ns : clock_now_ns();
+}
+
 static void *world_open(const struct net_spec *spec)
 {
 	struct world *world = tool_alloc(1, sizeof(*world));
 
 	world->active = spec->active;
+	world->now_ns = spec->made_up_time ? clock_now_ns() : 0;
 	world->qds = tool_alloc(spec->active, sizeof(*world->qds));
-	if (!pair_open(&world->pair, spec->mtu, pair_clock, NULL)) {
+	if (!pair_open(&world->pair, spec->mtu, time_of, world)) {
 		free(world->qds);
 		free(world);
 		return NULL;
@@ -224,6 +234,8 @@ static bool request(void *arg, uint64_t count)
 	for (uint64_t done = 0; done < count; done += burst) {
 		int n = (int)(count - done < burst ? count - done : burst);
 
+		if (world->now_ns)
+			world->now_ns += (uint64_t)n * REQUEST_NS;
 		if (!send_burst(world, n) || !take_burst(world, SERVER, n) ||
 		    !take_burst(world, CLIENT, n))
 			return false;

@@ -27,12 +27,6 @@
 
 static const struct timespec at_once;
 
-uint64_t pair_clock(void *unused)
-{
-	(void)unused;
-	return clock_now_ns();
-}
-
 static bool failed(const char *what, int error)
 {
 	if (error)

@@ -42,5 +42,3 @@ bool pair_push(int qd, const void *bytes, uint32_t num_bytes);
 
 /* malloc'ed bytes of the process and live ones of both heaps. */
 uint64_t pair_memory(const struct pair *pair);
-
-uint64_t pair_clock(void *unused);
