@@ -439,8 +439,8 @@ void tcp_icmp_error(struct net *net, const struct icmp_quote *quote, const struc
 		return;
 	}
 	/* RFC 9293 3.9.2.2 MUST-56: soft errors end nothing; hard ones (SHLD-26) end an attempt,
-	 * and, as RFC 5927 5.2 has it, no connection that is synchronized.  So does a neighbour that
-	 * was asked for in vain. */
+	 * and, as RFC 5927 5.2 has it, no connection that is synchronized.  So does a neighbour
+	 * that was asked for in vain. */
 	conn->soft_error = error->err;
 	if (conn->state == TCPS_SYN_SENT && (error->hard || error->local))
 		tcp_finish(conn, error->err);
