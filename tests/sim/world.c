@@ -18,6 +18,8 @@
 
 _Noreturn void world_failed(const struct world *world, const char *what, const char *file, int line)
 {
+	if (world->describe)
+		world->describe(world);
 	printf("# DEMI_SEED=%" PRIu64 " at %" PRIu64 " ns, event %" PRIu64 ": %s (%s:%d)\n"
 	       "Bail out! a check failed, perhaps in a coroutine: there is no way on\n",
 	       world->seed, world->now_ns, world->steps, what, file, line);

@@ -268,7 +268,7 @@ void tcp_receive_out_of_order(struct tcp_conn *conn, struct tcp_segment *seg)
 	if (!conn->read_shut && make_piece(conn, seg, &piece) &&
 	    tcp_ooo_add(&conn->ooo, net->heap, conn->rcv_nxt, seq, &piece, free, &duplicate))
 		net_count_drop(net, DROP_TCP_MEMORY);
-	if (duplicate.start != duplicate.end)
+	if (conn->sack && duplicate.start != duplicate.end)
 		conn->dsack = duplicate;
 	/* RFC 5681 4.2: one immediate ACK for each, which the peer counts. */
 	tcp_send_ack(conn);
