@@ -452,10 +452,16 @@ static void test_closed_window(void **state)
 	life_end(life);
 }
 
+static void short_timeouts(struct config *config)
+{
+	small_buffers(config);
+	config->tcp_rto_max_ms = 4000;
+}
+
 /* The update that opens the window is lost. */
 static uint64_t lost_updates(uint64_t seed)
 {
-	struct life *life = life_open(seed, small_buffers);
+	struct life *life = life_open(seed, short_timeouts);
 
 	life_connect(life);
 	for (int round = 0; round < 4; round++) {
