@@ -68,6 +68,9 @@ struct neighbour_table {
 int neighbour_open(struct net *net);
 void neighbour_close(struct net *net);
 
+/* Asserts the invariants of neighbour.c; walks everything. */
+void neighbour_check(struct net *net);
+
 /* The entry of an address, made if need be (then a question goes out); NULL: none can be had. */
 struct neighbour *neighbour_get(struct net *net, const struct ip_address *address);
 /* The entry of an address, or NULL. */

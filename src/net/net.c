@@ -121,7 +121,7 @@ const struct ip_address *net_source_for(const struct net *net, const struct ip_a
 uint64_t net_random(struct net *net)
 {
 	net->random_counter++;
-	return siphash(net->secret, &net->random_counter, sizeof(net->random_counter));
+	return siphash_2_4(net->secret, &net->random_counter, sizeof(net->random_counter));
 }
 
 /* ---- life ---- */
@@ -190,6 +190,21 @@ int net_open(struct net *net, struct sched *sched, struct netdev *dev)
 	}
 	announce(net);
 	return 0;
+}
+
+void net_check(struct net *net)
+{
+	uint32_t looping = 0;
+
+	ASSERT(net->tx_count <= NET_TX_MAX);
+	ASSERT(net->tx_count == 0 || net->sched->output_pending > 0);
+	for (const struct frame *frame = net->loop_head; frame; frame = frame->next) {
+		ASSERT(frame->num_segments == 0);
+		looping++;
+	}
+	ASSERT(looping == net->loop_count && looping <= NET_LOOP_MAX);
+	neighbour_check(net);
+	udp_check(net);
 }
 
 void net_close(struct net *net)

@@ -89,6 +89,9 @@ int net_open(struct net *net, struct sched *sched, struct netdev *dev);
 /* All queues are closed. */
 void net_close(struct net *net);
 
+/* Asserts the invariants of everything below and beside TCP. */
+void net_check(struct net *net);
+
 /* Receives one burst, and puts out what must go at once.  Returns how much happened. */
 uint32_t net_poll(struct net *net);
 /* Puts out what was pushed and what is owed: connections that have something to send, then frames.

@@ -88,6 +88,28 @@ static void test_echo_attacks(void **state)
 	link_close(link);
 }
 
+static void small_mtu(struct link *link)
+{
+	link->rig.sched.config.mtu = 1280;
+}
+
+/* The device takes more than we send: what can't be answered in one packet is not answered. */
+static void test_echo_size(void **state)
+{
+	static const uint8_t data[1300];
+	const struct icmp_header request = {.type = ICMP_ECHO};
+	struct link *link = link_open(small_mtu);
+
+	(void)state;
+	echo(link, "10.0.0.1", "10.0.0.2", 1280 - 28);
+	echo(link, "fd00::1", "fd00::2", 1280 - 48);
+	struct link_made made = link_make_icmp("10.0.0.1", "10.0.0.2", &request, data, 1280 - 27);
+	link_arrive_made(link, &made);
+	assert_int_equal(link_drops(link, DROP_ICMP_BAD), 1);
+	link_quiet(link);
+	link_close(link);
+}
+
 static void test_malformed(void **state)
 {
 	const struct icmp_header v4 = {.type = ICMP_ECHO};
@@ -415,11 +437,12 @@ static void test_rate(void **state)
 int main(void)
 {
 	static const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_echo),      cmocka_unit_test(test_echo_attacks),
-		cmocka_unit_test(test_malformed), cmocka_unit_test(test_errors_in),
-		cmocka_unit_test(test_ignored),   cmocka_unit_test(test_forged),
-		cmocka_unit_test(test_port_out),  cmocka_unit_test(test_problems_out),
-		cmocka_unit_test(test_not_out),   cmocka_unit_test(test_rate),
+		cmocka_unit_test(test_echo),         cmocka_unit_test(test_echo_attacks),
+		cmocka_unit_test(test_malformed),    cmocka_unit_test(test_echo_size),
+		cmocka_unit_test(test_errors_in),    cmocka_unit_test(test_ignored),
+		cmocka_unit_test(test_forged),       cmocka_unit_test(test_port_out),
+		cmocka_unit_test(test_problems_out), cmocka_unit_test(test_not_out),
+		cmocka_unit_test(test_rate),
 	};
 
 	return test_run("net_icmp", tests);

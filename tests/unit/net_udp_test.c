@@ -424,6 +424,14 @@ static void test_v6only(void **state)
 	assert_int_equal(push_text(link, four, "fd00::1", 9, "x"), -EAFNOSUPPORT);
 	udp_socket_close(six);
 	udp_socket_close(four);
+	/* two addresses, one port */
+	six = bound(link, AF_INET6, "fd00::2", 7);
+	four = bound(link, AF_INET, "10.0.0.2", 7);
+	struct udp_socket *local = bound(link, AF_INET6, "fe80::ff:fe00:2", 7);
+	assert_int_equal(push_text(link, six, "10.0.0.1", 9, "x"), -ENETUNREACH);
+	udp_socket_close(six);
+	udp_socket_close(four);
+	udp_socket_close(local);
 	link_close(link);
 }
 

@@ -277,12 +277,29 @@ static bool ack_input(struct tcp_conn *conn, const struct tcp_segment *seg)
 	return true;
 }
 
+/* RFC 9293 3.10.7.4 eighth, TIME-WAIT: a FIN that comes again restarts it.  Whatever else comes
+ * shows a peer that is not where we are, and is told; but the ACK that it should have sent is not
+ * answered. */
+static void time_wait_input(struct tcp_conn *conn, const struct tcp_segment *seg)
+{
+	bool fin = seg->h.flags & TCP_FIN;
+
+	if (fin)
+		tcp_enter_time_wait(conn);
+	if (fin || seg->length > 0 || seg->h.seq != conn->rcv_nxt)
+		tcp_challenge_ack(conn);
+}
+
 /* Seventh, process the segment text; then eighth, the FIN. */
 static void text_input(struct tcp_conn *conn, struct tcp_segment *seg)
 {
 	bool fin = seg->h.flags & TCP_FIN;
 	uint32_t end = seg->h.seq + seg->length;
 
+	if (conn->state == TCPS_TIME_WAIT) {
+		time_wait_input(conn, seg);
+		return;
+	}
 	if (!tcp_can_receive(conn) || conn->fin_received || (seg->length == 0 && !fin))
 		return;
 	if (seg->length > 0 && conn->closed) {
@@ -422,8 +439,8 @@ void tcp_icmp_error(struct net *net, const struct icmp_quote *quote, const struc
 		return;
 	}
 	/* RFC 9293 3.9.2.2 MUST-56: soft errors end nothing; hard ones (SHLD-26) end an attempt,
-	 * and, as RFC 5927 5.2 has it, no connection that is synchronized.  So does a neighbour that
-	 * was asked for in vain. */
+	 * and, as RFC 5927 5.2 has it, no connection that is synchronized.  So does a neighbour
+	 * that was asked for in vain. */
 	conn->soft_error = error->err;
 	if (conn->state == TCPS_SYN_SENT && (error->hard || error->local))
 		tcp_finish(conn, error->err);

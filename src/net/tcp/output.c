@@ -167,7 +167,7 @@ static bool emit(struct tcp_conn *conn, const struct tcp_header *h, uint32_t len
 static inline void ack_sent(struct tcp_conn *conn)
 {
 	conn->ack_now = false;
-	conn->unacked_bytes = 0;
+	conn->unacked_segments = 0;
 	conn->rcv_acked = conn->rcv_nxt;
 	tcp_clear_deadline(conn, TCP_DELAYED_ACK);
 }
