@@ -133,12 +133,42 @@ static int file_key(struct load *load, const struct config_key *key,
 {
 	struct source source = {.file = load->file, .line = node->line};
 
+	if (key->type == CONFIG_KEY_MAP && node->kind == CONFIG_YAML_MAP) {
+		note_line(load, key, node);
+		config_key_reset(key, load->config);
+		return CONFIG_YAML_ENTER;
+	}
 	if (node->kind != CONFIG_YAML_SCALAR && node->kind != CONFIG_YAML_NULL)
-		return shape_refuse(load, node, "one plain value");
+		return shape_refuse(load, node,
+				    key->type == CONFIG_KEY_MAP ? "a map of plain values"
+								: "one plain value");
 	if (strlen(node->text) != node->text_bytes)
 		return shape_refuse(load, node, "a value without zero bytes");
 	note_line(load, key, node);
-	return key_apply(key, node->text, &source, load->config, load->log);
+	/* No text is an empty one, however YAML writes it; no number is none. */
+	const char *text = key->text && node->kind == CONFIG_YAML_NULL ? "" : node->text;
+	return key_apply(key, text, &source, load->config, load->log);
+}
+
+/* An entry of a map, as the rest of the path names it. */
+static int file_entry(struct load *load, const struct config_key *key, const char *name,
+		      const struct config_yaml_node *node)
+{
+	char entry[2 * CONFIG_YAML_PATH_MAX];
+	char where[NAME_MAX_SHOWN + 32];
+	struct source source = {.file = load->file, .line = node->line};
+
+	if (node->kind != CONFIG_YAML_SCALAR)
+		return shape_refuse(load, node, "one plain value");
+	if (strlen(node->text) != node->text_bytes)
+		return shape_refuse(load, node, "a value without zero bytes");
+	if (strlen(node->path) == CONFIG_YAML_PATH_MAX - 1)
+		return shape_refuse(load, node, "a shorter name");
+	if (config_key_add(key, name, node->text, load->config))
+		return 0;
+	(void)snprintf(entry, sizeof(entry), "%s=%s", name, node->text);
+	source_text(&source, where);
+	return config_key_refuse(key, entry, where, load->log);
 }
 
 static int unknown_key(struct load *load, const struct config_yaml_node *node)
@@ -153,9 +183,13 @@ static int file_node(void *arg, const struct config_yaml_node *node)
 {
 	struct load *load = arg;
 	const struct config_key *key = config_key_by_path(node->path);
+	const char *name;
 
 	if (key)
 		return file_key(load, key, node);
+	key = config_key_map_of(node->path, &name);
+	if (key)
+		return file_entry(load, key, name, node);
 	if (config_key_is_compat(node->path))
 		return 0;
 	if (!config_key_is_section(node->path))
@@ -264,12 +298,26 @@ static int variable_apply(struct load *load, const struct config_key *key, const
 /* Demikernel's own: LINGER in seconds implies that lingering is on. */
 static int demikernel_variables_apply(struct load *load)
 {
-	int rc = variable_apply(load, config_key_by_field("libos"), "LIBOS");
+	static const struct {
+		const char *field;
+		const char *variable;
+	} known[] = {
+		{"libos", "LIBOS"},
+		{"nodelay", "NODELAY"},
+		{"linger_seconds", "LINGER"},
+		{"local_ipv4_addr", "LOCAL_IPV4_ADDR"},
+		{"mac", "LOCAL_LINK_ADDR"},
+		{"interface", "LINUX_INTERFACE_NAME"},
+		{"mtu", "MTU"},
+		{"neighbour_reachable_s", "ARP_CACHE_TTL"},
+		{"neighbour_retry_s", "ARP_REQUEST_TIMEOUT"},
+		{"neighbour_retries", "ARP_REQUEST_RETRIES"},
+	};
 
-	if (!rc)
-		rc = variable_apply(load, config_key_by_field("nodelay"), "NODELAY");
-	if (!rc)
-		rc = variable_apply(load, config_key_by_field("linger_seconds"), "LINGER");
+	int rc = 0;
+
+	for (size_t i = 0; !rc && i < sizeof(known) / sizeof(known[0]); i++)
+		rc = variable_apply(load, config_key_by_field(known[i].field), known[i].variable);
 	if (!rc && variable_get("LINGER"))
 		load->config->linger = 1;
 	return rc;

@@ -42,11 +42,19 @@ const struct config_key config_key_table[CONFIG_KEY_COUNT] = {
 	 .type = CONFIG_KEY_STRING,                \
 	 .text = (def),                            \
 	 .longest = (most)},
+#define CONFIG_MAP(name, yaml, most, help)        \
+	{.field = #name,                          \
+	 .path = (yaml),                          \
+	 .offset = offsetof(struct config, name), \
+	 .type = CONFIG_KEY_MAP,                  \
+	 .text = "",                              \
+	 .longest = (most)},
 #define CONFIG_COMPAT(yaml)
 #include "base/config.def"
 #undef CONFIG_NUMBER
 #undef CONFIG_CHOICE
 #undef CONFIG_STRING
+#undef CONFIG_MAP
 #undef CONFIG_COMPAT
 };
 
@@ -55,11 +63,13 @@ static const char *const compat_paths[] = {
 #define CONFIG_NUMBER(name, yaml, def, low, high, what, help)
 #define CONFIG_CHOICE(name, yaml, def, names, help)
 #define CONFIG_STRING(name, yaml, def, most, help)
+#define CONFIG_MAP(name, yaml, most, help)
 #define CONFIG_COMPAT(yaml) (yaml),
 #include "base/config.def"
 #undef CONFIG_NUMBER
 #undef CONFIG_CHOICE
 #undef CONFIG_STRING
+#undef CONFIG_MAP
 #undef CONFIG_COMPAT
 };
 
@@ -76,16 +86,17 @@ static const char *const compat_paths[] = {
 #define CONFIG_STRING(name, yaml, def, most, help)       \
 	static_assert(sizeof(def) <= (most) + 1, #name); \
 	static_assert(NAMES_FIT(#name, yaml), #name);
-#define CONFIG_COMPAT(yaml) static_assert(sizeof(yaml) <= CONFIG_YAML_PATH_MAX, yaml);
+#define CONFIG_MAP(name, yaml, most, help) static_assert(NAMES_FIT(#name, yaml), #name);
+#define CONFIG_COMPAT(yaml)                static_assert(sizeof(yaml) <= CONFIG_YAML_PATH_MAX, yaml);
 #include "base/config.def"
 #undef CONFIG_NUMBER
 #undef CONFIG_CHOICE
 #undef CONFIG_STRING
+#undef CONFIG_MAP
 #undef CONFIG_COMPAT
 
 /* libOSes of Demikernel's world: not having one is another error than a name from nowhere. */
-static const char *const other_liboses[] = {"catnip",  "catpowder", "catmint",
-					    "cattree", "catmem",    "catloop"};
+static const char *const other_liboses[] = {"catnip", "catmint", "cattree", "catmem", "catloop"};
 
 /* -- names */
 
@@ -123,6 +134,19 @@ static bool is_below(const char *path, const char *section)
 	return length && !strncmp(path, section, length) && path[length] == '.';
 }
 
+const struct config_key *config_key_map_of(const char *path, const char **name_out)
+{
+	for (size_t i = 0; i < CONFIG_KEY_COUNT; i++) {
+		const struct config_key *key = &config_key_table[i];
+
+		if (key->type != CONFIG_KEY_MAP || !is_below(path, key->path))
+			continue;
+		*name_out = path + strlen(key->path) + 1;
+		return key;
+	}
+	return NULL;
+}
+
 bool config_key_is_section(const char *path)
 {
 	for (size_t i = 0; i < CONFIG_KEY_COUNT; i++) {
@@ -153,7 +177,7 @@ static int64_t value_get(const struct config_key *key, const struct config *conf
 
 void config_key_reset(const struct config_key *key, struct config *config)
 {
-	if (key->type == CONFIG_KEY_STRING)
+	if (key->text)
 		memcpy((char *)config + key->offset, key->text, strlen(key->text) + 1);
 	else
 		*value_of(key, config) = key->value;
@@ -178,6 +202,7 @@ const char *config_key_show(const struct config_key *key, const struct config *c
 	case CONFIG_KEY_CHOICE:
 		return config_key_choice(key, config);
 	case CONFIG_KEY_STRING:
+	case CONFIG_KEY_MAP:
 		return (const char *)config + key->offset;
 	}
 	return "";
@@ -273,6 +298,46 @@ static bool string_parse(const struct config_key *key, const char *text, struct 
 	return true;
 }
 
+/* key=value, as long as the text of one entry says. */
+static bool is_entry(const char *text, size_t length)
+{
+	const char *equals = memchr(text, '=', length);
+
+	if (!equals || equals == text || equals + 1 == text + length)
+		return false;
+	return !memchr(equals + 1, '=', length - (size_t)(equals + 1 - text));
+}
+
+static bool is_map(const char *text)
+{
+	if (!*text)
+		return true;
+	for (;;) {
+		size_t length = strcspn(text, ",");
+
+		if (!is_entry(text, length))
+			return false;
+		if (!text[length])
+			return true;
+		text += length + 1;
+	}
+}
+
+bool config_key_add(const struct config_key *key, const char *name, const char *value,
+		    struct config *config)
+{
+	char *map = (char *)config + key->offset;
+	size_t used = strlen(map);
+	size_t comma = used > 0;
+
+	if (!*name || !*value || strpbrk(name, ",=") || strpbrk(value, ",=") ||
+	    comma + strlen(name) + 1 + strlen(value) > key->longest - used)
+		return false;
+	(void)snprintf(map + used, key->longest - used + 1, "%s%s=%s", comma ? "," : "", name,
+		       value);
+	return true;
+}
+
 bool config_key_parse(const struct config_key *key, const char *text, struct config *config)
 {
 	switch (key->type) {
@@ -282,6 +347,8 @@ bool config_key_parse(const struct config_key *key, const char *text, struct con
 		return choice_parse(key, text, value_of(key, config));
 	case CONFIG_KEY_STRING:
 		return string_parse(key, text, config);
+	case CONFIG_KEY_MAP:
+		return is_map(text) && string_parse(key, text, config);
 	}
 	return false;
 }
@@ -312,6 +379,10 @@ static void range_text(const struct config_key *key, char text[static 160])
 		break;
 	case CONFIG_KEY_STRING:
 		(void)snprintf(text, 160, "is longer than %zu bytes", key->longest);
+		break;
+	case CONFIG_KEY_MAP:
+		(void)snprintf(text, 160, "is not a list key=value,key=value of at most %zu bytes",
+			       key->longest);
 		break;
 	}
 }

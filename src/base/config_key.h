@@ -17,7 +17,7 @@
 #define CONFIG_KEY_FIELD_MAX   40
 #define CONFIG_KEY_NUMBER_MAX  24
 
-enum config_key_type { CONFIG_KEY_NUMBER, CONFIG_KEY_CHOICE, CONFIG_KEY_STRING };
+enum config_key_type { CONFIG_KEY_NUMBER, CONFIG_KEY_CHOICE, CONFIG_KEY_STRING, CONFIG_KEY_MAP };
 
 struct config_key {
 	const char *field;
@@ -29,7 +29,7 @@ struct config_key {
 	int64_t max;
 	const char *unit;
 	const char *choices[CONFIG_KEY_CHOICES_MAX]; /* ended by NULL */
-	const char *text;                            /* default of a string */
+	const char *text;                            /* default of a string or map */
 	size_t longest;
 };
 
@@ -39,11 +39,13 @@ enum {
 #define CONFIG_NUMBER(name, yaml, def, low, high, what, help) +1
 #define CONFIG_CHOICE(name, yaml, def, names, help)           +1
 #define CONFIG_STRING(name, yaml, def, most, help)            +1
+#define CONFIG_MAP(name, yaml, most, help)                    +1
 #define CONFIG_COMPAT(yaml)
 #include "base/config.def"
 #undef CONFIG_NUMBER
 #undef CONFIG_CHOICE
 #undef CONFIG_STRING
+#undef CONFIG_MAP
 #undef CONFIG_COMPAT
 };
 
@@ -52,6 +54,9 @@ extern const struct config_key config_key_table[CONFIG_KEY_COUNT];
 /* NULL: there is none such. */
 const struct config_key *config_key_by_field(const char *field);
 const struct config_key *config_key_by_path(const char *path);
+
+/* The map that the path is an entry of, and the entry's name; or NULL. */
+const struct config_key *config_key_map_of(const char *path, const char **name_out);
 
 /* True for a path that is passed over with all that is below it. */
 bool config_key_is_compat(const char *path);
@@ -65,6 +70,11 @@ void config_key_reset(const struct config_key *key, struct config *config);
 /* Sets the key to the value that the text means.  False if it is not one of the key's: what
  * *config holds for it means nothing then. */
 bool config_key_parse(const struct config_key *key, const char *text, struct config *config);
+
+/* Adds an entry to a CONFIG_KEY_MAP.  False if it has no name or value, holds one of the characters
+ * that the map's text is made with, or does not fit: the map is as it was. */
+bool config_key_add(const struct config_key *key, const char *name, const char *value,
+		    struct config *config);
 
 /* One error line that names key, value, where it stood and the range.  -EINVAL, or -ENOTSUP for a
  * libOS of Demikernel that is not built. */

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: MIT
  * net/net.h - the inet stack of an instance: what its parts share.
  *
- * Input: net_input takes a frame from a device through ether, ip, and one of icmp, udp, tcp.  Whoever
- * a function hands a frame to owns it then and frees it; net_drop counts why.  Output: a transport
- * builds its header behind FRAME_HEADROOM, ip_output puts the lower headers in front and net_transmit
- * collects a burst for the device.
+ * Input: net_input takes a frame from a device through ether, ip, and one of icmp, udp, tcp.
+ * Whoever a function hands a frame to owns it then and frees it; net_drop counts why.  Output: a
+ * transport builds its header behind FRAME_HEADROOM, ip_output puts the lower headers in front and
+ * net_transmit collects a burst for the device.
  *
  * Everything is a function of (state, event, sched->now_ns): no clock, no system call.
  */
@@ -12,6 +12,7 @@
 
 #include "base/address.h"
 #include "net/neighbour.h"
+#include "net/wire/ether.h"
 #include "net/wire/ip.h"
 #include "netdev/netdev.h"
 #include "sched/sched.h"
@@ -24,13 +25,21 @@ struct udp;
 struct tcp;
 struct icmp;
 
-#define NET_ADDRESSES_MAX 16
-#define NET_TX_MAX        256 /* frames that wait for the device */
-#define NET_TX_DOORBELL   32  /* pending frames that are put out at once */
+#define NET_CONFIGURED_MAX 16
+#define NET_ADDRESSES_MAX  17  /* those configured, and the link-local one */
+#define NET_LOOP_MAX       256 /* packets to ourselves that wait for the next poll */
+#define NET_TX_MAX         256 /* frames that wait for the device */
+#define NET_TX_DOORBELL    32  /* pending frames that are put out at once */
 
 struct net_interface_address {
 	struct ip_address address;
 	uint32_t prefix; /* bits, 96 + n for IPv4 */
+};
+
+/* An IPv4 address of ours, for quick comparison: network order. */
+struct net_v4 {
+	uint32_t address;
+	uint32_t broadcast; /* of its prefix; 255.255.255.255 if that has none */
 };
 
 struct net {
@@ -40,15 +49,28 @@ struct net {
 	uint8_t mac[6];
 	uint32_t mtu; /* of IP packets */
 	uint32_t num_addresses;
-	struct net_interface_address addresses[NET_ADDRESSES_MAX];
+	struct net_interface_address addresses[NET_ADDRESSES_MAX]; /* the link-local one last */
+	uint32_t num_v4;
+	struct net_v4 v4[NET_CONFIGURED_MAX];
 	struct ip_address gateway[2]; /* IPv4, IPv6; any: none */
 	uint64_t secret[2];           /* SipHash key of sequence numbers, ports and tables */
 	uint64_t random_counter;
 	bool frames_short; /* under a quarter of the frames are free: payload is copied out */
-	uint32_t frame_countdown; /* allocations until frames are counted again */
+	uint32_t frame_countdown; /* received frames until free ones are counted again */
+	/* Flags of a received frame that say that its TCP or UDP checksum is good: FRAME_CHECKED,
+	 * or 0 if the device is not to be believed. */
+	uint8_t tcp_checksums;
+	uint8_t udp_checksums;
+	bool tcp_checksum_offload; /* the device completes those that are sent */
+	bool udp_checksum_offload;
+	uint64_t defended_ns; /* when an address of ours was last defended (RFC 5227); 0: never */
 
 	struct frame *tx[NET_TX_MAX];
 	uint32_t tx_count;
+	/* To ourselves: data at the IP header, oldest first. */
+	struct frame *loop_head;
+	struct frame *loop_last;
+	uint32_t loop_count;
 
 	struct neighbour_table neighbours;
 	struct udp *udp;
@@ -61,16 +83,26 @@ struct net {
 
 /* ---- net.c ---- */
 
-/* Reads addresses, prefixes, gateways and the rest from sched->config.  0 or -errno, told to the
- * log.  dev is started and stays the caller's. */
+/* Reads addresses, prefixes, gateways and the rest from sched->config, gives the heap its frames
+ * and starts the device, which stays the caller's.  0 or -errno, told to the log. */
 int net_open(struct net *net, struct sched *sched, struct netdev *dev);
 /* All queues are closed. */
 void net_close(struct net *net);
 
+/* Asserts the invariants of everything below and beside TCP. */
+void net_check(struct net *net);
+
 /* Receives one burst, and puts out what must go at once.  Returns how much happened. */
 uint32_t net_poll(struct net *net);
-/* Puts out what was pushed and what is owed: connections that have something to send, then frames. */
+/* Puts out what was pushed and what is owed: connections that have something to send, then frames.
+ */
 void net_flush(struct net *net);
+
+/* Is anything waiting to go out, or looping back?  Then the instance must not sleep. */
+static inline bool net_pending(const struct net *net)
+{
+	return net->tx_count > 0 || net->loop_count > 0;
+}
 
 /* Frees a received frame, counting why. */
 void net_drop(struct net *net, struct frame *frame, enum drop reason);
@@ -80,9 +112,23 @@ static inline void net_count_drop(struct net *net, enum drop reason)
 	net->sched->counters.drops[reason]++;
 }
 
+/* Gives the device the frames that wait; what it has no room for stays. */
+void net_put_out(struct net *net);
+
 /* Hands a frame to the device in the next burst; it is the net's. Something must go out: the next
  * wait puts it out, or this call does when NET_TX_DOORBELL frames are waiting. */
-void net_transmit(struct net *net, struct frame *frame);
+static inline void net_transmit(struct net *net, struct frame *frame)
+{
+	if (unlikely(net->tx_count == NET_TX_MAX)) {
+		net_count_drop(net, DROP_TX_FULL);
+		frame_free(net->heap, frame);
+		return;
+	}
+	net->tx[net->tx_count++] = frame;
+	net->sched->output_pending++;
+	if (unlikely(net->tx_count % NET_TX_DOORBELL == 0))
+		net_put_out(net);
+}
 
 /* Is it one of ours? */
 bool net_is_local(const struct net *net, const struct ip_address *address);
@@ -93,22 +139,72 @@ const struct ip_address *net_source_for(const struct net *net, const struct ip_a
 /* Unpredictable to peers: SipHash of a counter under the secret. */
 uint64_t net_random(struct net *net);
 
+/* ---- config.c ---- */
+
+/* Fills addresses, gateways, mac and mtu.  0 or -EINVAL, told to the log. */
+int net_configure(struct net *net);
+/* Enters the static neighbours of the configuration. */
+int net_configure_neighbours(struct net *net);
+
 /* ---- ether.c, ip.c ---- */
 
 /* The whole input of one frame. */
 void net_input(struct net *net, struct frame *frame);
 
+/* Puts an Ethernet header in front and transmits. */
+static inline void ether_output(struct net *net, struct frame *frame, const uint8_t mac[6],
+				uint16_t type)
+{
+	ether_write(frame_prepend(frame, ETHER_HEADER_BYTES), mac, net->mac, type);
+	frame->transport_offset += ETHER_HEADER_BYTES;
+	net_transmit(net, frame);
+}
+
+/* Input of a frame from the link whose IP header the cursor is at; broadcast: to a link-layer
+ * group. */
+void ip_input_v4(struct net *net, struct frame *frame, struct cursor *c, bool broadcast);
+void ip_input_v6(struct net *net, struct frame *frame, struct cursor *c, bool broadcast);
+/* Takes in the packets to ourselves that wait; returns how many. */
+uint32_t ip_input_looped(struct net *net);
+
 /* A cache of the way to a peer, zeroed at first; belongs to whoever sends there often. */
 struct ip_path {
 	struct neighbour *neighbour;
 	uint32_t generation;
+	uint32_t flow_label; /* IPv6 */
 };
+
+/* The peer of a path gets our packets. */
+static inline void ip_path_confirm(struct net *net, const struct ip_path *path)
+{
+	if (path->neighbour && path->neighbour->generation == path->generation)
+		neighbour_confirm(net, path->neighbour);
+}
+
+/* What an IP header says. */
+struct ip_send {
+	const struct ip_address *from;
+	const struct ip_address *to;
+	uint32_t flow_label;
+	uint8_t protocol;
+	uint8_t ttl;
+	uint8_t tos;
+};
+
+/* Puts an IP header in front of a frame. */
+void ip_prepend(struct frame *frame, const struct ip_send *send);
+
+/* Is it a broadcast address of a prefix of ours, or everybody's? */
+bool ip_is_broadcast(const struct net *net, const struct ip_address *address);
+
+/* Is there a way to an address? */
+bool ip_has_route(const struct net *net, const struct ip_address *to);
 
 /* Sends frame, whose data is at the transport header (checksum done, or FRAME_CHECKSUM with offsets
  * relative to that header's start).  Headers for both families fit the headroom. path: a cache, or
- * NULL.  0, or -ENETUNREACH (no route), -EHOSTUNREACH (a neighbour that does not answer), with the
- * frame freed and counted.  A frame may wait for its neighbour; if that fails later,
- * net_unreachable is told. */
+ * NULL; good for one from and to.  0, or -ENETUNREACH (no route), -EHOSTUNREACH (a neighbour that
+ * does not answer), with the frame freed and counted.  A frame may wait for its neighbour; if that
+ * fails later, neighbour_unreachable is told. */
 int ip_output(struct net *net, struct frame *frame, const struct ip_address *from,
 	      const struct ip_address *to, uint8_t protocol, uint8_t ttl, uint8_t tos,
 	      struct ip_path *path);
@@ -130,6 +226,11 @@ void icmpv6_input(struct net *net, struct frame *frame, const struct ip_packet *
 /* Port unreachable for a packet that nobody wanted; rate-limited, not to multicasts (RFC 1122
  * 3.2.2).  The frame stays the caller's. */
 void icmp_port_unreachable(struct net *net, const struct ip_packet *packet);
+/* The same for a protocol that is not spoken here. */
+void icmp_protocol_unreachable(struct net *net, const struct ip_packet *packet);
+/* A parameter problem of IPv6. */
+void icmpv6_parameter_problem(struct net *net, const struct ip_packet *packet,
+			      const struct ip_problem *problem);
 
 /* ---- what icmp.c and neighbour.c tell the transports ---- */
 
@@ -139,6 +240,7 @@ void icmp_port_unreachable(struct net *net, const struct ip_packet *packet);
 struct icmp_error {
 	int err;
 	bool hard;
+	bool local; /* no message came: our own neighbour does not answer */
 	uint32_t mtu;
 };
 
@@ -149,6 +251,11 @@ void tcp_icmp_error(struct net *net, const struct icmp_quote *quote,
 		    const struct icmp_error *error);
 
 /* ---- transports ---- */
+
+int tcp_open(struct net *net);
+void tcp_close(struct net *net);
+/* Sends what connections owe. */
+void tcp_flush(struct net *net);
 
 /* Both take the frame. */
 void tcp_input(struct net *net, struct frame *frame, const struct ip_packet *packet);

@@ -21,8 +21,9 @@
 #include <sys/uio.h>
 
 #define FRAME_SEGMENTS 4
-#define FRAME_HEADROOM 80 /* Ethernet, VLAN, IPv6 and then some: room in front of a transport header */
-#define FRAME_PAD      2  /* so that the header behind Ethernet's 14 bytes is aligned to 16 */
+#define FRAME_HEADROOM \
+	80          /* Ethernet, VLAN, IPv6 and then some: room in front of a transport header */
+#define FRAME_PAD 2 /* so that the header behind Ethernet's 14 bytes is aligned to 16 */
 
 enum frame_flags {
 	FRAME_CHECKED = 1,  /* received: the device verified the transport checksum */
@@ -36,8 +37,9 @@ struct frame {
 	uint32_t room;   /* bytes of the object behind this struct */
 	uint8_t flags;   /* enum frame_flags */
 	uint8_t num_segments;
-	uint16_t transport_offset; /* FRAME_CHECKSUM: where the transport header begins, from data */
-	uint16_t checksum_offset;  /* FRAME_CHECKSUM: where its checksum stands, from that header */
+	uint16_t
+		transport_offset; /* FRAME_CHECKSUM: where the transport header begins, from data */
+	uint16_t checksum_offset; /* FRAME_CHECKSUM: where its checksum stands, from that header */
 	uint16_t reserved;
 	struct frame *next; /* for whoever has it */
 	struct iovec segments[FRAME_SEGMENTS];

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: MIT
- * netdev/netdev.h - the seam of back ends that move frames under the inet stack: one queue pair of a
- * device.
+ * netdev/netdev.h - the seam of back ends that move frames under the inet stack: one queue pair of
+ * a device.
  *
  * Thread: that of the instance.  Nothing blocks.  A device that copies (a system call, a ring) is
- * done with a frame when tx_burst returns and frees it there; one that reads it later frees it then.
- * Middleware (fault, pcap) is a device that wraps another and owns it.
+ * done with a frame when tx_burst returns and frees it there; one that reads it later frees it
+ * then. Middleware (fault, pcap) is a device that wraps another and owns it.
  */
 #pragma once
 

@@ -452,7 +452,7 @@ static const struct configuration configurations[] = {
 	{"LIBOS", "", 0, {0}},
 	{"LIBOS", "catfish", EINVAL, {"libos", "catfish", "LIBOS", "catnap"}},
 	{"LIBOS", "catnip", ENOTSUP, {"libos", "catnip", "catnap"}},
-	{"LIBOS", "catpowder", ENOTSUP, {"libos", "catpowder", "catnap"}},
+	{"LIBOS", "catpowder", EINVAL, {"interface"}},
 	{"CONFIG_PATH", "/nonexistent/file.yaml", ENOENT, {"/nonexistent/file.yaml"}},
 	{"CONFIG_PATH", "/", EISDIR, {"/"}},
 	{"DEMI_SPIN_US", "0", 0, {0}},

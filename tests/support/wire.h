@@ -1,66 +1,46 @@
-/* tests/support/wire.h: bytes of packets for tests of parsers: memory that ends where the packet
- * does, and checksums made without the code under test.
- */
+/* tests/support/wire.h - a struct sched on the test's clock and a simulated device whose other end
+ * is the test: for what stands between a stack and a device. */
 #pragma once
 
-#include "net/wire/ip.h"
+#include "netdev/sim/sim.h"
+#include "support/rig.h"
 
+#include <stdbool.h>
 #include <stdint.h>
-#include <stdlib.h>
-#include <string.h>
 
-/* wire_copy: the bytes in an allocation of exactly their size, for free */
-static inline uint8_t *wire_copy(const void *bytes, uint32_t length)
-{
-	uint8_t *copy = malloc(length ? length : 1);
+#define WIRE_SENT_MAX 4096
+#define WIRE_BYTES    2048
 
-	if (!copy)
-		abort();
-	memcpy(copy, bytes, length);
-	return copy;
-}
+struct wire_frame {
+	uint32_t length;
+	uint8_t bytes[WIRE_BYTES];
+};
 
-/* wire_sum: the sum of big-endian 16-bit words, as RFC 1071 has it, slowly */
-static inline uint64_t wire_sum(const uint8_t *at, uint32_t length)
-{
-	uint64_t sum = 0;
+struct wire {
+	struct rig rig;
+	struct sim_wire functions;
+	struct netdev *dev; /* NULL: closed */
+	uint32_t room;      /* frames that the device takes until this is set anew */
+	uint64_t retry_ns;  /* then it says this */
+	uint32_t num_sent;
+	struct wire_frame sent[WIRE_SENT_MAX];
+};
 
-	for (uint32_t i = 0; i < length; i++)
-		sum += i % 2 ? at[i] : (uint64_t)at[i] << 8;
-	return sum;
-}
+/* An Ethernet device with an MTU of 1500, two segments and these offloads, not started. */
+void wire_open(struct wire *wire, uint8_t offloads);
+/* The device was closed; checks that the heap is empty. */
+void wire_close(struct wire *wire);
 
-static inline uint16_t wire_fold(uint64_t sum)
-{
-	while (sum >> 16)
-		sum = (sum & 0xffff) + (sum >> 16);
-	return (uint16_t)sum;
-}
+/* The clock goes on; struct sched knows. */
+void wire_advance(struct wire *wire, uint64_t ns);
 
-/* wire_pseudo: the sum of a pseudo header */
-static inline uint64_t wire_pseudo(const struct ip_address *from, const struct ip_address *to,
-				   uint8_t protocol, uint32_t length)
-{
-	uint32_t skip = ip_is_v4(from) ? 12 : 0;
+/* A frame of IPv4 and UDP: number at byte 42, all others follow from it, the checksum is right or,
+ * with partial, that of the pseudo header.  Returns its length, at least 60. */
+uint32_t wire_make(uint8_t *bytes, uint32_t number, uint32_t length, bool partial);
+/* Is it a whole frame as wire_make made it?  Then its number. */
+bool wire_parse(const uint8_t *bytes, uint32_t length, uint32_t *number);
 
-	return wire_sum(from->bytes + skip, 16 - skip) + wire_sum(to->bytes + skip, 16 - skip) +
-	       protocol + (length >> 16) + (length & 0xffff);
-}
-
-/* wire_fix: stores the checksum at offset of a message whose other words, with those of a pseudo
- * header, have the sum more */
-static inline void wire_fix(uint8_t *at, uint32_t length, uint32_t offset, uint64_t more)
-{
-	at[offset] = 0;
-	at[offset + 1] = 0;
-	uint16_t checksum = (uint16_t)~wire_fold(wire_sum(at, length) + more);
-	at[offset] = (uint8_t)(checksum >> 8);
-	at[offset + 1] = (uint8_t)checksum;
-}
-
-/* wire_transport: the checksum of a transport header at its packet's payload */
-static inline void wire_transport(const struct ip_packet *packet, uint8_t *payload, uint32_t offset)
-{
-	wire_fix(payload, packet->length, offset,
-		 wire_pseudo(&packet->from, &packet->to, packet->protocol, packet->length));
-}
+/* A frame to be sent; what is behind split bytes lies in a segment.  With FRAME_CHECKSUM if
+ * partial. */
+struct frame *wire_frame(struct wire *wire, uint32_t number, uint32_t length, uint32_t split,
+			 bool partial);

@@ -60,7 +60,7 @@ static void expect_line(enum log_level level, const char *line)
 
 /* -- the key table, seen from outside */
 
-enum type { NUMBER, CHOICE };
+enum type { NUMBER, CHOICE, STRING, MAP };
 
 struct key {
 	const char *field;
@@ -72,6 +72,8 @@ struct key {
 	int64_t max;
 	const char *unit;
 	const char *choices[8];
+	const char *text; /* default of a string or map */
+	size_t longest;
 };
 
 #define LIST(...)                 \
@@ -96,20 +98,40 @@ static const struct key keys[] = {
 	 .offset = offsetof(struct config, f), \
 	 .def = (d),                           \
 	 .choices = LIST names},
+#define CONFIG_STRING(f, p, d, most, help)     \
+	{.field = #f,                          \
+	 .path = (p),                          \
+	 .type = STRING,                       \
+	 .offset = offsetof(struct config, f), \
+	 .text = (d),                          \
+	 .longest = (most)},
+#define CONFIG_MAP(f, p, most, help)           \
+	{.field = #f,                          \
+	 .path = (p),                          \
+	 .type = MAP,                          \
+	 .offset = offsetof(struct config, f), \
+	 .text = "",                           \
+	 .longest = (most)},
 #define CONFIG_COMPAT(p)
 #include "base/config.def"
 #undef CONFIG_NUMBER
 #undef CONFIG_CHOICE
+#undef CONFIG_STRING
+#undef CONFIG_MAP
 #undef CONFIG_COMPAT
 };
 
 static const char *const compat_paths[] = {
 #define CONFIG_NUMBER(f, p, d, lo, hi, u, help)
 #define CONFIG_CHOICE(f, p, d, names, help)
+#define CONFIG_STRING(f, p, d, most, help)
+#define CONFIG_MAP(f, p, most, help)
 #define CONFIG_COMPAT(p) (p),
 #include "base/config.def"
 #undef CONFIG_NUMBER
 #undef CONFIG_CHOICE
+#undef CONFIG_STRING
+#undef CONFIG_MAP
 #undef CONFIG_COMPAT
 };
 
@@ -119,6 +141,11 @@ static int64_t value_of(const struct config *config, const struct key *key)
 
 	memcpy(&value, (const char *)config + key->offset, sizeof(value));
 	return value;
+}
+
+static const char *text_of(const struct config *config, const struct key *key)
+{
+	return (const char *)config + key->offset;
 }
 
 static const char *variable_of(const struct key *key)
@@ -141,12 +168,32 @@ static bool is_bool(const struct key *key)
 
 /* -- the environment is clean before every test */
 
+/* Demikernel's variables, a value of each that is neither the default nor refused. */
+static const struct {
+	const char *variable;
+	const char *field;
+	const char *value;
+} demikernel_variables[] = {
+	{"LIBOS", "libos", "catpowder"},
+	{"NODELAY", "nodelay", "false"},
+	{"LINGER", "linger_seconds", "7"},
+	{"LOCAL_IPV4_ADDR", "local_ipv4_addr", "10.0.0.9"},
+	{"LOCAL_LINK_ADDR", "mac", "02:00:00:00:00:09"},
+	{"LINUX_INTERFACE_NAME", "interface", "veth9"},
+	{"MTU", "mtu", "9000"},
+	{"ARP_CACHE_TTL", "neighbour_reachable_s", "600"},
+	{"ARP_REQUEST_TIMEOUT", "neighbour_retry_s", "2"},
+	{"ARP_REQUEST_RETRIES", "neighbour_retries", "9"},
+};
+
 static int set_up(void **state)
 {
 	(void)state;
 	(void)unsetenv("LIBOS");
 	(void)unsetenv("NODELAY");
 	(void)unsetenv("LINGER");
+	for (size_t i = 0; i < NUM(demikernel_variables); i++)
+		(void)unsetenv(demikernel_variables[i].variable);
 	for (size_t i = 0; i < NUM(keys); i++)
 		(void)unsetenv(variable_of(&keys[i]));
 	memset(&capture, 0, sizeof(capture));
@@ -185,7 +232,7 @@ static int load_text(struct config *config, const char *text)
 /* "a.b.c" and a text to a file of nested maps. */
 static int load_by_file(struct config *config, const struct key *key, const char *text)
 {
-	char yaml[512];
+	char yaml[2048];
 	size_t used = 0;
 	int depth = 0;
 
@@ -196,7 +243,8 @@ static int load_by_file(struct config *config, const struct key *key, const char
 		else
 			yaml[used++] = *at;
 	}
-	(void)snprintf(yaml + used, sizeof(yaml) - used, ": %s\n", text);
+	const char *quote = key->text ? "\"" : "";
+	(void)snprintf(yaml + used, sizeof(yaml) - used, ": %s%s%s\n", quote, text, quote);
 	return load_bytes(config, yaml, strlen(yaml));
 }
 
@@ -253,6 +301,19 @@ static void accept(const struct key *key, const char *text, int64_t expected)
 	}
 }
 
+static void accept_text(const struct key *key, const char *text)
+{
+	struct config config;
+
+	for (int source = 0; source < NUM_SOURCES; source++) {
+		int rc = load_by(source, &config, key, text);
+
+		expect_silence();
+		assert_int_equal(rc, 0);
+		assert_string_equal(text_of(&config, key), text);
+	}
+}
+
 static void refuse(const struct key *key, const char *text)
 {
 	struct config config;
@@ -279,8 +340,12 @@ static void test_defaults(void **state)
 	memset(&config, 0xa5, sizeof(config));
 	assert_int_equal(config_load(&config, NULL, NULL, &test_log), 0);
 	expect_silence();
-	for (size_t i = 0; i < NUM(keys); i++)
-		assert_int_equal(value_of(&config, &keys[i]), keys[i].def);
+	for (size_t i = 0; i < NUM(keys); i++) {
+		if (keys[i].text)
+			assert_string_equal(text_of(&config, &keys[i]), keys[i].text);
+		else
+			assert_int_equal(value_of(&config, &keys[i]), keys[i].def);
+	}
 }
 
 static void test_number_ranges(void **state)
@@ -399,6 +464,166 @@ static void test_choices_malformed(void **state)
 	}
 }
 
+static void test_strings(void **state)
+{
+	char text[1024];
+
+	(void)state;
+	for (size_t i = 0; i < NUM(keys); i++) {
+		const struct key *key = &keys[i];
+
+		if (key->type != STRING)
+			continue;
+		assert_in_range(key->longest, 2, sizeof(text) - 2);
+		memset(text, 's', sizeof(text));
+		text[key->longest + 1] = '\0';
+		refuse(key, text);
+		text[key->longest] = '\0';
+		accept_text(key, text);
+		text[key->longest - 1] = '\0';
+		accept_text(key, text);
+		accept_text(key, "%s,=");
+		accept_text(key, "");
+	}
+}
+
+static void test_maps(void **state)
+{
+	static const char *const good[] = {"", "a=b", "a=b,c=d", "a=b,a=b,a=c",
+					   "02:00:00:00:00:01=10.0.0.1,02:00:00:00:00:02=fd00::2"};
+	static const char *const bad[] = {"a",    "=",     "a=",  "=b",     ",",    "a=b,",
+					  ",a=b", "a=b=c", "a==", "a=b,,c", "a=,b", "a=b,c"};
+	char text[1100];
+
+	(void)state;
+	for (size_t i = 0; i < NUM(keys); i++) {
+		const struct key *key = &keys[i];
+
+		if (key->type != MAP)
+			continue;
+		for (size_t j = 0; j < NUM(good); j++)
+			accept_text(key, good[j]);
+		for (size_t j = 0; j < NUM(bad); j++)
+			refuse(key, bad[j]);
+		assert_in_range(key->longest, 4, sizeof(text) - 2);
+		memset(text, 'm', sizeof(text));
+		text[1] = '=';
+		text[key->longest + 1] = '\0';
+		refuse(key, text);
+		text[key->longest] = '\0';
+		accept_text(key, text);
+	}
+}
+
+/* A map of the file becomes the text; two of its keys may be the same, as in Demikernel's files. */
+static void test_map_of_file(void **state)
+{
+	static const struct {
+		const char *yaml;
+		const char *text;
+	} cases[] = {
+		{"inetstack_config: {arp_table: {}}", ""},
+		{"inetstack_config: {arp_table: }", ""},
+		{"inetstack_config: {arp_table: ~}", ""},
+		{"inetstack_config: {arp_table: {\"a:b\": c}}", "a:b=c"},
+		{"inetstack_config:\n  arp_table:\n    \"02:00\": 10.0.0.1\n    02:00: 'fd00::1'\n",
+		 "02:00=10.0.0.1,02:00=fd00::1"},
+		{"inetstack_config: {arp_table: {1.2: 3.4, ~: b, c: 7}}", "1.2=3.4,~=b,c=7"},
+		{"inetstack_config.arp_table.a: b", "a=b"},
+	};
+	struct config config;
+
+	(void)state;
+	for (size_t i = 0; i < NUM(cases); i++) {
+		int rc = load_text(&config, cases[i].yaml);
+
+		expect_silence();
+		assert_int_equal(rc, 0);
+		assert_string_equal(config.arp_table, cases[i].text);
+	}
+	/* The last of two maps counts, and it replaces what the values came from before. */
+	assert_int_equal(load_text(&config, "inetstack_config:\n  arp_table: {a: b}\n"
+					    "  arp_table: {c: d}\n"),
+			 0);
+	expect_line(LOG_LEVEL_WARNING,
+		    "inetstack_config.arp_table in demi.yaml:3 overrides the same key in line 2");
+	assert_string_equal(config.arp_table, "c=d");
+}
+
+static void test_map_of_file_refused(void **state)
+{
+	static const struct {
+		const char *yaml;
+		const char *line;
+	} cases[] = {
+		{"inetstack_config: {arp_table: [a, b]}",
+		 "inetstack_config.arp_table in demi.yaml:1 wants a map of plain values"},
+		{"inetstack_config: {arp_table: {a: [b]}}",
+		 "inetstack_config.arp_table.a in demi.yaml:1 wants one plain value"},
+		{"inetstack_config: {arp_table: {a: {b: c}}}",
+		 "inetstack_config.arp_table.a in demi.yaml:1 wants one plain value"},
+		{"inetstack_config: {arp_table: {a: *b}}",
+		 "inetstack_config.arp_table.a in demi.yaml:1 wants one plain value"},
+		{"inetstack_config: {arp_table: {a: }}",
+		 "inetstack_config.arp_table.a in demi.yaml:1 wants one plain value"},
+		{"inetstack_config: {arp_table: {a: \"b\\0\"}}",
+		 "inetstack_config.arp_table.a in demi.yaml:1 wants a value without zero bytes"},
+		{"inetstack_config:\n  arp_table:\n    a: b\n    c: 'd,e'\n",
+		 "arp_table: \"c=d,e\" in demi.yaml:4 is not a list key=value,key=value of at most "
+		 "1023 bytes"},
+		{"inetstack_config: {arp_table: {\"\": b}}",
+		 "arp_table: \"=b\" in demi.yaml:1 is not a list key=value,key=value of at most "
+		 "1023 bytes"},
+		{"inetstack_config: {arp_table: {a=b: c}}",
+		 "arp_table: \"a=b=c\" in demi.yaml:1 is not a list key=value,key=value of at most "
+		 "1023 bytes"},
+		{"inetstack_config: {arp_table: {a: \"\"}}",
+		 "arp_table: \"a=\" in demi.yaml:1 is not a list key=value,key=value of at most "
+		 "1023 bytes"},
+	};
+	struct config config;
+
+	(void)state;
+	for (size_t i = 0; i < NUM(cases); i++) {
+		assert_int_equal(load_text(&config, cases[i].yaml), -EINVAL);
+		expect_line(LOG_LEVEL_ERROR, cases[i].line);
+	}
+}
+
+/* The file's entries add up to what the text may have, and not to one byte more. */
+static void test_map_of_file_longest(void **state)
+{
+	enum { ENTRY = 32, NUM_ENTRIES = 1024 / ENTRY };
+
+	char yaml[4096];
+	struct config config;
+
+	(void)state;
+	for (int more = 0; more < 2; more++) {
+		size_t used = (size_t)snprintf(yaml, sizeof(yaml), "inetstack_config.arp_table:\n");
+
+		/* With its comma each is 32 bytes, the last one without. */
+		for (int i = 0; i < NUM_ENTRIES; i++)
+			used += (size_t)snprintf(yaml + used, sizeof(yaml) - used,
+						 "  %014d: v%015d%s\n", i, i,
+						 more && i == NUM_ENTRIES - 1 ? "9" : "");
+		int rc = load_text(&config, yaml);
+		assert_int_equal(rc, more ? -EINVAL : 0);
+		assert_int_equal(capture.num_lines, more);
+		assert_int_equal(strlen(config.arp_table), more ? 1023 - ENTRY : 1023);
+	}
+	/* Paths are cut at 127 bytes: the name of an entry must be seen whole. */
+	for (int length = 126; length < 128; length++) {
+		size_t prefix = strlen("inetstack_config.arp_table.");
+
+		(void)snprintf(yaml, sizeof(yaml), "inetstack_config: {arp_table: {%0*d: v}}",
+			       length - (int)prefix, 0);
+		assert_int_equal(load_text(&config, yaml), length == 126 ? 0 : -EINVAL);
+		if (length == 127)
+			assert_non_null(strstr(capture.lines[0], "wants a shorter name"));
+	}
+}
+
 /* -- what log lines say */
 
 static void test_messages(void **state)
@@ -414,10 +639,10 @@ static void test_messages(void **state)
 		 "engine: \"fast\" in demi.yaml:1 is not one of direct"},
 		{"tcp_socket_options: {nodelay: perhaps}",
 		 "nodelay: \"perhaps\" in demi.yaml:1 is not one of false, true"},
-		{"demitasse: {libos: catnip}",
-		 "libos: \"catnip\" in demi.yaml:1 is not built in; this build has catnap"},
-		{"demitasse: {libos: dog}",
-		 "libos: \"dog\" in demi.yaml:1 is not a library OS; this build has catnap"},
+		{"demitasse: {libos: catnip}", "libos: \"catnip\" in demi.yaml:1 is not built in; "
+					       "this build has catnap, catpowder"},
+		{"demitasse: {libos: dog}", "libos: \"dog\" in demi.yaml:1 is not a library OS; "
+					    "this build has catnap, catpowder"},
 		{"demitasse:\n  engine: [ring]",
 		 "demitasse.engine in demi.yaml:2 wants one plain value"},
 		{"demitasse:\n  engine: {a: b}",
@@ -479,7 +704,7 @@ static void test_libos(void **state)
 		     {"CATNAP", 0},
 		     {"", 0},
 		     {"catnip", -ENOTSUP},
-		     {"CATPOWDER", -ENOTSUP},
+		     {"CATPOWDER", 0},
 		     {"catmint", -ENOTSUP},
 		     {"cattree", -ENOTSUP},
 		     {"catmem", -ENOTSUP},
@@ -504,12 +729,25 @@ static void test_libos(void **state)
 	assert_int_equal(config_load(&config, NULL, NULL, &test_log), -ENOTSUP);
 	expect_line(LOG_LEVEL_ERROR,
 		    "libos: \"catnip\" in the environment variable LIBOS is not built in; "
-		    "this build has catnap");
+		    "this build has catnap, catpowder");
 	(void)unsetenv("LIBOS");
 	assert_int_equal(load_by_override(&config, "libos", "catmem"), -ENOTSUP);
 }
 
 /* -- the environment */
+
+struct shown_text {
+	const char *field;
+	char value[64];
+};
+
+static void keep_shown(void *arg, const char *field, const char *value)
+{
+	struct shown_text *shown = arg;
+
+	if (!strcmp(field, shown->field))
+		(void)snprintf(shown->value, sizeof(shown->value), "%s", value);
+}
 
 static void test_demikernel_variables(void **state)
 {
@@ -540,6 +778,40 @@ static void test_demikernel_variables(void **state)
 		assert_int_equal(config.nodelay, cases[i].nodelay);
 		assert_int_equal(config.linger, cases[i].linger);
 		assert_int_equal(config.linger_seconds, cases[i].linger_seconds);
+	}
+}
+
+/* Each sets its key; over it stands ours. */
+static void test_demikernel_variables_all(void **state)
+{
+	struct config config;
+
+	(void)state;
+	for (size_t i = 0; i < NUM(demikernel_variables); i++) {
+		const char *variable = demikernel_variables[i].variable;
+		size_t at = 0;
+
+		while (strcmp(keys[at].field, demikernel_variables[i].field) != 0)
+			assert_true(++at < NUM(keys));
+		for (int ours = 0; ours < 2; ours++) {
+			const char *other = keys[at].type == CHOICE ? "on" : "3";
+
+			if (!strcmp(variable, "LIBOS"))
+				other = "catnap";
+			assert_int_equal(setenv(variable, demikernel_variables[i].value, 1), 0);
+			if (ours)
+				assert_int_equal(setenv(variable_of(&keys[at]), other, 1), 0);
+			assert_int_equal(config_load(&config, NULL, NULL, &test_log), 0);
+			expect_silence();
+			struct shown_text shown = {.field = keys[at].field};
+			config_each(&config, keep_shown, &shown);
+			const char *expected = ours ? other : demikernel_variables[i].value;
+			if (!strcmp(expected, "on"))
+				expected = "true";
+			assert_string_equal(shown.value, expected);
+			(void)unsetenv(variable_of(&keys[at]));
+		}
+		(void)unsetenv(variable);
 	}
 }
 
@@ -648,9 +920,8 @@ static void test_overrides(void **state)
 	assert_int_equal(config_override_set(&list, "nothing", NULL, &test_log), -EINVAL);
 	assert_int_equal(config_override_set(&list, "", "1", &test_log), -EINVAL);
 	assert_int_equal(config_override_set(&list, "demitasse", "1", &test_log), -EINVAL);
-	assert_int_equal(
-		config_override_set(&list, "raw_socket.linux_interface_name", "eth0", &test_log),
-		-EINVAL);
+	assert_int_equal(config_override_set(&list, "raw_socket.tx_ring_size", "8", &test_log),
+			 -EINVAL);
 	config_override_free(&list);
 }
 
@@ -724,8 +995,19 @@ static void test_demikernel_files(void **state)
 	assert_int_equal(config.keepalive_time_ms, 60000);
 	assert_int_equal(config.keepalive_interval_ms, 1000);
 	assert_int_equal(config.nodelay, 0);
+	assert_string_equal(config.local_ipv4_addr, "10.0.0.1");
+	assert_string_equal(config.mac, "02:00:00:00:00:01");
+	assert_string_equal(config.arp_table,
+			    "02:00:00:00:00:01=10.0.0.1,02:00:00:00:00:01=10.0.0.2");
+	assert_int_equal(config.mtu, 1500);
+	assert_int_equal(config.tcp_mss, 1450);
+	assert_int_equal(config.neighbour_reachable_s, 600);
+	assert_int_equal(config.neighbour_retry_s, 1);
+	assert_int_equal(config.neighbour_retries, 2);
 	assert_int_equal(load_bytes(&config, catpowder_yaml, strlen(catpowder_yaml)), 0);
 	expect_silence();
+	assert_string_equal(config.interface, "eth0");
+	assert_int_equal(config.mtu, 9000);
 }
 
 /* A key that means nothing here may hold anything. */
@@ -836,7 +1118,7 @@ static void test_bad_yaml(void **state)
 		const char *yaml;
 		const char *begin;
 	} cases[] = {
-		{"inetstack_config:\n  mtu: [1500\n",
+		{"raw_socket:\n  tx_ring_size: [1500\n",
 		 "bad YAML in demi.yaml:3: did not find expected"},
 		{"a: b: c", "bad YAML in demi.yaml:1: mapping values are not allowed"},
 		{"a:\n\tb: c",
@@ -1049,7 +1331,9 @@ static void check_shown(void *arg, const char *field, const char *value)
 	const struct key *key = &keys[shown->count++];
 
 	assert_string_equal(field, key->field);
-	if (key->type == CHOICE) {
+	if (key->text) {
+		assert_ptr_equal(value, text_of(shown->config, key));
+	} else if (key->type == CHOICE) {
 		assert_string_equal(value, key->choices[value_of(shown->config, key)]);
 		assert_ptr_equal(value, config_choice_name(shown->config, field));
 	} else {
@@ -1081,10 +1365,16 @@ int main(void)
 		T(test_number_suffixes),
 		T(test_choices),
 		T(test_choices_malformed),
+		T(test_strings),
+		T(test_maps),
+		T(test_map_of_file),
+		T(test_map_of_file_refused),
+		T(test_map_of_file_longest),
 		T(test_messages),
 		T(test_messages_long),
 		T(test_libos),
 		T(test_demikernel_variables),
+		T(test_demikernel_variables_all),
 		T(test_unknown_variable),
 		T(test_no_environment),
 		T(test_precedence),

@@ -5,15 +5,15 @@
 
 #include "base/prng.h"
 #include "net/wire/checksum.h"
+#include "support/bytes.h"
 #include "support/seed.h"
-#include "support/wire.h"
 
 #define LONGEST   3000U
 #define VERY_LONG (2U * 1024 * 1024 + 37) /* beyond what one round of lanes can hold */
 
 static uint16_t reference(const uint8_t *at, uint32_t length)
 {
-	return __builtin_bswap16(wire_fold(wire_sum(at, length)));
+	return __builtin_bswap16(bytes_fold(bytes_sum(at, length)));
 }
 
 static void check(const uint8_t *at, uint32_t length, uint8_t *room)
@@ -75,8 +75,8 @@ static void test_reads_no_further(void **state)
 	for (uint32_t i = 0; i < sizeof(pattern); i++)
 		pattern[i] = (uint8_t)(i * 7 + 1);
 	for (uint32_t length = 0; length <= sizeof(pattern); length++) {
-		uint8_t *copy = wire_copy(pattern, length);
-		uint8_t *room = wire_copy(pattern, length);
+		uint8_t *copy = bytes_copy(pattern, length);
+		uint8_t *room = bytes_copy(pattern, length);
 
 		assert_int_equal(checksum_fold(checksum_partial(copy, length)),
 				 reference(pattern, length));
@@ -150,9 +150,9 @@ static void test_pseudo(void **state)
 				to.bytes[i] = (uint8_t)prng_next(&prng) | top;
 			}
 		}
-		uint64_t expected = wire_pseudo(&from, &to, protocol, length);
+		uint64_t expected = bytes_pseudo(&from, &to, protocol, length);
 		uint64_t sum = checksum_pseudo(&from, &to, protocol, length);
-		assert_int_equal(checksum_fold(sum), __builtin_bswap16(wire_fold(expected)));
+		assert_int_equal(checksum_fold(sum), __builtin_bswap16(bytes_fold(expected)));
 		assert_true(sum >> 40 == 0);
 	}
 }
@@ -169,7 +169,7 @@ static void test_fold_and_good(void **state)
 			sum -= sum % 0xffff; /* one that is good */
 		if (sum == 0)
 			sum = 0xffff;
-		uint16_t expected = wire_fold(sum);
+		uint16_t expected = bytes_fold(sum);
 		assert_int_equal(checksum_fold(sum), expected);
 		assert_int_equal(checksum_finish(sum), (uint16_t)~expected);
 		assert_int_equal(checksum_good(sum), expected == 0xffff);

@@ -4,7 +4,7 @@
 #include "support/test.h"
 
 #include "net/wire/ether.h"
-#include "support/wire.h"
+#include "support/bytes.h"
 
 static const uint8_t station[6] = {0x02, 0, 0, 0, 0, 0x0a};
 static const uint8_t other[6] = {0x02, 0, 0, 0, 0, 0x0b};
@@ -46,7 +46,7 @@ static void test_header_short(void **state)
 	uint8_t bytes[ETHER_HEADER_BYTES] = {0};
 
 	for (uint32_t length = 0; length < sizeof(bytes); length++) {
-		uint8_t *copy = wire_copy(bytes, length);
+		uint8_t *copy = bytes_copy(bytes, length);
 		struct cursor c = cursor_over(copy, length);
 		struct ether_header header;
 
@@ -112,7 +112,7 @@ static void test_arp_short(void **state)
 {
 	(void)state;
 	for (uint32_t length = 0; length <= ARP_BYTES; length++) {
-		uint8_t *copy = wire_copy(arp_bytes, length);
+		uint8_t *copy = bytes_copy(arp_bytes, length);
 		struct cursor c = cursor_over(copy, length);
 		struct arp arp;
 

@@ -7,7 +7,7 @@
 #include "net/wire/icmp.h"
 #include "net/wire/tcp.h"
 #include "net/wire/udp.h"
-#include "support/wire.h"
+#include "support/bytes.h"
 
 #define DATA 15U
 
@@ -36,7 +36,7 @@ static struct ip_packet packet_of(bool v6, uint32_t length)
 static enum drop parse(const struct ip_packet *packet, const uint8_t *bytes,
 		       struct icmp_header *header)
 {
-	uint8_t *copy = wire_copy(bytes, packet->length);
+	uint8_t *copy = bytes_copy(bytes, packet->length);
 	struct cursor c = cursor_over(copy, packet->length);
 	enum drop drop = icmp_parse(&c, packet, header);
 
@@ -69,9 +69,9 @@ static void test_write(void **state)
 
 		memcpy(expected, bytes, length);
 		if (v6)
-			wire_transport(&packet, expected, 2);
+			bytes_transport(&packet, expected, 2);
 		else
-			wire_fix(expected, length, 2, 0);
+			bytes_fix(expected, length, 2, 0);
 		assert_memory_equal(bytes, expected, length);
 		assert_int_equal(bytes[0], v6 ? 128 : 8);
 		assert_int_equal(load32(bytes + 4), 0x12345678);
@@ -152,7 +152,7 @@ static uint32_t make_quote(uint8_t *at, bool v6, uint8_t protocol)
 static enum drop parse_quote(const uint8_t *bytes, uint32_t length, bool v6,
 			     struct icmp_quote *quote)
 {
-	uint8_t *copy = wire_copy(bytes, length);
+	uint8_t *copy = bytes_copy(bytes, length);
 	struct cursor c = cursor_over(copy, length);
 	enum drop drop = icmp_quote_parse(&c, v6, quote);
 
@@ -235,7 +235,7 @@ static enum drop parse_nd(const struct ip_packet *packet, const uint8_t *bytes,
 			  struct nd_message *message)
 {
 	struct icmp_header header;
-	uint8_t *copy = wire_copy(bytes, packet->length);
+	uint8_t *copy = bytes_copy(bytes, packet->length);
 	struct cursor c = cursor_over(copy, packet->length);
 	enum drop drop = icmp_parse(&c, packet, &header);
 
@@ -349,7 +349,7 @@ static void test_nd_rules(void **state)
 		packet.to = *test->to;
 		if (test->offset)
 			bytes[test->offset] = test->value;
-		wire_transport(&packet, bytes, 2);
+		bytes_transport(&packet, bytes, 2);
 		enum drop drop = parse_nd(&packet, bytes, &parsed);
 		if (drop != test->drop)
 			fail_msg("%s: drop %d, not %d", test->name, drop, test->drop);
@@ -369,7 +369,7 @@ static void test_nd_options(void **state)
 	(void)nd_write(bytes, NA, &message, &theirs, &ours);
 	memmove(bytes + 32, bytes + 24, 8);
 	memcpy(bytes + 24, nonce, 8);
-	wire_transport(&packet, bytes, 2);
+	bytes_transport(&packet, bytes, 2);
 	assert_int_equal(parse_nd(&packet, bytes, &parsed), DROP_NONE);
 	assert_true(parsed.has_mac);
 	assert_memory_equal(parsed.mac, station, 6);
@@ -377,7 +377,7 @@ static void test_nd_options(void **state)
 	(void)nd_write(bytes, NA, &message, &theirs, &ours);
 	bytes[25] = 2;
 	memset(bytes + 32, 0, 8);
-	wire_transport(&packet, bytes, 2);
+	bytes_transport(&packet, bytes, 2);
 	assert_int_equal(parse_nd(&packet, bytes, &parsed), DROP_ND_BAD);
 
 	/* A zero address is nobody's; a mapped target is no IPv6. */

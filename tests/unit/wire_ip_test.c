@@ -6,8 +6,8 @@
 
 #include "base/prng.h"
 #include "net/wire/ip.h"
+#include "support/bytes.h"
 #include "support/seed.h"
-#include "support/wire.h"
 
 #define PAYLOAD 12
 
@@ -38,7 +38,7 @@ static uint32_t make_v4(uint8_t *at, const uint8_t *options, uint32_t num_option
 	at[0] = (uint8_t)(0x40 | header / 4);
 	at[2] = (uint8_t)(total >> 8);
 	at[3] = (uint8_t)total;
-	wire_fix(at, header, 10, 0);
+	bytes_fix(at, header, 10, 0);
 	return total;
 }
 
@@ -143,8 +143,8 @@ static void test_v4_wrong(void **state)
 
 		bytes[cases[i].offset] = cases[i].value;
 		if (cases[i].fix)
-			wire_fix(bytes, IPV4_HEADER_BYTES, 10, 0);
-		uint8_t *copy = wire_copy(bytes, length);
+			bytes_fix(bytes, IPV4_HEADER_BYTES, 10, 0);
+		uint8_t *copy = bytes_copy(bytes, length);
 		enum drop drop = parse_v4(copy, length, &packet);
 		if (drop != cases[i].drop)
 			fail_msg("%s: drop %d, not %d", cases[i].name, drop, cases[i].drop);
@@ -162,7 +162,7 @@ static void test_v4_truncated(void **state)
 		uint32_t total = make_v4(bytes, options, num_options);
 
 		for (uint32_t length = 0; length <= total; length++) {
-			uint8_t *copy = wire_copy(bytes, length);
+			uint8_t *copy = bytes_copy(bytes, length);
 			struct ip_packet packet;
 
 			assert_int_equal(parse_v4(copy, length, &packet),
@@ -222,7 +222,7 @@ static void test_v4_options(void **state)
 		const struct v4_case *test = &v4_cases[i];
 		uint8_t bytes[80];
 		uint32_t length = make_v4(bytes, test->options, test->num_options);
-		uint8_t *copy = wire_copy(bytes, length);
+		uint8_t *copy = bytes_copy(bytes, length);
 		struct ip_packet packet;
 		enum drop drop = parse_v4(copy, length, &packet);
 
@@ -526,7 +526,7 @@ static void check_v6(const struct v6_case *test, bool multicast)
 {
 	uint8_t bytes[200];
 	uint32_t length = make_v6(bytes, test, multicast ? &group6 : &to6);
-	uint8_t *copy = wire_copy(bytes, length);
+	uint8_t *copy = bytes_copy(bytes, length);
 	struct ip_packet packet;
 	struct ip_problem problem;
 	enum drop drop = parse_v6(copy, length, &packet, &problem);
@@ -571,7 +571,7 @@ static void test_v6_truncated(void **state)
 		struct ip_problem problem;
 
 		for (uint32_t length = 0; length < total; length++) {
-			uint8_t *copy = wire_copy(bytes, length);
+			uint8_t *copy = bytes_copy(bytes, length);
 
 			assert_int_equal(parse_v6(copy, length, &packet, &problem), DROP_IP_SHORT);
 			assert_false(problem.send);

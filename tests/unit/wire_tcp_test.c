@@ -6,8 +6,8 @@
 
 #include "base/prng.h"
 #include "net/wire/tcp.h"
+#include "support/bytes.h"
 #include "support/seed.h"
-#include "support/wire.h"
 
 #define SEGMENT_MAX 1500U
 
@@ -35,14 +35,14 @@ static uint32_t make(struct segment *s, bool v6, const struct tcp_header *header
 	for (uint32_t i = 0; i < data; i++)
 		s->bytes[bytes + i] = (uint8_t)(i * 31 + 5);
 	s->packet.length = bytes + data;
-	wire_transport(&s->packet, s->bytes, TCP_CHECKSUM_OFFSET);
+	bytes_transport(&s->packet, s->bytes, TCP_CHECKSUM_OFFSET);
 	return bytes;
 }
 
 /* From an allocation of just its size. */
 static enum drop parse(const struct segment *s, struct tcp_header *header)
 {
-	uint8_t *copy = wire_copy(s->bytes, s->packet.length);
+	uint8_t *copy = bytes_copy(s->bytes, s->packet.length);
 	struct cursor c = cursor_over(copy, s->packet.length);
 
 	memset(header, 0xee, sizeof(*header));
@@ -376,7 +376,7 @@ static void test_options(void **state)
 		s.bytes[12] = (uint8_t)((TCP_HEADER_BYTES + test->num_bytes) / 4 << 4);
 		memcpy(s.bytes + TCP_HEADER_BYTES, test->bytes, test->num_bytes);
 		s.packet.length = TCP_HEADER_BYTES + test->num_bytes;
-		wire_transport(&s.packet, s.bytes, TCP_CHECKSUM_OFFSET);
+		bytes_transport(&s.packet, s.bytes, TCP_CHECKSUM_OFFSET);
 		assert_int_equal(parse(&s, &parsed), DROP_NONE);
 		if (parsed.options.has != test->options.has)
 			fail_msg("%s: has %x, not %x", test->name, parsed.options.has,
@@ -438,7 +438,7 @@ static void test_data_offset(void **state)
 			plain.options.has = 0;
 			(void)make(&s, false, &plain, data);
 			s.bytes[12] = (uint8_t)(words << 4);
-			wire_transport(&s.packet, s.bytes, TCP_CHECKSUM_OFFSET);
+			bytes_transport(&s.packet, s.bytes, TCP_CHECKSUM_OFFSET);
 			bool fits = words >= 5 && words * 4 <= s.packet.length;
 			assert_int_equal(parse(&s, &parsed), fits ? DROP_NONE : DROP_TCP_BAD);
 		}
@@ -455,7 +455,7 @@ static void test_reserved(void **state)
 
 		(void)make(&s, false, &usual, 10);
 		s.bytes[12] = (uint8_t)((s.bytes[12] & 0xf0) | reserved);
-		wire_transport(&s.packet, s.bytes, TCP_CHECKSUM_OFFSET);
+		bytes_transport(&s.packet, s.bytes, TCP_CHECKSUM_OFFSET);
 		assert_int_equal(parse(&s, &parsed), DROP_NONE);
 		assert_headers(&parsed, &usual);
 	}
@@ -477,7 +477,7 @@ static void test_urgent(void **state)
 		header.flags = flags[i % ARRAY_LENGTH(flags)];
 		(void)make(&s, false, &header, 10);
 		store16(s.bytes + 18, pointers[i / ARRAY_LENGTH(flags)]);
-		wire_transport(&s.packet, s.bytes, TCP_CHECKSUM_OFFSET);
+		bytes_transport(&s.packet, s.bytes, TCP_CHECKSUM_OFFSET);
 		assert_int_equal(parse(&s, &parsed), DROP_NONE);
 		assert_headers(&parsed, &header);
 	}

@@ -4,7 +4,7 @@
 #include "support/test.h"
 
 #include "net/wire/udp.h"
-#include "support/wire.h"
+#include "support/bytes.h"
 
 #define DATA 13U
 
@@ -30,13 +30,13 @@ static void make(struct datagram *d, bool v6, uint32_t padding)
 	d->packet.length = header.length;
 	udp_write(d->bytes, &header);
 	memcpy(d->bytes + UDP_HEADER_BYTES, data, DATA);
-	wire_transport(&d->packet, d->bytes, UDP_CHECKSUM_OFFSET);
+	bytes_transport(&d->packet, d->bytes, UDP_CHECKSUM_OFFSET);
 	d->packet.length += padding;
 }
 
 static enum drop parse(struct datagram *d, struct udp_header *header)
 {
-	uint8_t *copy = wire_copy(d->bytes, d->packet.length);
+	uint8_t *copy = bytes_copy(d->bytes, d->packet.length);
 	struct cursor c = cursor_over(copy, d->packet.length);
 	enum drop drop = udp_parse(&c, &d->packet, header);
 
@@ -170,8 +170,8 @@ static void test_all_ones(void **state)
 		make(&d, v6, 0);
 		/* The source port takes up what the checksum was. */
 		uint16_t checksum = load16(d.bytes + UDP_CHECKSUM_OFFSET);
-		store16(d.bytes, wire_fold((uint64_t)0x1234 + checksum));
-		wire_transport(&d.packet, d.bytes, UDP_CHECKSUM_OFFSET);
+		store16(d.bytes, bytes_fold((uint64_t)0x1234 + checksum));
+		bytes_transport(&d.packet, d.bytes, UDP_CHECKSUM_OFFSET);
 		assert_int_equal(load16(d.bytes + UDP_CHECKSUM_OFFSET), 0);
 		store16(d.bytes + UDP_CHECKSUM_OFFSET, 0xffff);
 		assert_int_equal(parse(&d, &header), DROP_NONE);

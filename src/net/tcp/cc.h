@@ -22,8 +22,8 @@ struct tcp_cc_ops {
 		      uint64_t srtt_ns);
 	/* Loss was detected: sets ssthresh (RFC 5681 equation 4) from the bytes in flight. */
 	void (*lost)(struct tcp_cc *cc, uint32_t flight, uint64_t now_ns);
-	/* The retransmission timer expired: ssthresh as in lost (not for the second time of the same
-	 * segment: again), window of one segment. */
+	/* The retransmission timer expired: ssthresh as in lost (not for the second time of the
+	 * same segment: again), window of one segment. */
 	void (*timeout)(struct tcp_cc *cc, uint32_t flight, int again, uint64_t now_ns);
 };
 

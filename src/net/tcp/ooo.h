@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: MIT
- * net/tcp/ooo.h - data received out of order: a sorted set of ranges, and the SACK blocks that tell of
- * it (RFC 2018 4, D-SACK RFC 2883).
+ * net/tcp/ooo.h - data received out of order: a sorted set of ranges, and the SACK blocks that tell
+ * of it (RFC 2018 4, D-SACK RFC 2883).
  *
- * Bytes that were kept once are not replaced by later copies.  Each range keeps what it owns (a frame,
- * or an object that payload was copied to); adjoining ranges stay apart but are told as one block.
- * Work per segment is O(log ranges) with a bound on ranges and on the memory held: what is beyond is
- * dropped, furthest first (RFC 2018 8 allows reneging).  Memory exists only while there are ranges.
+ * Bytes that were kept once are not replaced by later copies.  Each range keeps what it owns (a
+ * frame, or an object that payload was copied to); adjoining ranges stay apart but are told as one
+ * block. Work per segment is O(log ranges) with a bound on ranges and on the memory held: what is
+ * beyond is dropped, furthest first (RFC 2018 8 allows reneging).  Memory exists only while there
+ * are ranges.
  *
  * Invariant: ranges are sorted, do not overlap, are not empty, all start behind rcv_nxt.
  */
@@ -20,8 +21,8 @@
 
 struct heap;
 
-/* A piece of received data and the object it lies in: object has one application reference, which is
- * the holder's.  held: bytes of memory that it costs. */
+/* A piece of received data and the object it lies in: object has one application reference, which
+ * is the holder's.  held: bytes of memory that it costs. */
 struct tcp_piece {
 	uint8_t *data;
 	void *object;
@@ -32,9 +33,9 @@ struct tcp_piece {
 struct tcp_ooo; /* NULL: nothing is kept */
 
 /* Enters [seq, seq + piece->length), which lies behind rcv_nxt and inside the window; takes the
- * piece's object (and frees it if nothing of it is kept).  What is new of it is kept; duplicate is the
- * first range that was there already, for D-SACK (start == end: none).  0 or -ENOMEM (the object is
- * freed). held_max bounds the memory. */
+ * piece's object (and frees it if nothing of it is kept).  What is new of it is kept; duplicate is
+ * the first range that was there already, for D-SACK (start == end: none).  0 or -ENOMEM (the
+ * object is freed). held_max bounds the memory. */
 int tcp_ooo_add(struct tcp_ooo **ooo, struct heap *heap, uint32_t rcv_nxt, uint32_t seq,
 		const struct tcp_piece *piece, uint32_t held_max, struct tcp_block *duplicate);
 
@@ -46,10 +47,6 @@ bool tcp_ooo_take(struct tcp_ooo **ooo, struct heap *heap, uint32_t rcv_nxt,
 /* SACK blocks: the one that holds the segment received last first, then the most recent others;
  * returns how many (at most max). */
 uint32_t tcp_ooo_blocks(const struct tcp_ooo *ooo, struct tcp_block *blocks, uint32_t max);
-
-/* Is any part of [start, end) kept; which first? */
-bool tcp_ooo_overlap(const struct tcp_ooo *ooo, uint32_t start, uint32_t end,
-		     struct tcp_block *part);
 
 uint32_t tcp_ooo_held(const struct tcp_ooo *ooo);
 void tcp_ooo_free(struct tcp_ooo **ooo, struct heap *heap);

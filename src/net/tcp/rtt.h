@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
- * net/tcp/rtt.h - round-trip time and retransmission timeout: RFC 6298 2 to 5, with the gain for many
- * samples a round trip of RFC 7323 appendix G.
+ * net/tcp/rtt.h - round-trip time and retransmission timeout: RFC 6298 2 to 5, with the gain for
+ * many samples a round trip of RFC 7323 appendix G.
  *
  * Invariant: rto_min_ns <= rto_ns (before backoff) <= rto_max_ns.
  */
@@ -14,7 +14,7 @@ struct tcp_rtt {
 	uint64_t rto_ns; /* without backoff */
 	uint64_t rto_min_ns;
 	uint64_t rto_max_ns;
-	uint64_t min_ns; /* smallest sample; UINT64_MAX: none */
+	uint64_t min_ns;  /* smallest sample; UINT64_MAX: none */
 	uint32_t backoff; /* doublings */
 };
 

@@ -1,0 +1,428 @@
+/* SPDX-License-Identifier: MIT
+ * net/ip.c - IPv4 and IPv6 (RFC 791, RFC 8200, RFC 1122 3.2): which packets are for us, which way
+ * those of ours go.  We are a host: nothing is forwarded.
+ *
+ * Routes: what is on a prefix of ours, link-local or a group is on the link; the rest goes to the
+ * gateway of its family.  Packets to ourselves stand in net->loop until the next poll, without a
+ * header of Ethernet, and come in from there: so a program that talks to itself never recurses.
+ */
+#include "net/net.h"
+#include "net/siphash.h"
+#include "net/wire/ether.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <string.h>
+
+/* ---- which packets are for us ---- */
+
+bool ip_is_broadcast(const struct net *net, const struct ip_address *address)
+{
+	uint32_t v4 = address->words[3];
+
+	if (!ip_is_v4(address))
+		return false;
+	for (uint32_t i = 0; i < net->num_v4; i++) {
+		if (v4 == net->v4[i].broadcast)
+			return true;
+	}
+	return v4 == INADDR_BROADCAST;
+}
+
+static bool is_ours_v4(const struct net *net, uint32_t v4)
+{
+	for (uint32_t i = 0; i < net->num_v4; i++) {
+		if (v4 == net->v4[i].address)
+			return true;
+	}
+	return false;
+}
+
+/* RFC 1122 3.2.1.3: no packet comes from a group, a broadcast address, this network's or the
+ * loopback; and none of ours comes from the link (row 5 of the attack table: LAND). */
+static inline bool bad_source_v4(const struct net *net, const struct ip_packet *packet)
+{
+	uint32_t from = packet->from.words[3];
+	uint8_t first = (uint8_t)from; /* network order */
+
+	if (unlikely(first == 0 || first == 127 || first >= 224))
+		return true;
+	for (uint32_t i = 0; i < net->num_v4; i++) {
+		if (unlikely(from == net->v4[i].address || from == net->v4[i].broadcast))
+			return true;
+	}
+	return false;
+}
+
+/* The common case of for_us_v4. */
+static inline bool is_first_v4(const struct net *net, const struct ip_packet *packet)
+{
+	return net->num_v4 > 0 && packet->to.words[3] == net->v4[0].address;
+}
+
+/* Sets packet->broadcast if its destination is a group that we are in.  False: it is another
+ * host's. */
+static bool for_us_v4(const struct net *net, struct ip_packet *packet)
+{
+	if (is_ours_v4(net, packet->to.words[3]))
+		return !packet->broadcast; /* RFC 1122 3.3.6 */
+	bool group = packet->to.words[3] == htonl(INADDR_ALLHOSTS_GROUP) ||
+		     ip_is_broadcast(net, &packet->to);
+	packet->broadcast = group;
+	return group;
+}
+
+static const struct ip_address loopback_v6 = {.bytes = {[15] = 1}};
+
+/* The unspecified address is left to neighbour discovery. */
+static bool bad_source_v6(const struct net *net, const struct ip_packet *packet)
+{
+	const struct ip_address *from = &packet->from;
+
+	return ip_is_multicast(from) || ip_equal(from, &loopback_v6) ||
+	       (ip_is_any(from) && packet->protocol != IP_ICMPV6) || net_is_local(net, from);
+}
+
+/* Is it all nodes of the interface or the link, or the solicited-node group of an address of ours
+ * (RFC 4291 2.7.1)? */
+static bool is_our_group(const struct net *net, const struct ip_address *to)
+{
+	static const struct ip_address solicited = {
+		.bytes = {0xff, 0x02, [11] = 1, [12] = 0xff},
+	};
+
+	if ((to->bytes[1] == 1 || to->bytes[1] == 2) && to->words[1] == 0 && to->words[2] == 0 &&
+	    to->words[3] == htonl(1) &&
+	    to->words[0] == htonl(0xff000000U | (uint32_t)to->bytes[1] << 16))
+		return true;
+	if (!ip_same_prefix(to, &solicited, 104))
+		return false;
+	for (uint32_t i = 0; i < net->num_addresses; i++) {
+		const struct ip_address *own = &net->addresses[i].address;
+		if (!ip_is_v4(own) && memcmp(own->bytes + 13, to->bytes + 13, 3) == 0)
+			return true;
+	}
+	return false;
+}
+
+static bool for_us_v6(const struct net *net, struct ip_packet *packet)
+{
+	if (net_is_local(net, &packet->to))
+		return !packet->broadcast;
+	packet->broadcast = packet->to.bytes[0] == 0xff && is_our_group(net, &packet->to);
+	return packet->broadcast;
+}
+
+/* ---- input ---- */
+
+static void unknown_protocol(struct net *net, struct frame *frame, const struct ip_packet *packet)
+{
+	icmp_protocol_unreachable(net, packet);
+	net_drop(net, frame, DROP_IP_PROTOCOL);
+}
+
+static inline void dispatch(struct net *net, struct frame *frame, const struct ip_packet *packet)
+{
+	switch (packet->protocol) {
+	case IP_TCP:
+		/* RFC 9293 3.9.2.3 MUST-57: silently, if it is to a group */
+		if (unlikely(packet->broadcast))
+			net_drop(net, frame, DROP_IP_BROADCAST);
+		else
+			tcp_input(net, frame, packet);
+		break;
+	case IP_UDP:
+		udp_input(net, frame, packet);
+		break;
+	case IP_ICMPV6: /* the parser of IPv6 lets no other protocols through */
+		if (!ip_is_v4(&packet->to)) {
+			icmpv6_input(net, frame, packet);
+			break;
+		}
+		unknown_protocol(net, frame, packet);
+		break;
+	case IP_ICMP:
+		icmp_input(net, frame, packet);
+		break;
+	default:
+		unknown_protocol(net, frame, packet);
+	}
+}
+
+/* What of the transport checksum is known already. */
+static inline bool is_checked(const struct net *net, const struct frame *frame, uint8_t protocol)
+{
+	return frame->flags & FRAME_CHECKED && ((protocol == IP_TCP && net->tcp_checksums) ||
+						(protocol == IP_UDP && net->udp_checksums));
+}
+
+void ip_input_v4(struct net *net, struct frame *frame, struct cursor *c, bool broadcast)
+{
+	struct ip_packet packet;
+	enum drop drop = ipv4_parse(c, &packet);
+
+	if (likely(!drop)) {
+		packet.broadcast = broadcast;
+		packet.checked = is_checked(net, frame, packet.protocol);
+		if (unlikely(bad_source_v4(net, &packet)))
+			drop = DROP_IP_SOURCE;
+		else if (unlikely(broadcast || !is_first_v4(net, &packet)) &&
+			 !for_us_v4(net, &packet))
+			drop = DROP_IP_DESTINATION;
+	}
+	if (unlikely(drop))
+		net_drop(net, frame, drop);
+	else if (likely(packet.protocol == IP_TCP && !packet.broadcast))
+		tcp_input(net, frame, &packet);
+	else
+		dispatch(net, frame, &packet);
+}
+
+void ip_input_v6(struct net *net, struct frame *frame, struct cursor *c, bool broadcast)
+{
+	struct ip_packet packet;
+	struct ip_problem problem = {.send = false};
+	enum drop drop = ipv6_parse(c, &packet, &problem);
+
+	packet.broadcast = broadcast;
+	if (likely(!drop) || problem.send) {
+		packet.checked = is_checked(net, frame, packet.protocol);
+		if (unlikely(bad_source_v6(net, &packet)))
+			drop = DROP_IP_SOURCE;
+		else if (unlikely(!for_us_v6(net, &packet)))
+			drop = DROP_IP_DESTINATION;
+		else if (unlikely(problem.send))
+			icmpv6_parameter_problem(net, &packet, &problem);
+	}
+	if (unlikely(drop))
+		net_drop(net, frame, drop);
+	else
+		dispatch(net, frame, &packet);
+}
+
+/* A packet of ours to ourselves: its source and destination are right. */
+static void input_looped(struct net *net, struct frame *frame)
+{
+	struct cursor c = cursor_over(frame->data, frame->length);
+	struct ip_packet packet;
+	struct ip_problem problem;
+	bool v4 = frame->data[0] >> 4 == 4;
+	enum drop drop = v4 ? ipv4_parse(&c, &packet) : ipv6_parse(&c, &packet, &problem);
+
+	packet.broadcast = false;
+	packet.checked = frame->flags & FRAME_CHECKED;
+	if (unlikely(drop))
+		net_drop(net, frame, drop);
+	else
+		dispatch(net, frame, &packet);
+}
+
+uint32_t ip_input_looped(struct net *net)
+{
+	struct frame *frame = net->loop_head;
+	uint32_t count = net->loop_count;
+
+	/* What the answers loop back waits for the next poll. */
+	net->loop_head = NULL;
+	net->loop_count = 0;
+	for (struct frame *next; frame; frame = next) {
+		next = frame->next;
+		frame->next = NULL;
+		input_looped(net, frame);
+	}
+	return count;
+}
+
+/* ---- output ---- */
+
+/* Returns the Ethernet type that it makes. */
+static inline __attribute__((always_inline)) uint16_t prepend(struct frame *frame,
+							      const struct ip_send *send)
+{
+	uint32_t length = frame_bytes(frame);
+
+	if (likely(ip_is_v4(send->to))) {
+		ipv4_write(frame_prepend(frame, IPV4_HEADER_BYTES), send->from, send->to,
+			   send->protocol, send->ttl, send->tos, length);
+		frame->transport_offset += IPV4_HEADER_BYTES;
+		return ETHER_IPV4;
+	}
+	ipv6_write(frame_prepend(frame, IPV6_HEADER_BYTES), send->from, send->to, send->protocol,
+		   send->ttl, send->tos, length, send->flow_label);
+	frame->transport_offset += IPV6_HEADER_BYTES;
+	return ETHER_IPV6;
+}
+
+void ip_prepend(struct frame *frame, const struct ip_send *send)
+{
+	(void)prepend(frame, send);
+}
+
+static inline uint16_t ether_type(const struct ip_address *to)
+{
+	return ip_is_v4(to) ? ETHER_IPV4 : ETHER_IPV6;
+}
+
+/* The frame in one piece: what its receiver keeps must not be the sender's memory.  NULL: no
+ * memory, and the frame is freed. */
+static struct frame *in_one_piece(struct net *net, struct frame *frame)
+{
+	if (frame->num_segments == 0)
+		return frame;
+	struct frame *whole = frame_alloc_tx(net->heap, frame_bytes(frame));
+	if (whole) {
+		whole->flags = frame->flags;
+		memcpy(whole->data, frame->data, frame->length);
+		whole->length = frame->length;
+		for (uint32_t i = 0; i < frame->num_segments; i++) {
+			const struct iovec *piece = &frame->segments[i];
+			memcpy(whole->data + whole->length, piece->iov_base, piece->iov_len);
+			whole->length += (uint32_t)piece->iov_len;
+		}
+	} else {
+		net_count_drop(net, DROP_TX_MEMORY);
+	}
+	frame_free(net->heap, frame);
+	return whole;
+}
+
+static void loop_back(struct net *net, struct frame *frame)
+{
+	if (net->loop_count == NET_LOOP_MAX) {
+		net_count_drop(net, DROP_TX_FULL);
+		frame_free(net->heap, frame);
+		return;
+	}
+	frame = in_one_piece(net, frame);
+	if (!frame)
+		return;
+	/* A checksum that was left to the device is nobody's to make or to verify. */
+	frame->flags = frame->flags & FRAME_CHECKSUM ? FRAME_CHECKED : 0;
+	frame->next = NULL;
+	if (net->loop_head)
+		net->loop_last->next = frame;
+	else
+		net->loop_head = frame;
+	net->loop_last = frame;
+	net->loop_count++;
+}
+
+/* RFC 1122 3.2.1.3(g) MUST NOT: nothing with a loopback address leaves a host. */
+static bool never_leaves(const struct ip_address *to)
+{
+	return ip_is_any(to) || (ip_is_v4(to) ? to->bytes[12] == 127 : ip_equal(to, &loopback_v6));
+}
+
+/* The next hop; NULL: no route. */
+static const struct ip_address *next_hop(const struct net *net, const struct ip_address *to)
+{
+	bool v4 = ip_is_v4(to);
+
+	if (never_leaves(to))
+		return NULL;
+	if (!v4 && ip_is_link_local(to))
+		return to;
+	for (uint32_t i = 0; i < net->num_addresses; i++) {
+		const struct net_interface_address *own = &net->addresses[i];
+		if (ip_is_v4(&own->address) == v4 && ip_same_prefix(&own->address, to, own->prefix))
+			return to;
+	}
+	const struct ip_address *gateway = &net->gateway[!v4];
+	return ip_is_any(gateway) ? NULL : gateway;
+}
+
+bool ip_has_route(const struct net *net, const struct ip_address *to)
+{
+	return net_is_local(net, to) || ip_is_multicast(to) || ip_is_broadcast(net, to) ||
+	       next_hop(net, to);
+}
+
+/* The link-layer group of a group (RFC 1112 6.4, RFC 2464 7), or everybody. */
+static void group_mac(const struct ip_address *to, uint8_t mac[6])
+{
+	if (!ip_is_v4(to)) {
+		mac[0] = 0x33;
+		mac[1] = 0x33;
+		memcpy(mac + 2, to->bytes + 12, 4);
+	} else if (ip_is_multicast(to)) {
+		const uint8_t group[6] = {0x01,          0x00,         0x5e, to->bytes[13] & 0x7f,
+					  to->bytes[14], to->bytes[15]};
+		memcpy(mac, group, 6);
+	} else {
+		memset(mac, 0xff, 6);
+	}
+}
+
+/* RFC 6437 3: a label for each flow that nobody can guess. */
+static uint32_t flow_label(const struct net *net, const struct frame *frame,
+			   const struct ip_send *send)
+{
+	struct {
+		struct ip_address from;
+		struct ip_address to;
+		uint8_t ports[4];
+		uint8_t protocol[4];
+	} flow = {*send->from, *send->to, {0}, {send->protocol}};
+
+	if (ip_is_v4(send->to))
+		return 0;
+	memcpy(flow.ports, frame->data, frame->length < 4 ? frame->length : 4);
+	return (uint32_t)siphash(net->secret, &flow, sizeof(flow)) & 0xfffff;
+}
+
+static __attribute__((noinline)) int output_new_path(struct net *net, struct frame *frame,
+						     struct ip_send *send, struct ip_path *path)
+{
+	if (net_is_local(net, send->to)) {
+		ip_prepend(frame, send);
+		loop_back(net, frame);
+		return 0;
+	}
+	if (ip_is_multicast(send->to) || ip_is_broadcast(net, send->to)) {
+		uint8_t mac[6];
+		group_mac(send->to, mac);
+		ip_prepend(frame, send);
+		ether_output(net, frame, mac, ether_type(send->to));
+		return 0;
+	}
+	const struct ip_address *hop = next_hop(net, send->to);
+	if (unlikely(!hop)) {
+		net_count_drop(net, DROP_NO_ROUTE);
+		frame_free(net->heap, frame);
+		return -ENETUNREACH;
+	}
+	struct neighbour *neighbour = neighbour_get(net, hop);
+	if (unlikely(!neighbour)) {
+		net_count_drop(net, DROP_NEIGHBOUR_FAILED);
+		frame_free(net->heap, frame);
+		return -EHOSTUNREACH;
+	}
+	if (path) {
+		path->neighbour = neighbour;
+		path->generation = neighbour->generation;
+		path->flow_label = flow_label(net, frame, send);
+		send->flow_label = path->flow_label;
+	}
+	ip_prepend(frame, send);
+	return neighbour_output(net, neighbour, frame, ether_type(send->to));
+}
+
+/* NOLINTNEXTLINE(readability-function-size): an IP header has that many things to say */
+int ip_output(struct net *net, struct frame *frame, const struct ip_address *from,
+	      const struct ip_address *to, uint8_t protocol, uint8_t ttl, uint8_t tos,
+	      struct ip_path *path)
+{
+	struct ip_send send = {
+		.from = from, .to = to, .protocol = protocol, .ttl = ttl, .tos = tos};
+	struct neighbour *neighbour = path ? path->neighbour : NULL;
+
+	if (unlikely(!neighbour || neighbour->generation != path->generation))
+		return output_new_path(net, frame, &send, path);
+	send.flow_label = path->flow_label;
+	uint16_t type = prepend(frame, &send);
+	if (unlikely(!neighbour->usable))
+		return neighbour_output(net, neighbour, frame, type);
+	neighbour->used_ns = net->sched->now_ns;
+	ether_output(net, frame, neighbour->mac, type);
+	return 0;
+}

@@ -1,0 +1,430 @@
+/* SPDX-License-Identifier: MIT
+ * net/tcp/input.c - a segment that was received.
+ *
+ * An established connection's common segments, data in order and pure ACKs, take the short way
+ * (established_input); everything else goes through RFC 9293 3.10.7.4 in the RFC's order, with RFC
+ * 7323 5.3 (PAWS) in front and RFC 5961 in its checks.
+ */
+#include "net/tcp/tcp.h"
+
+#include "net/wire/icmp.h"
+
+#include <errno.h>
+
+/* ---- the short way ---- */
+
+/* RFC 7323 4.3: the timestamp to echo is that of the segment which the next ACK answers. */
+static inline void take_timestamp(struct tcp_conn *conn, const struct tcp_header *h)
+{
+	if (seq_reached(h->seq, conn->rcv_acked) &&
+	    !seq_before(h->options.ts_value, conn->ts_recent)) {
+		conn->ts_recent = h->options.ts_value;
+		conn->ts_recent_ns = conn->net->sched->now_ns;
+	}
+}
+
+/* In order, nothing special, inside the window, acknowledging what was sent or nothing new? */
+static inline bool is_plain(const struct tcp_conn *conn, const struct tcp_segment *seg)
+{
+	const struct tcp_header *h = &seg->h;
+
+	if (conn->state != TCPS_ESTABLISHED || (h->flags & ~TCP_PSH) != TCP_ACK ||
+	    h->seq != conn->rcv_nxt)
+		return false;
+	if (conn->timestamps && (!(h->options.has & TCP_HAS_TIMESTAMP) ||
+				 seq_before(h->options.ts_value, conn->ts_recent)))
+		return false;
+	return seg->length <= conn->rcv_adv - conn->rcv_nxt &&
+	       h->ack - conn->snd_una <= conn->snd_max - conn->snd_una && !conn->ooo &&
+	       !conn->fin_ahead;
+}
+
+/* A pure ACK, or data in order.  False: it must take the long way after all. */
+static inline bool established_input(struct tcp_conn *conn, struct tcp_segment *seg)
+{
+	const struct tcp_header *h = &seg->h;
+	bool moved = h->ack != conn->snd_una;
+
+	if (seg->length == 0 && !moved)
+		return false; /* a duplicate, a window update, a probe */
+	if (conn->timestamps)
+		take_timestamp(conn, h);
+	if (moved)
+		tcp_ack_advance(conn, h);
+	bool window = tcp_update_window(conn, h);
+	if (seg->length > 0)
+		(void)tcp_receive(conn, seg);
+	if (moved || window) {
+		if (tcp_unsent(conn) > 0)
+			tcp_want_output(conn);
+	}
+	return true;
+}
+
+/* ---- RFC 9293 3.10.7.4 ---- */
+
+/* RFC 7323 5.3 R1 and R3.  True: it is too old. */
+static bool paws_rejects(const struct tcp_conn *conn, const struct tcp_segment *seg)
+{
+	const struct tcp_options *o = &seg->h.options;
+	const uint64_t days_24 = 24ULL * 86400 * 1000000000;
+
+	if (!conn->timestamps || !(o->has & TCP_HAS_TIMESTAMP) || seg->h.flags & TCP_RST)
+		return false;
+	/* 5.5: after 24 days the peer's clock may have gone round. */
+	return seq_before(o->ts_value, conn->ts_recent) &&
+	       conn->net->sched->now_ns - conn->ts_recent_ns < days_24;
+}
+
+static uint32_t segment_length(const struct tcp_segment *seg)
+{
+	return seg->length + !!(seg->h.flags & TCP_SYN) + !!(seg->h.flags & TCP_FIN);
+}
+
+/* First, check sequence number: the four cases of the table. */
+static bool acceptable(const struct tcp_conn *conn, const struct tcp_segment *seg)
+{
+	uint32_t window = conn->rcv_adv - conn->rcv_nxt;
+	uint32_t length = segment_length(seg);
+	uint32_t first = seg->h.seq - conn->rcv_nxt;
+
+	if (length == 0)
+		return window == 0 ? first == 0 : first < window;
+	if (window == 0)
+		return false;
+	return first < window || first + length - 1 < window;
+}
+
+/* RFC 2883 4: an ACK for data that was here already says so. */
+static void note_duplicate(struct tcp_conn *conn, const struct tcp_segment *seg)
+{
+	uint32_t end = seg->h.seq + seg->length;
+
+	if (!conn->sack || seg->length == 0 || !seq_before(seg->h.seq, conn->rcv_nxt))
+		return;
+	conn->dsack.start = seg->h.seq;
+	conn->dsack.end = seq_before(end, conn->rcv_nxt) ? end : conn->rcv_nxt;
+}
+
+/* The peer's SYN came again: our answer was lost. */
+static bool is_repeated_syn(const struct tcp_conn *conn, const struct tcp_segment *seg)
+{
+	return conn->state == TCPS_SYN_RECEIVED &&
+	       (seg->h.flags & (TCP_SYN | TCP_ACK | TCP_RST)) == TCP_SYN && seg->h.seq == conn->irs;
+}
+
+static void unacceptable(struct tcp_conn *conn, struct tcp_segment *seg, enum drop reason)
+{
+	net_count_drop(conn->net, reason);
+	if (seg->h.flags & TCP_RST)
+		return;
+	if (is_repeated_syn(conn, seg)) {
+		tcp_send_syn(conn);
+		return;
+	}
+	/* A FIN that comes again restarts TIME-WAIT (RFC 9293 3.10.7.4 eighth). */
+	if (conn->state == TCPS_TIME_WAIT && seg->h.flags & TCP_FIN)
+		tcp_enter_time_wait(conn);
+	note_duplicate(conn, seg);
+	tcp_send_ack(conn);
+}
+
+/* Cuts what was received before, and what is beyond the window. */
+static void trim(struct tcp_conn *conn, struct tcp_segment *seg)
+{
+	uint32_t window = conn->rcv_adv - conn->rcv_nxt;
+
+	if (seq_before(seg->h.seq, conn->rcv_nxt)) {
+		uint32_t old = conn->rcv_nxt - seg->h.seq;
+		note_duplicate(conn, seg);
+		if (seg->h.flags & TCP_SYN) {
+			seg->h.flags &= (uint8_t)~TCP_SYN;
+			seg->h.seq++;
+			old--;
+		}
+		if (old > seg->length)
+			old = seg->length;
+		seg->data += old;
+		seg->length -= old;
+		seg->h.seq = conn->rcv_nxt;
+	}
+	uint32_t ahead = seg->h.seq - conn->rcv_nxt;
+	if (seg->length > window - ahead) {
+		seg->length = window - ahead;
+		seg->h.flags &= (uint8_t)~TCP_FIN;
+	}
+}
+
+/* Second, check the RST bit: RFC 5961 3.2. */
+static void reset_input(struct tcp_conn *conn, const struct tcp_segment *seg)
+{
+	if (seg->h.seq != conn->rcv_nxt) {
+		net_count_drop(conn->net, DROP_TCP_RESET);
+		tcp_challenge_ack(conn);
+		return;
+	}
+	switch (conn->state) {
+	case TCPS_SYN_RECEIVED:
+		tcp_finish(conn, conn->passive ? 0 : ECONNREFUSED);
+		break;
+	case TCPS_CLOSING:
+	case TCPS_LAST_ACK:
+	case TCPS_TIME_WAIT:
+		tcp_finish(conn, conn->user ? ECONNRESET : 0);
+		break;
+	default:
+		tcp_finish(conn, ECONNRESET);
+	}
+}
+
+/* Fourth, check the SYN bit: RFC 5961 4.2: never a reset, always a challenge. */
+static void syn_input(struct tcp_conn *conn, struct tcp_segment *seg)
+{
+	if (is_repeated_syn(conn, seg)) {
+		tcp_send_syn(conn);
+		return;
+	}
+	net_count_drop(conn->net, DROP_TCP_SYN);
+	tcp_challenge_ack(conn);
+}
+
+/* Fifth, in SYN-RECEIVED.  True: the connection is established now. */
+static bool syn_received_ack(struct tcp_conn *conn, const struct tcp_segment *seg)
+{
+	const struct tcp_header *h = &seg->h;
+
+	if (!seq_after(h->ack, conn->snd_una) || seq_after(h->ack, conn->snd_max)) {
+		net_count_drop(conn->net, DROP_TCP_ACK);
+		tcp_reset_unknown(conn->net, seg);
+		return false;
+	}
+	if (conn->parent &&
+	    conn->parent->listener->num_accepted >= conn->parent->listener->backlog) {
+		/* Nobody takes it yet: as if the ACK were lost; our SYN is sent again. */
+		net_count_drop(conn->net, DROP_TCP_BACKLOG);
+		return false;
+	}
+	conn->snd_wnd = (uint32_t)h->window << conn->snd_wscale;
+	conn->snd_wnd_max = conn->snd_wnd;
+	conn->snd_wl1 = h->seq;
+	conn->snd_wl2 = h->ack;
+	tcp_established(conn);
+	if (conn->parent)
+		tcp_child_established(conn);
+	return !conn->dead;
+}
+
+/* Is all of it acknowledged, the FIN too? */
+static bool fin_acked(const struct tcp_conn *conn)
+{
+	return conn->fin_queued && conn->queued == 0 && seq_after(conn->snd_una, conn->snd_base);
+}
+
+/* What an ACK of our FIN does.  False: the connection is gone. */
+static bool closing_ack(struct tcp_conn *conn)
+{
+	if (!fin_acked(conn))
+		return true;
+	switch (conn->state) {
+	case TCPS_FIN_WAIT_1:
+		tcp_set_state(conn, TCPS_FIN_WAIT_2);
+		return true;
+	case TCPS_CLOSING:
+		tcp_enter_time_wait(conn);
+		return true;
+	case TCPS_LAST_ACK:
+		tcp_finish(conn, 0);
+		return false;
+	default:
+		return true;
+	}
+}
+
+/* A probe's octet was taken: it counts as sent. */
+static void accept_probe(struct tcp_conn *conn, const struct tcp_header *h)
+{
+	if (conn->probed && conn->snd_max == conn->snd_una && h->ack == conn->snd_una + 1) {
+		conn->snd_max++;
+		conn->probed = false;
+	}
+}
+
+/* Fifth, check the ACK field.  False: no more is to be done with the segment. */
+static bool ack_input(struct tcp_conn *conn, const struct tcp_segment *seg)
+{
+	const struct tcp_header *h = &seg->h;
+
+	if (conn->state == TCPS_SYN_RECEIVED && !syn_received_ack(conn, seg))
+		return false;
+	accept_probe(conn, h);
+	/* RFC 5961 5.2: neither beyond what was sent nor older than the largest window. */
+	if (seq_after(h->ack, conn->snd_max) ||
+	    seq_before(h->ack, conn->snd_una - conn->snd_wnd_max)) {
+		net_count_drop(conn->net, DROP_TCP_ACK);
+		tcp_challenge_ack(conn);
+		return false;
+	}
+	bool moved = seq_after(h->ack, conn->snd_una);
+	if (moved)
+		tcp_ack_advance(conn, h);
+	if (!closing_ack(conn))
+		return false;
+	bool window = seq_before(h->ack, conn->snd_una) ? false : tcp_update_window(conn, h);
+	if (!moved)
+		tcp_ack_duplicate(conn, seg, window);
+	if (moved || window)
+		tcp_want_output(conn);
+	return true;
+}
+
+/* Seventh, process the segment text; then eighth, the FIN. */
+static void text_input(struct tcp_conn *conn, struct tcp_segment *seg)
+{
+	bool fin = seg->h.flags & TCP_FIN;
+	uint32_t end = seg->h.seq + seg->length;
+
+	if (!tcp_can_receive(conn) || conn->fin_received || (seg->length == 0 && !fin))
+		return;
+	if (seg->length > 0 && conn->closed) {
+		/* RFC 9293 3.10.4, RFC 2525 2.17: nobody is there to read it. */
+		net_count_drop(conn->net, DROP_TCP_CLOSED);
+		tcp_abort(conn, 0);
+		return;
+	}
+	if (fin && end != conn->rcv_nxt) {
+		conn->fin_ahead = true;
+		conn->fin_seq = end;
+	}
+	if (seg->length > 0 && seg->h.seq == conn->rcv_nxt) {
+		if (!tcp_receive(conn, seg))
+			return;
+	} else if (seg->length > 0) {
+		tcp_receive_out_of_order(conn, seg);
+	} else if (end != conn->rcv_nxt) { /* a FIN alone, ahead of what is missing */
+		tcp_send_ack(conn);
+	}
+	if (fin || conn->fin_ahead) {
+		uint32_t at = conn->fin_ahead ? conn->fin_seq : end;
+		if (at == conn->rcv_nxt)
+			tcp_receive_fin(conn);
+	}
+}
+
+static void synchronized_input(struct tcp_conn *conn, struct tcp_segment *seg)
+{
+	struct tcp_header *h = &seg->h;
+
+	if (paws_rejects(conn, seg)) {
+		unacceptable(conn, seg, DROP_TCP_PAWS);
+		return;
+	}
+	if (!acceptable(conn, seg)) {
+		/* MUST-66: with a window of zero ACKs and resets still count. */
+		bool counts = conn->rcv_adv == conn->rcv_nxt && h->seq == conn->rcv_nxt &&
+			      (h->flags & TCP_ACK) && !(h->flags & (TCP_SYN | TCP_RST));
+		unacceptable(conn, seg, DROP_TCP_SEQUENCE);
+		if (counts)
+			(void)ack_input(conn, seg);
+		return;
+	}
+	if (h->flags & TCP_RST) {
+		reset_input(conn, seg);
+		return;
+	}
+	if (h->flags & TCP_SYN) {
+		syn_input(conn, seg);
+		return;
+	}
+	if (!(h->flags & TCP_ACK)) {
+		net_count_drop(conn->net, DROP_TCP_ACK);
+		return;
+	}
+	trim(conn, seg);
+	if (conn->timestamps && h->options.has & TCP_HAS_TIMESTAMP)
+		take_timestamp(conn, h);
+	if (ack_input(conn, seg))
+		text_input(conn, seg);
+	if (conn->dsack.start != conn->dsack.end && conn->state >= TCPS_ESTABLISHED) {
+		conn->ack_now = true; /* what came twice is told at once */
+		tcp_want_output(conn);
+	}
+}
+
+/* ---- all segments ---- */
+
+static void note_received(struct tcp_conn *conn)
+{
+	conn->received_ns = conn->net->sched->now_ns;
+	conn->segments_in++;
+	conn->keepalive_sent = 0;
+	if (unlikely(conn->persist || conn->snd_wnd == 0))
+		conn->retries = 0; /* the peer is alive and wants no data */
+}
+
+static void conn_input(struct tcp_conn *conn, struct tcp_segment *seg)
+{
+	if (conn->state == TCPS_SYN_SENT)
+		tcp_syn_sent_input(conn, seg);
+	else
+		synchronized_input(conn, seg);
+}
+
+static void no_connection(struct net *net, struct tcp_segment *seg)
+{
+	struct tcp_conn *listener =
+		tcp_find_listener(net->tcp, &seg->packet->to, seg->h.destination);
+
+	if (listener) {
+		tcp_listen_input(listener, seg);
+		return;
+	}
+	net_count_drop(net, DROP_TCP_PORT);
+	tcp_reset_unknown(net, seg);
+}
+
+void tcp_input(struct net *net, struct frame *frame, const struct ip_packet *packet)
+{
+	struct cursor c = cursor_over(packet->payload, packet->length);
+	struct tcp_segment seg;
+	enum drop drop = tcp_parse(&c, packet, &seg.h);
+
+	if (unlikely(drop != DROP_NONE)) {
+		net_drop(net, frame, drop);
+		return;
+	}
+	seg.data = c.at;
+	seg.length = cursor_left(&c);
+	seg.frame = frame;
+	seg.packet = packet;
+	struct tcp_conn *conn = tcp_find(net->tcp, packet, &seg.h);
+	if (likely(conn != NULL)) {
+		note_received(conn);
+		if (!is_plain(conn, &seg) || !established_input(conn, &seg))
+			conn_input(conn, &seg);
+	} else {
+		no_connection(net, &seg);
+	}
+	if (seg.frame)
+		frame_free(net->heap, seg.frame);
+}
+
+/* ---- what ICMP tells ---- */
+
+void tcp_icmp_error(struct net *net, const struct icmp_quote *quote, const struct icmp_error *error)
+{
+	struct tcp_conn *conn = tcp_find_tuple(net->tcp, &quote->from, quote->source_port,
+					       &quote->to, quote->destination_port);
+
+	/* RFC 5927 4.1: only an error about what is in flight. */
+	if (!conn || seq_before(quote->seq, conn->snd_una) ||
+	    !seq_before(quote->seq, conn->snd_max)) {
+		net_count_drop(net, DROP_ICMP_UNMATCHED);
+		return;
+	}
+	/* RFC 9293 3.9.2.2 MUST-56: soft errors end nothing; hard ones (SHLD-26) end an attempt,
+	 * and, as RFC 5927 5.2 has it, no connection that is synchronized.  So does a neighbour that
+	 * was asked for in vain. */
+	conn->soft_error = error->err;
+	if (conn->state == TCPS_SYN_SENT && (error->hard || error->local))
+		tcp_finish(conn, error->err);
+}

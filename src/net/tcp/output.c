@@ -1,0 +1,536 @@
+/* SPDX-License-Identifier: MIT
+ * net/tcp/output.c - which segments leave, and what they look like.  RFC 9293 3.7.4 (Nagle), 3.8.6
+ * (windows, silly window avoidance), 3.10.7.1 (resets); RFC 5681 3.1; RFC 3042; RFC 5961 3 to 5.
+ *
+ * What is pushed in one poll turn leaves together: tcp_flush calls tcp_output once for each
+ * connection that asked.  An ACK that is owed rides on data if there is some.
+ */
+#include "net/tcp/tcp.h"
+
+#include "net/wire/checksum.h"
+
+#include <errno.h>
+
+/* ---- one segment ---- */
+
+/* The clock of timestamps: milliseconds (RFC 7323 5.4). */
+static uint32_t ts_clock(const struct tcp_conn *conn)
+{
+	return (uint32_t)(conn->net->sched->now_ns / 1000000) + conn->ts_offset;
+}
+
+static void fill_sack(struct tcp_conn *conn, struct tcp_options *o, uint32_t payload)
+{
+	uint32_t max = conn->timestamps ? 3 : 4;
+	uint32_t n = 0;
+
+	/* RFC 2883 4: the first block tells of what came twice. */
+	if (conn->dsack.start != conn->dsack.end)
+		o->sack[n++] = conn->dsack;
+	n += tcp_ooo_blocks(conn->ooo, o->sack + n, max - n);
+	if (n == 0 || payload + 4 + 8 * n > conn->mss)
+		return;
+	o->num_sack = (uint8_t)n;
+	o->has |= TCP_HAS_SACK;
+	conn->dsack = (struct tcp_block){0};
+}
+
+static inline void fill_header(struct tcp_conn *conn, struct tcp_header *h, uint32_t seq,
+			       uint8_t flags, uint32_t payload)
+{
+	h->source = conn->local_port;
+	h->destination = conn->remote_port;
+	h->seq = seq;
+	h->flags = flags;
+	h->ack = flags & TCP_ACK ? conn->rcv_nxt : 0;
+	h->window = tcp_window_to_advertise(conn);
+	h->options.has = 0;
+	if (likely(conn->timestamps)) {
+		h->options.has = TCP_HAS_TIMESTAMP;
+		h->options.ts_value = ts_clock(conn);
+		h->options.ts_echo = conn->ts_recent;
+	}
+	if (unlikely(conn->ooo || conn->dsack.start != conn->dsack.end) && conn->sack)
+		fill_sack(conn, &h->options, payload);
+}
+
+/* Copies payload behind the header; returns its sum if it is asked for. */
+static uint64_t copy_payload(struct tcp_conn *conn, struct frame *frame, uint32_t length,
+			     struct tcp_cursor at, bool sum)
+{
+	uint8_t *to = frame->data + frame->length;
+	uint64_t total = 0;
+	uint32_t done = 0;
+
+	while (done < length) {
+		const struct tcp_piece *piece = tcp_queue_at(&conn->send_queue, at.index++);
+		uint32_t n = piece->length - at.offset;
+		if (n > length - done)
+			n = length - done;
+		if (sum) {
+			uint64_t part = checksum_copy(to + done, piece->data + at.offset, n);
+			total += done & 1 ? checksum_odd(part) : part;
+		} else {
+			memcpy(to + done, piece->data + at.offset, n);
+		}
+		done += n;
+		at.offset = 0;
+	}
+	frame->length += length;
+	return total;
+}
+
+/* The same by reference. */
+static uint64_t refer_payload(struct tcp_conn *conn, struct frame *frame, uint32_t length,
+			      struct tcp_cursor at, bool sum)
+{
+	uint64_t total = 0;
+	uint32_t done = 0;
+
+	while (done < length) {
+		const struct tcp_piece *piece = tcp_queue_at(&conn->send_queue, at.index++);
+		uint32_t n = piece->length - at.offset;
+		if (n > length - done)
+			n = length - done;
+		frame_append(frame, piece->data + at.offset, n);
+		if (sum) {
+			uint64_t part = checksum_partial(piece->data + at.offset, n);
+			total += done & 1 ? checksum_odd(part) : part;
+		}
+		done += n;
+		at.offset = 0;
+	}
+	return total;
+}
+
+/* Is payload long enough, and in few enough pieces, to be sent in place? */
+static bool by_reference(struct tcp_conn *conn, uint32_t length, struct tcp_cursor at)
+{
+	const struct netdev *dev = conn->net->dev;
+	uint32_t pieces = 0;
+
+	if (likely(length < (uint64_t)conn->net->sched->config.zero_copy_bytes || length == 0))
+		return false;
+	for (uint64_t have = 0; have < length; at.offset = 0) {
+		have += tcp_queue_at(&conn->send_queue, at.index++)->length - at.offset;
+		if (++pieces > dev->max_segments)
+			return false;
+	}
+	return true;
+}
+
+/* Completes the checksum, or leaves it to the device. sum: of the payload. */
+static void finish_checksum(struct tcp_conn *conn, struct frame *frame, uint32_t header_bytes,
+			    uint32_t payload, uint64_t sum)
+{
+	uint16_t checksum;
+
+	sum += checksum_pseudo(&conn->local, &conn->remote, IP_TCP, header_bytes + payload);
+	if (unlikely(conn->net->tcp_checksum_offload)) {
+		frame->flags |= FRAME_CHECKSUM;
+		frame->transport_offset = 0;
+		frame->checksum_offset = TCP_CHECKSUM_OFFSET;
+		checksum = checksum_fold(sum);
+	} else {
+		checksum = checksum_finish(sum + checksum_partial(frame->data, header_bytes));
+	}
+	memcpy(frame->data + TCP_CHECKSUM_OFFSET, &checksum, sizeof(checksum));
+}
+
+/* Sends a header and length bytes of the send queue from at on.  False: no memory. */
+static bool emit(struct tcp_conn *conn, const struct tcp_header *h, uint32_t length,
+		 struct tcp_cursor at)
+{
+	struct net *net = conn->net;
+	uint32_t header_bytes = tcp_header_bytes(&h->options);
+	bool refer = by_reference(conn, length, at);
+	struct frame *frame = frame_alloc_tx(net->heap, header_bytes + (refer ? 0 : length));
+	uint64_t sum = 0;
+
+	if (unlikely(!frame)) {
+		net_count_drop(net, DROP_TX_MEMORY);
+		return false;
+	}
+	frame->length = tcp_write(frame->data, h);
+	if (refer)
+		sum = refer_payload(conn, frame, length, at, !net->tcp_checksum_offload);
+	else if (length > 0)
+		sum = copy_payload(conn, frame, length, at, !net->tcp_checksum_offload);
+	finish_checksum(conn, frame, header_bytes, length, sum);
+	conn->segments_out++;
+	(void)ip_output(net, frame, &conn->local, &conn->remote, IP_TCP, conn->ttl, conn->tos,
+			&conn->path);
+	return true;
+}
+
+/* A segment with an ACK went out: nothing is owed any more. */
+static inline void ack_sent(struct tcp_conn *conn)
+{
+	conn->ack_now = false;
+	conn->unacked_bytes = 0;
+	conn->rcv_acked = conn->rcv_nxt;
+	tcp_clear_deadline(conn, TCP_DELAYED_ACK);
+}
+
+static void arm_retransmit(struct tcp_conn *conn)
+{
+	if (conn->deadline_ns[TCP_RETRANSMIT] && !conn->persist)
+		return;
+	conn->persist = false;
+	tcp_set_deadline(conn, TCP_RETRANSMIT,
+			 conn->net->sched->now_ns + tcp_rtt_timeout(&conn->rtt));
+}
+
+static void advance_cursor(struct tcp_conn *conn, uint32_t bytes)
+{
+	struct tcp_cursor *at = &conn->cursor;
+
+	at->offset += bytes;
+	while (at->index < conn->send_queue.count) {
+		uint32_t length = tcp_queue_at(&conn->send_queue, at->index)->length;
+		if (at->offset < length)
+			break;
+		at->offset -= length;
+		at->index++;
+	}
+}
+
+/* ---- what goes out next ---- */
+
+/* Bytes beyond snd_una that may be in flight. */
+static uint32_t send_window(const struct tcp_conn *conn)
+{
+	uint32_t cwnd = conn->cc.cwnd;
+
+	/* RFC 3042 2: the first two duplicate ACKs each let out one new segment. */
+	if (unlikely(conn->dupacks > 0 && conn->dupacks < 3 && !conn->recovering))
+		cwnd += conn->dupacks * conn->mss;
+	return cwnd < conn->snd_wnd ? cwnd : conn->snd_wnd;
+}
+
+struct next_segment {
+	uint32_t length;
+	bool fin;
+	bool blocked; /* by the peer's window, with something to send */
+};
+
+/* RFC 9293 3.8.6.2.1 MUST-38 (silly window avoidance) and 3.7.4 SHLD-7 (Nagle).  length: what could
+ * be sent, less than a full segment.  all: it is all there is. */
+static bool worth_sending(const struct tcp_conn *conn, uint32_t length, bool all)
+{
+	if (seq_before(conn->snd_nxt, conn->snd_max)) /* a retransmission */
+		return true;
+	if (all && !conn->cork && (conn->nodelay || conn->snd_max == conn->snd_una))
+		return true;
+	return length >= conn->snd_wnd_max / 2 && length > 0 && !conn->cork;
+}
+
+static void choose_next(const struct tcp_conn *conn, struct next_segment *next)
+{
+	uint32_t sent = conn->snd_nxt - conn->snd_base;
+	uint32_t in_flight = conn->snd_nxt - conn->snd_una;
+	uint32_t window = send_window(conn);
+	uint32_t usable = window > in_flight ? window - in_flight : 0;
+	bool fin_waits = conn->fin_queued && conn->state >= TCPS_FIN_WAIT_1 && sent <= conn->queued;
+	uint64_t available = sent < conn->queued ? conn->queued - sent : 0;
+
+	*next = (struct next_segment){0};
+	if (available == 0 && !fin_waits)
+		return;
+	uint32_t length = available < usable ? (uint32_t)available : usable;
+	if (length > conn->mss)
+		length = conn->mss;
+	bool all = length == available;
+	next->fin = fin_waits && all && usable > length;
+	if (next->fin || length == conn->mss || (length > 0 && worth_sending(conn, length, all)))
+		next->length = length;
+	else
+		next->blocked = conn->snd_wnd <= in_flight + length;
+}
+
+/* RFC 9293 3.8.6.1: a window that is closed is probed, or an ACK that opened it and was lost would
+ * stop the connection for ever. */
+static void start_persist(struct tcp_conn *conn)
+{
+	if (conn->snd_max != conn->snd_una || conn->deadline_ns[TCP_RETRANSMIT])
+		return;
+	conn->persist = true;
+	conn->retries = 0;
+	tcp_set_deadline(conn, TCP_RETRANSMIT,
+			 conn->net->sched->now_ns + tcp_rtt_timeout(&conn->rtt));
+}
+
+static void note_sent(struct tcp_conn *conn, uint32_t seq, uint32_t length, bool fin)
+{
+	struct sched *sched = conn->net->sched;
+	uint32_t end = seq + length + fin;
+
+	if (seq == conn->snd_max) {
+		if (!conn->timing) {
+			conn->timing = true;
+			conn->timed_seq = seq;
+			conn->timed_ns = sched->now_ns;
+		}
+		if (seq == conn->snd_una)
+			conn->progress_ns = sched->now_ns;
+	} else {
+		conn->timing = false; /* RFC 6298 3, Karn: not across a retransmission */
+		conn->retransmitted++;
+		sched_count(sched, COUNTER_TCP_RETRANSMITTED, 1);
+	}
+	conn->sent_ns = sched->now_ns;
+	conn->snd_max = seq_max(conn->snd_max, end);
+	arm_retransmit(conn);
+}
+
+static bool send_next(struct tcp_conn *conn, const struct next_segment *next)
+{
+	struct tcp_header h;
+	bool last = conn->snd_nxt - conn->snd_base + next->length == conn->queued;
+	uint8_t flags = (uint8_t)(TCP_ACK | (next->fin ? TCP_FIN : 0) |
+				  (next->length > 0 && last ? TCP_PSH : 0));
+
+	if (unlikely(seq_before(conn->snd_nxt, conn->snd_max)))
+		tcp_verify_pushed(conn, conn->cursor, next->length);
+	fill_header(conn, &h, conn->snd_nxt, flags, next->length);
+	if (!emit(conn, &h, next->length, conn->cursor)) {
+		arm_retransmit(conn);
+		return false;
+	}
+	ack_sent(conn);
+	note_sent(conn, conn->snd_nxt, next->length, next->fin);
+	conn->snd_nxt += next->length + next->fin;
+	advance_cursor(conn, next->length);
+	return true;
+}
+
+void tcp_want_output(struct tcp_conn *conn)
+{
+	if (!list_empty(&conn->output) || conn->dead)
+		return;
+	list_append(&conn->net->tcp->output, &conn->output);
+	conn->net->sched->output_pending++;
+}
+
+/* RFC 5681 4.1: after a pause the old window says nothing about the path. */
+static void restart_after_idle(struct tcp_conn *conn)
+{
+	if (conn->snd_max == conn->snd_una && conn->sent_ns != 0 &&
+	    conn->net->sched->now_ns - conn->sent_ns > conn->rtt.rto_ns)
+		tcp_cc_restart(&conn->cc);
+}
+
+void tcp_output(struct tcp_conn *conn)
+{
+	struct next_segment next;
+
+	if (conn->state < TCPS_ESTABLISHED)
+		return;
+	restart_after_idle(conn);
+	for (;;) {
+		choose_next(conn, &next);
+		if (next.length == 0 && !next.fin)
+			break;
+		if (unlikely(conn->net->tx_count >= NET_TX_MAX / 2)) { /* the device is full */
+			tcp_want_output(conn);
+			return;
+		}
+		if (!send_next(conn, &next))
+			return;
+	}
+	if (next.blocked)
+		start_persist(conn);
+	if (!conn->ack_now)
+		return;
+	if (unlikely(conn->net->tx_count >= NET_TX_MAX / 2))
+		tcp_want_output(conn);
+	else
+		tcp_send_ack(conn);
+}
+
+/* ---- single segments ---- */
+
+void tcp_retransmit_first(struct tcp_conn *conn)
+{
+	uint32_t outstanding = conn->snd_max - conn->snd_una;
+	uint32_t length = outstanding < conn->queued ? outstanding : (uint32_t)conn->queued;
+	struct tcp_cursor first = {0};
+	struct tcp_header h;
+
+	if (conn->snd_una != conn->snd_base || outstanding == 0)
+		return; /* the SYN's timer knows */
+	if (length > conn->mss)
+		length = conn->mss;
+	bool fin = tcp_fin_sent(conn) && length == conn->queued;
+	bool last = length == conn->queued;
+	tcp_verify_pushed(conn, first, length);
+	fill_header(conn, &h, conn->snd_una,
+		    (uint8_t)(TCP_ACK | (fin ? TCP_FIN : 0) | (length > 0 && last ? TCP_PSH : 0)),
+		    length);
+	if (!emit(conn, &h, length, first))
+		return;
+	ack_sent(conn);
+	conn->timing = false;
+	conn->retransmitted++;
+	sched_count(conn->net->sched, COUNTER_TCP_RETRANSMITTED, 1);
+}
+
+static bool send_bare(struct tcp_conn *conn, uint32_t seq, uint8_t flags)
+{
+	struct tcp_header h;
+
+	fill_header(conn, &h, seq, flags, 0);
+	return emit(conn, &h, 0, (struct tcp_cursor){0});
+}
+
+void tcp_send_ack(struct tcp_conn *conn)
+{
+	/* snd_nxt is set back while what was lost is sent again; an ACK from there would be old to
+	 * the peer, and two old ACKs answer each other for ever (RFC 9293 3.10.7.4, first step) */
+	if (send_bare(conn, conn->snd_max, TCP_ACK))
+		ack_sent(conn);
+}
+
+void tcp_challenge_ack(struct tcp_conn *conn)
+{
+	sched_count(conn->net->sched, COUNTER_TCP_CHALLENGE_ACKS, 1);
+	tcp_send_ack(conn);
+}
+
+/* The SYN, or in SYN-RECEIVED the SYN with its ACK, first or again. */
+void tcp_send_syn(struct tcp_conn *conn)
+{
+	const struct config *config = &conn->net->sched->config;
+	bool ack = conn->state == TCPS_SYN_RECEIVED;
+	uint32_t own = ip_payload_max(conn->net, &conn->remote) - TCP_HEADER_BYTES;
+	struct tcp_header h = {
+		.source = conn->local_port,
+		.destination = conn->remote_port,
+		.seq = conn->iss,
+		.ack = ack ? conn->rcv_nxt : 0,
+		.flags = (uint8_t)(TCP_SYN | (ack ? TCP_ACK : 0)),
+		.window = (uint16_t)(conn->rcv_buffer < 65535 ? conn->rcv_buffer : 65535),
+	};
+	struct tcp_options *o = &h.options;
+
+	o->has = TCP_HAS_MSS; /* RFC 9293 3.7.1 MUST-14, SHLD-5 */
+	o->mss = (uint16_t)(config->tcp_mss && config->tcp_mss < own ? (uint32_t)config->tcp_mss
+								     : own);
+	if (conn->mss_limit && conn->mss_limit < o->mss)
+		o->mss = conn->mss_limit;
+	if (ack ? conn->window_scale : config->tcp_window_scaling) {
+		o->has |= TCP_HAS_WSCALE;
+		o->wscale = tcp_receive_scale(conn);
+	}
+	if (ack ? conn->sack : config->tcp_sack)
+		o->has |= TCP_HAS_SACK_PERMITTED;
+	if (ack ? conn->timestamps : config->tcp_timestamps) {
+		o->has |= TCP_HAS_TIMESTAMP;
+		o->ts_value = ts_clock(conn);
+		o->ts_echo = ack ? conn->ts_recent : 0;
+	}
+	if (emit(conn, &h, 0, (struct tcp_cursor){0}) && ack) {
+		conn->rcv_adv = conn->rcv_nxt + h.window;
+		conn->rcv_acked = conn->rcv_nxt;
+	}
+	if (conn->snd_max == conn->iss) {
+		conn->timing = true;
+		conn->timed_seq = conn->iss;
+		conn->timed_ns = conn->net->sched->now_ns;
+	} else {
+		conn->timing = false;
+	}
+	conn->snd_nxt = conn->iss + 1;
+	conn->snd_max = conn->iss + 1;
+	conn->cursor = (struct tcp_cursor){0};
+	arm_retransmit(conn);
+}
+
+/* RFC 9293 3.8.6.1 MUST-36: at least one octet of new data, or the FIN; snd_nxt stays. */
+void tcp_send_probe(struct tcp_conn *conn)
+{
+	struct tcp_header h;
+	uint32_t length = conn->queued > 0;
+
+	if (conn->snd_una != conn->snd_base || (length == 0 && !conn->fin_queued))
+		return;
+	tcp_verify_pushed(conn, (struct tcp_cursor){0}, length);
+	fill_header(conn, &h, conn->snd_una, length ? TCP_ACK | TCP_PSH : TCP_ACK | TCP_FIN,
+		    length);
+	if (emit(conn, &h, length, (struct tcp_cursor){0}))
+		ack_sent(conn);
+	conn->probed = true; /* an ACK of that octet is one of ours */
+}
+
+void tcp_output_or_probe(struct tcp_conn *conn)
+{
+	uint32_t in_flight = conn->snd_nxt - conn->snd_una;
+	struct next_segment next = {0};
+
+	/* RFC 9293 3.8.6.2.1: after that time a small segment is sent all the same. */
+	if (conn->snd_wnd > in_flight && tcp_unsent(conn) > 0) {
+		uint32_t usable = conn->snd_wnd - in_flight;
+		next.length = tcp_unsent(conn) < usable ? (uint32_t)tcp_unsent(conn) : usable;
+		if (next.length > conn->mss)
+			next.length = conn->mss;
+		(void)send_next(conn, &next);
+	} else {
+		tcp_send_probe(conn);
+	}
+}
+
+void tcp_retransmit_lost(struct tcp_conn *conn)
+{
+	struct next_segment next;
+
+	choose_next(conn, &next);
+	/* The peer may have closed its window meanwhile: the retransmission asks about it. */
+	if (next.length == 0 && !next.fin)
+		tcp_retransmit_first(conn);
+	else
+		tcp_output(conn);
+}
+
+/* RFC 9293 3.8.4: an old sequence number and no data: a live peer answers with an ACK. */
+void tcp_send_keepalive(struct tcp_conn *conn)
+{
+	(void)send_bare(conn, conn->snd_una - 1, TCP_ACK);
+}
+
+void tcp_send_reset(struct tcp_conn *conn)
+{
+	sched_count(conn->net->sched, COUNTER_TCP_RESETS_OUT, 1);
+	/* RFC 5961 3.2: the peer takes it only if it is exactly what it expects next */
+	(void)send_bare(conn, conn->snd_max, TCP_RST | TCP_ACK);
+}
+
+/* RFC 9293 3.10.7.1: <SEQ=SEG.ACK><CTL=RST>, or <SEQ=0><ACK=SEG.SEQ+SEG.LEN><CTL=RST,ACK>. */
+void tcp_reset_unknown(struct net *net, const struct tcp_segment *seg)
+{
+	const struct ip_packet *packet = seg->packet;
+	struct tcp_header h = {.source = seg->h.destination, .destination = seg->h.source};
+
+	/* MUST-57: never to what was not sent to one host alone; never a reset for a reset. */
+	if (seg->h.flags & TCP_RST || packet->broadcast || ip_is_multicast(&packet->from))
+		return;
+	if (seg->h.flags & TCP_ACK) {
+		h.seq = seg->h.ack;
+		h.flags = TCP_RST;
+	} else {
+		h.ack = seg->h.seq + seg->length + !!(seg->h.flags & TCP_SYN) +
+			!!(seg->h.flags & TCP_FIN);
+		h.flags = TCP_RST | TCP_ACK;
+	}
+	sched_count(net->sched, COUNTER_TCP_RESETS_OUT, 1);
+	struct frame *frame = frame_alloc_tx(net->heap, TCP_HEADER_BYTES);
+	if (!frame) {
+		net_count_drop(net, DROP_TX_MEMORY);
+		return;
+	}
+	frame->length = tcp_write(frame->data, &h);
+	uint64_t sum = checksum_pseudo(&packet->to, &packet->from, IP_TCP, frame->length) +
+		       checksum_partial(frame->data, frame->length);
+	uint16_t checksum = checksum_finish(sum);
+	memcpy(frame->data + TCP_CHECKSUM_OFFSET, &checksum, sizeof(checksum));
+	(void)ip_output(net, frame, &packet->to, &packet->from, IP_TCP, IP_DEFAULT_TTL, 0, NULL);
+}
