@@ -129,6 +129,45 @@ static void write_memory(struct writer *w, const struct sched *sched)
 	close_group(w, '}');
 }
 
+static void write_device(struct writer *w, const struct engine_info *info)
+{
+	const uint8_t *mac = info->mac;
+
+	open_group(w, "device", '{');
+	text_member(w, "name", info->device);
+	member(w, "mac", "\"%02x:%02x:%02x:%02x:%02x:%02x\"", mac[0], mac[1], mac[2], mac[3],
+	       mac[4], mac[5]);
+	member(w, "mtu", "%u", info->mtu);
+	member(w, "tx_checksum_offload", info->tx_checksum ? "true" : "false");
+	member(w, "rx_checksum_offload", info->rx_checksum ? "true" : "false");
+	member(w, "rx_frames", "%llu", (unsigned long long)info->rx_frames);
+	member(w, "rx_bytes", "%llu", (unsigned long long)info->rx_bytes);
+	member(w, "tx_frames", "%llu", (unsigned long long)info->tx_frames);
+	member(w, "tx_bytes", "%llu", (unsigned long long)info->tx_bytes);
+	member(w, "tx_busy", "%llu", (unsigned long long)info->tx_busy);
+	close_group(w, '}');
+}
+
+/* A network stack of our own: its device, its neighbours, its connections by their states. */
+static void write_engine(struct writer *w, struct engine *engine)
+{
+	struct engine_info info;
+
+	member(w, "lingering", "%u", engine->ops->lingering(engine));
+	if (!engine->ops->describe)
+		return;
+	engine->ops->describe(engine, &info);
+	write_device(w, &info);
+	open_group(w, "neighbours", '{');
+	member(w, "entries", "%u", info.neighbours);
+	member(w, "max", "%u", info.neighbours_max);
+	close_group(w, '}');
+	open_group(w, "connections", '{');
+	for (uint32_t i = 0; i < info.num_states; i++)
+		member(w, info.states[i].name, "%u", info.states[i].count);
+	close_group(w, '}');
+}
+
 char *stat_document(struct demi *demi, unsigned index, size_t *bytes_out)
 {
 	char *text = NULL;
@@ -144,6 +183,7 @@ char *stat_document(struct demi *demi, unsigned index, size_t *bytes_out)
 	text_member(&w, "engine", demi->engine->ops->name);
 	member(&w, "uptime_s", "%.3f",
 	       (double)(sched_now(&demi->sched) - demi->sched.opened_ns) / 1e9);
+	write_engine(&w, demi->engine);
 	open_group(&w, "queues", '[');
 	queue_each(&demi->queues, write_queue, &w);
 	close_group(&w, ']');

@@ -316,8 +316,37 @@ int net_configure(struct net *net)
 	return err;
 }
 
+static int add_neighbour(struct net *net, const char *text)
+{
+	static const char key[] = "inetstack_config.arp_table";
+	struct ip_address address;
+	char word[WORD_MAX];
+	uint8_t mac[6];
+
+	memcpy(word, text, sizeof(word));
+	char *equals = strchr(word, '=');
+	if (equals)
+		*equals = '\0';
+	if (!equals || !parse_mac(word, mac) || !parse_address(equals + 1, &address))
+		return refuse(net, key, text,
+			      "must be a station and its address: 02:00:00:00:00:01=10.0.0.1");
+	if (!ether_is_station(mac) || unfit_for_host(&address) || net_is_local(net, &address))
+		return refuse(net, key, text, "is no neighbour's");
+	int err = neighbour_set(net, &address, mac);
+	if (err)
+		return refuse(net, key, text, "is one more than neighbours_max allows");
+	return 0;
+}
+
 int net_configure_neighbours(struct net *net)
 {
-	(void)net;
+	const char *list = net->sched->config.arp_table;
+	char word[WORD_MAX];
+
+	while (next_word(&list, word)) {
+		int err = add_neighbour(net, word);
+		if (err)
+			return err;
+	}
 	return 0;
 }

@@ -9,18 +9,18 @@
 
 #include <string.h>
 
-void net_input(struct net *net, struct frame *frame)
+/* What is not IPv4 to our own address. */
+static void other_input(struct net *net, struct frame *frame, struct cursor c)
 {
-	struct cursor c = cursor_over(frame->data, frame->length);
 	struct ether_header header;
 	enum drop drop = ether_parse(&c, &header);
 
-	if (unlikely(drop)) {
+	if (drop) {
 		net_drop(net, frame, drop);
 		return;
 	}
 	bool group = ether_is_multicast(header.to);
-	if (unlikely(!group && memcmp(header.to, net->mac, sizeof(net->mac)) != 0)) {
+	if (!group && memcmp(header.to, net->mac, sizeof(net->mac)) != 0) {
 		net_drop(net, frame, DROP_ETHER_ADDRESS);
 		return;
 	}
@@ -39,9 +39,12 @@ void net_input(struct net *net, struct frame *frame)
 	}
 }
 
-void ether_output(struct net *net, struct frame *frame, const uint8_t mac[6], uint16_t type)
+void net_input(struct net *net, struct frame *frame)
 {
-	ether_write(frame_prepend(frame, ETHER_HEADER_BYTES), mac, net->mac, type);
-	frame->transport_offset += ETHER_HEADER_BYTES;
-	net_transmit(net, frame);
+	struct cursor c = cursor_over(frame->data, frame->length);
+
+	if (likely(ether_parse_for(&c, net->mac, ETHER_IPV4)))
+		ip_input_v4(net, frame, &c, false);
+	else
+		other_input(net, frame, c);
 }

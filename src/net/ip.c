@@ -42,11 +42,22 @@ static bool is_ours_v4(const struct net *net, uint32_t v4)
  * loopback; and none of ours comes from the link (row 5 of the attack table: LAND). */
 static inline bool bad_source_v4(const struct net *net, const struct ip_packet *packet)
 {
-	uint8_t first = packet->from.bytes[12];
+	uint32_t from = packet->from.words[3];
+	uint8_t first = (uint8_t)from; /* network order */
 
 	if (unlikely(first == 0 || first == 127 || first >= 224))
 		return true;
-	return is_ours_v4(net, packet->from.words[3]) || ip_is_broadcast(net, &packet->from);
+	for (uint32_t i = 0; i < net->num_v4; i++) {
+		if (unlikely(from == net->v4[i].address || from == net->v4[i].broadcast))
+			return true;
+	}
+	return false;
+}
+
+/* The common case of for_us_v4. */
+static inline bool is_first_v4(const struct net *net, const struct ip_packet *packet)
+{
+	return net->num_v4 > 0 && packet->to.words[3] == net->v4[0].address;
 }
 
 /* Sets packet->broadcast if its destination is a group that we are in.  False: it is another
@@ -155,11 +166,14 @@ void ip_input_v4(struct net *net, struct frame *frame, struct cursor *c, bool br
 		packet.checked = is_checked(net, frame, packet.protocol);
 		if (unlikely(bad_source_v4(net, &packet)))
 			drop = DROP_IP_SOURCE;
-		else if (unlikely(!for_us_v4(net, &packet)))
+		else if (unlikely(broadcast || !is_first_v4(net, &packet)) &&
+			 !for_us_v4(net, &packet))
 			drop = DROP_IP_DESTINATION;
 	}
 	if (unlikely(drop))
 		net_drop(net, frame, drop);
+	else if (likely(packet.protocol == IP_TCP && !packet.broadcast))
+		tcp_input(net, frame, &packet);
 	else
 		dispatch(net, frame, &packet);
 }
@@ -221,7 +235,9 @@ uint32_t ip_input_looped(struct net *net)
 
 /* ---- output ---- */
 
-void ip_prepend(struct frame *frame, const struct ip_send *send)
+/* Returns the Ethernet type that it makes. */
+static inline __attribute__((always_inline)) uint16_t prepend(struct frame *frame,
+							      const struct ip_send *send)
 {
 	uint32_t length = frame_bytes(frame);
 
@@ -229,11 +245,17 @@ void ip_prepend(struct frame *frame, const struct ip_send *send)
 		ipv4_write(frame_prepend(frame, IPV4_HEADER_BYTES), send->from, send->to,
 			   send->protocol, send->ttl, send->tos, length);
 		frame->transport_offset += IPV4_HEADER_BYTES;
-	} else {
-		ipv6_write(frame_prepend(frame, IPV6_HEADER_BYTES), send->from, send->to,
-			   send->protocol, send->ttl, send->tos, length, send->flow_label);
-		frame->transport_offset += IPV6_HEADER_BYTES;
+		return ETHER_IPV4;
 	}
+	ipv6_write(frame_prepend(frame, IPV6_HEADER_BYTES), send->from, send->to, send->protocol,
+		   send->ttl, send->tos, length, send->flow_label);
+	frame->transport_offset += IPV6_HEADER_BYTES;
+	return ETHER_IPV6;
+}
+
+void ip_prepend(struct frame *frame, const struct ip_send *send)
+{
+	(void)prepend(frame, send);
 }
 
 static inline uint16_t ether_type(const struct ip_address *to)
@@ -345,11 +367,11 @@ static uint32_t flow_label(const struct net *net, const struct frame *frame,
 	if (ip_is_v4(send->to))
 		return 0;
 	memcpy(flow.ports, frame->data, frame->length < 4 ? frame->length : 4);
-	return (uint32_t)siphash(net->secret, &flow, sizeof(flow)) & 0xfffff;
+	return (uint32_t)siphash_2_4(net->secret, &flow, sizeof(flow)) & 0xfffff;
 }
 
-static int output_new_path(struct net *net, struct frame *frame, struct ip_send *send,
-			   struct ip_path *path)
+static __attribute__((noinline)) int output_new_path(struct net *net, struct frame *frame,
+						     struct ip_send *send, struct ip_path *path)
 {
 	if (net_is_local(net, send->to)) {
 		ip_prepend(frame, send);
@@ -397,10 +419,10 @@ int ip_output(struct net *net, struct frame *frame, const struct ip_address *fro
 	if (unlikely(!neighbour || neighbour->generation != path->generation))
 		return output_new_path(net, frame, &send, path);
 	send.flow_label = path->flow_label;
-	ip_prepend(frame, &send);
+	uint16_t type = prepend(frame, &send);
 	if (unlikely(!neighbour->usable))
-		return neighbour_output(net, neighbour, frame, ether_type(to));
+		return neighbour_output(net, neighbour, frame, type);
 	neighbour->used_ns = net->sched->now_ns;
-	ether_output(net, frame, neighbour->mac, ether_type(to));
+	ether_output(net, frame, neighbour->mac, type);
 	return 0;
 }

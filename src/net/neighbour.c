@@ -58,7 +58,7 @@ static void disarm(struct neighbour *n)
 
 static struct neighbour **bucket_of(struct net *net, const struct ip_address *address)
 {
-	uint64_t hash = siphash(net->secret, address->bytes, sizeof(address->bytes));
+	uint64_t hash = siphash_2_4(net->secret, address->bytes, sizeof(address->bytes));
 
 	return &net->neighbours.buckets[hash & (net->neighbours.max - 1)];
 }
@@ -90,6 +90,18 @@ static struct frame *take_queue(struct neighbour *n)
 	n->queue_last = NULL;
 	n->num_queued = 0;
 	return frame;
+}
+
+uint32_t neighbour_awaited(const struct net *net)
+{
+	const struct neighbour_table *table = &net->neighbours;
+	uint32_t count = 0;
+
+	if (table->num_asking == 0)
+		return 0;
+	list_for_each (node, &table->asking)
+		count += container_of(node, struct neighbour, node)->num_queued > 0;
+	return count;
 }
 
 static void drop_queue(struct neighbour *n)
@@ -401,6 +413,60 @@ int neighbour_output(struct net *net, struct neighbour *neighbour, struct frame 
 	}
 	ether_output(net, frame, neighbour->mac, type);
 	return 0;
+}
+
+/* ---- checks ---- */
+
+static uint32_t length_of(const struct list *list)
+{
+	uint32_t length = 0;
+
+	list_for_each (node, list)
+		length++;
+	return length;
+}
+
+static void check_queue(const struct neighbour *n)
+{
+	const struct frame *last = NULL;
+	uint32_t queued = 0;
+
+	for (const struct frame *frame = n->queue; frame; frame = frame->next) {
+		last = frame;
+		queued++;
+	}
+	ASSERT(queued == n->num_queued && queued <= NEIGHBOUR_QUEUE);
+	ASSERT(queued == 0 || last == n->queue_last);
+	ASSERT(queued == 0 || n->state == NEIGHBOUR_INCOMPLETE);
+}
+
+static void check_entry(struct net *net, const struct neighbour *n)
+{
+	bool lasts = n->state == NEIGHBOUR_FREE || n->state == NEIGHBOUR_STALE ||
+		     n->state == NEIGHBOUR_PERMANENT;
+	bool listed = n->state == NEIGHBOUR_FREE || n->state == NEIGHBOUR_INCOMPLETE;
+
+	check_queue(n);
+	ASSERT(n->usable == (n->state == NEIGHBOUR_REACHABLE || n->state == NEIGHBOUR_PERMANENT));
+	ASSERT(timer_armed(&n->timer) == !lasts);
+	ASSERT(list_empty(&n->node) == !listed);
+	ASSERT(n->state == NEIGHBOUR_FREE || neighbour_find(net, &n->address) == n);
+}
+
+void neighbour_check(struct net *net)
+{
+	const struct neighbour_table *table = &net->neighbours;
+	uint32_t used = 0;
+	uint32_t asking = 0;
+
+	for (uint32_t i = 0; i < table->max; i++) {
+		check_entry(net, &table->entries[i]);
+		used += table->entries[i].state != NEIGHBOUR_FREE;
+		asking += table->entries[i].state == NEIGHBOUR_INCOMPLETE;
+	}
+	ASSERT(used == table->used && used + length_of(&table->free) == table->max);
+	ASSERT(asking == table->num_asking && asking == length_of(&table->asking));
+	ASSERT(asking <= table->max / 2);
 }
 
 /* ---- life ---- */

@@ -16,8 +16,7 @@
 
 /* ---- output ---- */
 
-/* Gives the device what waits; what it has no room for stays. */
-static void put_out(struct net *net)
+void net_put_out(struct net *net)
 {
 	uint32_t done = 0;
 
@@ -37,23 +36,10 @@ static void put_out(struct net *net)
 	}
 }
 
-void net_transmit(struct net *net, struct frame *frame)
-{
-	if (unlikely(net->tx_count == NET_TX_MAX)) {
-		net_count_drop(net, DROP_TX_FULL);
-		frame_free(net->heap, frame);
-		return;
-	}
-	net->tx[net->tx_count++] = frame;
-	net->sched->output_pending++;
-	if (unlikely(net->tx_count % NET_TX_DOORBELL == 0))
-		put_out(net);
-}
-
 void net_flush(struct net *net)
 {
 	tcp_flush(net);
-	put_out(net);
+	net_put_out(net);
 }
 
 /* ---- input ---- */
@@ -96,7 +82,7 @@ uint32_t net_poll(struct net *net)
 	if (unlikely(net->loop_count > 0))
 		count += ip_input_looped(net);
 	if (net->tx_count > 0)
-		put_out(net);
+		net_put_out(net);
 	return count;
 }
 
@@ -135,7 +121,7 @@ const struct ip_address *net_source_for(const struct net *net, const struct ip_a
 uint64_t net_random(struct net *net)
 {
 	net->random_counter++;
-	return siphash(net->secret, &net->random_counter, sizeof(net->random_counter));
+	return siphash_2_4(net->secret, &net->random_counter, sizeof(net->random_counter));
 }
 
 /* ---- life ---- */
@@ -146,8 +132,8 @@ static void set_offloads(struct net *net)
 	bool out = net->dev->offloads & NETDEV_TX_CHECKSUM;
 	bool in = net->dev->offloads & NETDEV_RX_CHECKSUM;
 
-	net->tcp_checksums = in && config->tcp_checksum_offload;
-	net->udp_checksums = in && config->udp_checksum_offload;
+	net->tcp_checksums = in && config->tcp_checksum_offload ? FRAME_CHECKED : 0;
+	net->udp_checksums = in && config->udp_checksum_offload ? FRAME_CHECKED : 0;
 	net->tcp_checksum_offload = out && config->tcp_checksum_offload;
 	net->udp_checksum_offload = out && config->udp_checksum_offload;
 }
@@ -206,6 +192,21 @@ int net_open(struct net *net, struct sched *sched, struct netdev *dev)
 	return 0;
 }
 
+void net_check(struct net *net)
+{
+	uint32_t looping = 0;
+
+	ASSERT(net->tx_count <= NET_TX_MAX);
+	ASSERT(net->tx_count == 0 || net->sched->output_pending > 0);
+	for (const struct frame *frame = net->loop_head; frame; frame = frame->next) {
+		ASSERT(frame->num_segments == 0);
+		looping++;
+	}
+	ASSERT(looping == net->loop_count && looping <= NET_LOOP_MAX);
+	neighbour_check(net);
+	udp_check(net);
+}
+
 void net_close(struct net *net)
 {
 	if (net->tcp)
@@ -214,7 +215,7 @@ void net_close(struct net *net)
 		udp_close(net);
 	if (net->icmp)
 		icmp_close(net);
-	put_out(net); /* resets of connections */
+	net_put_out(net); /* resets of connections */
 	neighbour_close(net);
 	for (struct frame *frame = net->loop_head, *next; frame; frame = next) {
 		next = frame->next;

@@ -12,6 +12,7 @@
 
 #include "base/address.h"
 #include "net/neighbour.h"
+#include "net/wire/ether.h"
 #include "net/wire/ip.h"
 #include "netdev/netdev.h"
 #include "sched/sched.h"
@@ -56,9 +57,11 @@ struct net {
 	uint64_t random_counter;
 	bool frames_short; /* under a quarter of the frames are free: payload is copied out */
 	uint32_t frame_countdown; /* received frames until free ones are counted again */
-	bool tcp_checksums;       /* TCP's are left to the device: in, ... */
-	bool udp_checksums;
-	bool tcp_checksum_offload; /* ... and out */
+	/* Flags of a received frame that say that its TCP or UDP checksum is good: FRAME_CHECKED,
+	 * or 0 if the device is not to be believed. */
+	uint8_t tcp_checksums;
+	uint8_t udp_checksums;
+	bool tcp_checksum_offload; /* the device completes those that are sent */
 	bool udp_checksum_offload;
 	uint64_t defended_ns; /* when an address of ours was last defended (RFC 5227); 0: never */
 
@@ -86,6 +89,9 @@ int net_open(struct net *net, struct sched *sched, struct netdev *dev);
 /* All queues are closed. */
 void net_close(struct net *net);
 
+/* Asserts the invariants of everything below and beside TCP. */
+void net_check(struct net *net);
+
 /* Receives one burst, and puts out what must go at once.  Returns how much happened. */
 uint32_t net_poll(struct net *net);
 /* Puts out what was pushed and what is owed: connections that have something to send, then frames.
@@ -106,9 +112,23 @@ static inline void net_count_drop(struct net *net, enum drop reason)
 	net->sched->counters.drops[reason]++;
 }
 
+/* Gives the device the frames that wait; what it has no room for stays. */
+void net_put_out(struct net *net);
+
 /* Hands a frame to the device in the next burst; it is the net's. Something must go out: the next
  * wait puts it out, or this call does when NET_TX_DOORBELL frames are waiting. */
-void net_transmit(struct net *net, struct frame *frame);
+static inline void net_transmit(struct net *net, struct frame *frame)
+{
+	if (unlikely(net->tx_count == NET_TX_MAX)) {
+		net_count_drop(net, DROP_TX_FULL);
+		frame_free(net->heap, frame);
+		return;
+	}
+	net->tx[net->tx_count++] = frame;
+	net->sched->output_pending++;
+	if (unlikely(net->tx_count % NET_TX_DOORBELL == 0))
+		net_put_out(net);
+}
 
 /* Is it one of ours? */
 bool net_is_local(const struct net *net, const struct ip_address *address);
@@ -130,8 +150,15 @@ int net_configure_neighbours(struct net *net);
 
 /* The whole input of one frame. */
 void net_input(struct net *net, struct frame *frame);
+
 /* Puts an Ethernet header in front and transmits. */
-void ether_output(struct net *net, struct frame *frame, const uint8_t mac[6], uint16_t type);
+static inline void ether_output(struct net *net, struct frame *frame, const uint8_t mac[6],
+				uint16_t type)
+{
+	ether_write(frame_prepend(frame, ETHER_HEADER_BYTES), mac, net->mac, type);
+	frame->transport_offset += ETHER_HEADER_BYTES;
+	net_transmit(net, frame);
+}
 
 /* Input of a frame from the link whose IP header the cursor is at; broadcast: to a link-layer
  * group. */

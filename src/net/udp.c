@@ -502,6 +502,50 @@ void udp_socket_close(struct udp_socket *socket)
 	free(socket);
 }
 
+static void check_socket(const struct udp_socket *socket)
+{
+	uint32_t held = 0;
+
+	for (uint32_t i = 0; i < socket->ring_count; i++)
+		held += socket->ring[(socket->ring_head + i) & (socket->ring_size - 1)].held;
+	ASSERT(held == socket->held && socket->ring_count <= socket->ring_size);
+	ASSERT(socket->ring_count == 0 || op_list_empty(&socket->pops));
+	ASSERT(!list_empty(&socket->by_port) == (socket->port != 0));
+	ASSERT(!list_empty(&socket->by_flow) == socket->connected);
+}
+
+/* Unconnected sockets stand in front; returns how many the list has. */
+static uint32_t check_ports(const struct list *list)
+{
+	bool connected = false;
+	uint32_t count = 0;
+
+	list_for_each (node, list) {
+		const struct udp_socket *socket = container_of(node, struct udp_socket, by_port);
+		ASSERT(socket->connected || !connected);
+		connected = socket->connected;
+		count++;
+	}
+	return count;
+}
+
+void udp_check(struct net *net)
+{
+	uint32_t in_lists = 0;
+	uint32_t connected = 0;
+	uint32_t bound = 0;
+
+	list_for_each (node, &net->udp->sockets) {
+		const struct udp_socket *socket = container_of(node, struct udp_socket, in_all);
+		check_socket(socket);
+		bound += socket->port != 0;
+		connected += socket->connected;
+	}
+	for (uint32_t i = 0; i < UDP_BUCKETS; i++)
+		in_lists += check_ports(&net->udp->ports[i]);
+	ASSERT(bound == in_lists && connected == net->udp->num_connected);
+}
+
 int udp_open(struct net *net)
 {
 	net->udp = calloc(1, sizeof(*net->udp));

@@ -24,6 +24,9 @@ struct udp_socket;
 int udp_open(struct net *net);
 void udp_close(struct net *net);
 
+/* Asserts the invariants of udp_socket.h; walks everything. */
+void udp_check(struct net *net);
+
 /* domain: AF_INET or AF_INET6 (which is dual-stack unless v6only).  0 or -ENOMEM. */
 int udp_socket_new(struct net *net, int domain, struct udp_socket **out);
 /* Completes what is pending with ECANCELED and frees the socket. */

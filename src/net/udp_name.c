@@ -27,7 +27,7 @@ static struct ip_address any_of(const struct udp_socket *socket)
 
 static uint64_t hash_flow(const struct net *net, const struct udp_flow *flow)
 {
-	return siphash(net->secret, flow, sizeof(*flow));
+	return siphash_2_4(net->secret, flow, sizeof(*flow));
 }
 
 static struct list *flow_list(struct net *net, const struct udp_flow *flow)
@@ -77,7 +77,8 @@ static struct udp_socket *unconnected(struct list *node, const struct list *end)
 static struct udp_socket *share(struct net *net, struct list *list, const struct udp_flow *flow,
 				int best, uint32_t count)
 {
-	uint32_t pick = (uint32_t)(hash_flow(net, flow) >> 32) % count;
+	uint64_t high = hash_flow(net, flow) >> 32;
+	uint64_t pick = (high * count) >> 32; /* below count */
 	struct udp_socket *s;
 
 	for (struct list *node = list->next; (s = unconnected(node, list)); node = node->next) {

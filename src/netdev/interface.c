@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <ifaddrs.h>
 #include <linux/ethtool.h>
+#include <linux/rtnetlink.h>
 #include <linux/sockios.h>
 #include <net/if_arp.h>
 #include <stdio.h>
@@ -93,30 +94,51 @@ bool interface_is_veth(const char *name)
 	return request(SIOCETHTOOL, name, &ifr) == 0 && strcmp(info.driver, "veth") == 0;
 }
 
-/* The index of the interface below this one, or at its other end; 0: none. */
-static unsigned link_of(const char *name)
+/* Asks for the link of an index and reads the answer.  Returns its bytes, 0: none. */
+static size_t ask_link(int index, void *answer, size_t room)
 {
-	char path[64];
-	unsigned link = 0;
+	const struct {
+		struct nlmsghdr header;
+		struct ifinfomsg link;
+	} question = {
+		.header = {.nlmsg_len = sizeof(question),
+			   .nlmsg_type = RTM_GETLINK,
+			   .nlmsg_flags = NLM_F_REQUEST},
+		.link = {.ifi_index = index},
+	};
 
-	(void)snprintf(path, sizeof(path), "/sys/class/net/%.15s/iflink", name);
-	FILE *file = fopen(path, "re");
-	if (!file)
+	int fd = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_ROUTE);
+
+	if (fd < 0)
 		return 0;
-	char text[16] = "";
-	if (fgets(text, sizeof(text), file))
-		link = (unsigned)strtoul(text, NULL, 10);
-	(void)fclose(file);
-	return link;
+	ssize_t n = send(fd, &question, sizeof(question), 0);
+	if (n > 0)
+		n = recv(fd, answer, room, 0);
+	close(fd);
+	return n > 0 ? (size_t)n : 0;
 }
 
-/* An interface of another namespace can have any index: the peer is who points back. */
 bool interface_veth_peer(const struct interface *interface, char peer_out[IFNAMSIZ])
 {
-	unsigned link = link_of(interface->name);
+	union {
+		struct nlmsghdr header;
+		char bytes[8192];
+	} answer;
 
-	return link != 0 && link != (unsigned)interface->index && if_indextoname(link, peer_out) &&
-	       link_of(peer_out) == (unsigned)interface->index && interface_is_veth(peer_out);
+	size_t length = ask_link(interface->index, &answer, sizeof(answer));
+	uint32_t peer = 0;
+
+	if (!NLMSG_OK(&answer.header, length) || answer.header.nlmsg_type != RTM_NEWLINK)
+		return false;
+	size_t left = NLMSG_PAYLOAD(&answer.header, sizeof(struct ifinfomsg));
+	const struct rtattr *attribute = IFLA_RTA(NLMSG_DATA(&answer.header));
+	for (; RTA_OK(attribute, left); attribute = RTA_NEXT(attribute, left)) {
+		if (attribute->rta_type == IFLA_LINK_NETNSID)
+			return false; /* it is in another namespace */
+		if (attribute->rta_type == IFLA_LINK)
+			memcpy(&peer, RTA_DATA(attribute), sizeof(peer));
+	}
+	return peer != 0 && if_indextoname(peer, peer_out);
 }
 
 /* ---- link-layer addresses ---- */

@@ -1,8 +1,12 @@
 /* SPDX-License-Identifier: MIT
  * netdev/table.c - the network devices of this build by the key demitasse.device, and the
  * middleware around them.
+ *
+ * A capture stands outside of the faults: it shows what the stack sees, and is told what it drops.
  */
 #include "netdev/afpacket/afpacket.h"
+#include "netdev/fault/fault.h"
+#include "netdev/pcap/pcap.h"
 #include "netdev/tap/tap.h"
 
 #include "base/assert.h"
@@ -22,11 +26,32 @@ static void check(const struct netdev *dev)
 	ASSERT(dev->mtu > 0 && dev->max_segments <= FRAME_SEGMENTS);
 }
 
+/* 0 or -errno; *dev is what there is to close either way. */
+static int wrap(struct sched *sched, struct netdev **dev)
+{
+	const struct config *config = &sched->config;
+	int err = 0;
+
+	if (*config->fault)
+		err = fault_wrap(*dev, config->fault, &sched->log, dev);
+	if (!err && *config->capture)
+		err = pcap_wrap_file(*dev, config->capture, &sched->log, dev);
+	return err;
+}
+
 int netdev_open(struct sched *sched, struct netdev **dev_out)
 {
-	int err = openers[sched->config.device](sched, dev_out);
+	struct netdev *dev;
+	int err = openers[sched->config.device](sched, &dev);
 
-	if (!err)
-		check(*dev_out);
-	return err;
+	if (err)
+		return err;
+	check(dev);
+	err = wrap(sched, &dev);
+	if (err) {
+		dev->ops->close(dev);
+		return err;
+	}
+	*dev_out = dev;
+	return 0;
 }

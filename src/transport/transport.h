@@ -34,6 +34,30 @@ struct queue_info {
 	uint64_t held_bytes; /* copies that the library holds */
 };
 
+#define ENGINE_STATES_MAX 12
+
+/* What `demi stat` shows of an engine that has a network stack of its own. */
+struct engine_info {
+	const char *device; /* what moves frames: "afpacket", or the middleware around it */
+	uint32_t mtu;       /* of IP packets */
+	uint8_t mac[6];
+	bool tx_checksum; /* the device completes transport checksums, ... */
+	bool rx_checksum; /* ... verifies them */
+	uint64_t rx_frames;
+	uint64_t rx_bytes;
+	uint64_t tx_frames;
+	uint64_t tx_bytes;
+	uint64_t tx_busy; /* bursts that were not taken whole */
+	uint32_t neighbours;
+	uint32_t neighbours_max;
+	uint32_t num_states; /* of connections, those that the user closed included */
+
+	struct {
+		const char *name;
+		uint32_t count;
+	} states[ENGINE_STATES_MAX];
+};
+
 struct queue_ops {
 	/* to: NULL, or the destination (length bytes). */
 	int (*push)(struct queue *queue, struct op *op, const struct sockaddr *to,
@@ -80,6 +104,8 @@ struct engine_ops {
 	void (*close)(struct engine *engine);
 	/* Queues that were closed and still send. */
 	uint32_t (*lingering)(struct engine *engine);
+	/* Fills all of it; NULL: there is nothing of that kind. */
+	void (*describe)(struct engine *engine, struct engine_info *info);
 	const struct socket_ops *socket;
 };
 
@@ -93,7 +119,8 @@ struct engine {
 	void *owner;
 };
 
-/* The engine of a configuration, its table checked for missing members.  NULL: not in this build. */
+/* The engine of a configuration, its table checked for missing members.  NULL: not in this build.
+ */
 const struct engine_ops *transport_engine(const struct config *config);
 
 extern const struct engine_ops kernel_direct_engine;

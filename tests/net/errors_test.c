@@ -4,6 +4,7 @@
  */
 #include "support/net.h"
 
+#include <demi/socket.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <netinet/tcp.h>
@@ -731,6 +732,11 @@ static void test_bad_arguments_of_sockets(void **state)
 	A(EINVAL, demi_getsockopt(good.tcp, SOL_SOCKET, SO_RCVBUF, NULL, &room));
 	A(EINVAL, demi_getsockopt(good.tcp, SOL_SOCKET, SO_RCVBUF, &scratch_int, NULL));
 	A(ENOPROTOOPT, getopt_of(SOL_SOCKET, 99999));
+	A(ENOPROTOOPT,
+	  demi_setsockopt(good.tcp, SOL_DEMI, DEMI_PUSH_ACKED, &scratch_int, sizeof(int)));
+	A(ENOPROTOOPT,
+	  demi_setsockopt(good.udp, SOL_DEMI, DEMI_PUSH_ACKED, &scratch_int, sizeof(int)));
+	A(ENOPROTOOPT, getopt_of(SOL_DEMI, DEMI_PUSH_ACKED));
 
 	A(EINVAL, demi_getsockname(good.tcp, NULL, &room));
 	A(EINVAL, demi_getsockname(good.tcp, &out.any, NULL));

@@ -2,6 +2,7 @@
 #include "sim/world.h"
 
 #include "base/process.h"
+#include "netdev/pcap/pcapng.h"
 #include "support/test.h"
 
 #include <inttypes.h>
@@ -9,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 
 #define TURNS_MAX 100000 /* of a host at one moment: more means that it never comes to rest */
 
@@ -16,11 +18,13 @@
 
 _Noreturn void world_failed(const struct world *world, const char *what, const char *file, int line)
 {
-	printf("# DEMI_SEED=%" PRIu64 " at %" PRIu64 " ns, event %" PRIu64 ": %s\n", world->seed,
-	       world->now_ns, world->steps, what);
+	if (world->describe)
+		world->describe(world);
+	printf("# DEMI_SEED=%" PRIu64 " at %" PRIu64 " ns, event %" PRIu64 ": %s (%s:%d)\n"
+	       "Bail out! a check failed, perhaps in a coroutine: there is no way on\n",
+	       world->seed, world->now_ns, world->steps, what, file, line);
 	(void)fflush(stdout);
-	_fail(file, line);
-	abort();
+	_exit(1);
 }
 
 static void *must(void *memory)
@@ -48,6 +52,39 @@ static void note_bytes(struct world *world, const uint8_t *bytes, uint32_t lengt
 		world_note(world, word);
 	}
 }
+
+/* ---- traces ---- */
+
+static void open_trace(struct host *host)
+{
+	const char *prefix = getenv("SIM_TRACE");
+	uint8_t head[PCAPNG_BEGIN_MAX];
+	char path[256];
+
+	if (!prefix)
+		return;
+	(void)snprintf(path, sizeof(path), "%s-%" PRIu32 ".pcapng", prefix, host->index);
+	host->trace = must(fopen(path, "w"));
+	(void)fwrite(head, 1, pcapng_begin(head, "sim", host->mac), host->trace);
+}
+
+static void trace(struct host *host, bool outbound, const uint8_t *bytes, uint32_t length,
+		  const char *comment)
+{
+	if (!host->trace)
+		return;
+	uint8_t *block = must(malloc(length + PCAPNG_PACKET_MORE + PCAPNG_COMMENT_MAX));
+	memcpy(block + PCAPNG_FRAME_AT, bytes, length);
+	uint32_t n = pcapng_packet(block, host->world->now_ns, outbound, length);
+	if (comment)
+		n += pcapng_comment(block, n, comment);
+	(void)fwrite(block, 1, n, host->trace);
+	(void)fflush(host->trace);
+	free(block);
+}
+
+/* What the stack drops is in the trace twice: as it came, and with the reason. */
+static void trace_drop(struct netdev *dev, const struct frame *frame, enum drop reason);
 
 /* ---- events: a binary heap ---- */
 
@@ -215,6 +252,7 @@ void world_send(struct host *from, const uint8_t *bytes, uint32_t length)
 	if (from->vanished)
 		return;
 	world->stats.sent++;
+	trace(from, true, bytes, length, NULL);
 	world_note(world, world->now_ns);
 	world_note(world, from->index);
 	note_bytes(world, bytes, length);
@@ -232,6 +270,21 @@ void world_send(struct host *from, const uint8_t *bytes, uint32_t length)
 static struct host *host_of(struct sim_wire *wire)
 {
 	return container_of(wire, struct host, wire);
+}
+
+static struct host *host_of_device(const struct world *world, const struct netdev *dev)
+{
+	for (uint32_t i = 0; i < world->num_hosts; i++)
+		if (world->hosts[i]->dev == dev)
+			return world->hosts[i];
+	abort();
+}
+
+static void trace_drop(struct netdev *dev, const struct frame *frame, enum drop reason)
+{
+	struct host *host = host_of_device(dev->sched->world.arg, dev);
+
+	trace(host, false, frame->data, frame->length, drop_name(reason));
 }
 
 static uint32_t wire_room(struct sim_wire *wire, uint32_t count, uint64_t *retry_ns)
@@ -308,7 +361,6 @@ static struct host *add_host(struct world *world)
 	host->index = index;
 	host->wire = wire_functions;
 	host->wake_ns = TIMER_NEVER;
-	host->trace_fd = -1;
 	host->mac[0] = 2;
 	host->mac[4] = 0xde;
 	host->mac[5] = (uint8_t)(index + 1);
@@ -331,6 +383,9 @@ static void add_device(struct host *host, const struct sim_options *options)
 		memcpy(host->mac, own.mac, sizeof(own.mac));
 	if (sim_open(&own, &host->wire, &host->dev))
 		abort();
+	open_trace(host);
+	if (host->trace)
+		host->dev->dropped = trace_drop;
 }
 
 struct host *world_add_instance(struct world *world, const struct config *config,
@@ -379,6 +434,8 @@ void world_enter(struct host *host)
 {
 	if (host->instance)
 		WORLD_EXPECT(host->world, demi_enter(host->instance) == 0);
+	if (host->sched) /* as if the application had never stopped waiting */
+		(void)sched_now(host->sched);
 }
 
 void world_wake(struct host *host)
@@ -446,9 +503,11 @@ static void arrive(struct host *host, const uint8_t *bytes, uint32_t length)
 	world_note(world, world->now_ns);
 	world_note(world, 0x100 + host->index);
 	note_bytes(world, bytes, length);
+	trace(host, false, bytes, length, NULL);
 	if (host->input) {
 		host->input(host, bytes, length);
 	} else if (!host->dev || !sim_arrive(host->dev, bytes, length)) {
+		trace(host, false, bytes, length, "no room in the device");
 		world->stats.no_room++;
 		return;
 	}
@@ -590,12 +649,21 @@ void world_partition(struct world *world, uint32_t one, uint32_t other, bool dow
 
 /* ---- life ---- */
 
+/* What goes wrong in a world is meant to: warnings are no news. */
+static void keep_errors(void *unused, enum demi_log_level level, const char *message)
+{
+	(void)unused;
+	if (level == DEMI_LOG_ERROR)
+		printf("# %s\n", message);
+}
+
 void world_open(struct world *world, uint64_t seed)
 {
 	memset(world, 0, sizeof(*world));
 	world->seed = seed;
 	world->now_ns = WORLD_START_NS;
 	prng_seed(&world->prng, seed);
+	(void)demi_set_log(keep_errors, NULL);
 }
 
 void world_close(struct world *world)
@@ -604,8 +672,11 @@ void world_close(struct world *world)
 		world_end_host(world->hosts[i]);
 	while (world->num_events > 0)
 		free(take_event(world).bytes);
-	for (uint32_t i = 0; i < world->num_hosts; i++)
+	for (uint32_t i = 0; i < world->num_hosts; i++) {
+		if (world->hosts[i]->trace)
+			(void)fclose(world->hosts[i]->trace);
 		free(world->hosts[i]);
+	}
 	free(world->events);
 }
 

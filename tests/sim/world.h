@@ -25,6 +25,7 @@
 
 #include <stdbool.h>
 #include <stdint.h>
+#include <stdio.h>
 
 #define WORLD_HOSTS    8
 #define WORLD_START_NS ((uint64_t)1000000000)
@@ -94,6 +95,7 @@ struct host {
 	bool vanished;    /* switched off: runs no more, sends and receives nothing */
 	uint64_t wake_ns; /* when it runs next */
 	uint64_t turns;   /* poll turns */
+	FILE *trace;      /* NULL: none */
 	int32_t trace_fd; /* -1: none */
 };
 
@@ -113,10 +115,11 @@ struct world {
 	uint64_t sequence;
 	/* Called after every event; NULL: nothing. */
 	void (*check)(struct world *world, void *arg);
+	/* Prints what the test knows, when a check failed; NULL: nothing. */
+	void (*describe)(const struct world *world);
 	void *arg;
 };
 
-/* Hosts may have any virtual time of their own from here. */
 void world_open(struct world *world, uint64_t seed);
 /* Ends instances, drops what is under way. Bare scheds are the test's to end, before. */
 void world_close(struct world *world);
@@ -189,7 +192,7 @@ void world_note(struct world *world, uint64_t value);
 
 /* ---- tests ---- */
 
-/* Fails the test unless it holds, telling the seed. */
+/* Ends the program unless it holds, telling the seed. */
 #define WORLD_EXPECT(world, condition)                                         \
 	do {                                                                   \
 		if (!(condition))                                              \

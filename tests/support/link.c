@@ -265,6 +265,7 @@ void link_wait(struct link *link, uint64_t ns)
 		(void)timer_advance(&sched->timers, sched_now(sched));
 		net_flush(&link->net);
 	}
+	net_check(&link->net);
 }
 
 /* ---- what the stack sent ---- */
@@ -285,6 +286,7 @@ void link_quiet(struct link *link)
 void link_forget(struct link *link)
 {
 	net_flush(&link->net);
+	net_check(&link->net);
 	link->num_sent = 0;
 	link->num_taken = 0;
 }
@@ -382,6 +384,7 @@ void link_arrive(struct link *link, const void *bytes, uint32_t length)
 	assert_true(link->num_arriving < LINK_ARRIVE_MAX);
 	link->arriving[link->num_arriving++] = frame;
 	(void)net_poll(&link->net);
+	net_check(&link->net);
 }
 
 void link_arrive_made(struct link *link, const struct link_made *made)

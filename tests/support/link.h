@@ -18,6 +18,7 @@
 #include "support/rig.h"
 
 #include <stdbool.h>
+#include <stdio.h>
 
 #define LINK_FRAME_BYTES 2048
 #define LINK_SENT_MAX    1024
@@ -69,6 +70,9 @@ int link_try_open(struct link **link_out, void (*configure)(struct link *link));
 struct link *link_open(void (*configure)(struct link *link));
 /* The heap holds nothing any more. */
 void link_close(struct link *link);
+
+/* Sets a string of the configuration. */
+#define link_set(field, text) (void)snprintf(field, sizeof(field), "%s", text)
 
 /* Moves the clock on and fires what is due, in steps of 5 ms. */
 void link_wait(struct link *link, uint64_t ns);

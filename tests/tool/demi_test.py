@@ -91,7 +91,9 @@ def bad_options_are_named():
             ("--size", "bench", "echo", "--proto", "udp", "--size", "1"), ("--depth", "bench", "echo", "--depth", "x"),
             ("--libos", "bench", "echo", "--libos", "catfish"), ("--libos", "bench", "echo", "--libos", "raw"),
             ("--proto", "bench", "echo", "--proto", "sctp"), ("--idle", "bench", "echo", "--idle", "|"),
-            ("--device", "bench", "echo", "--device", "x"), ("--rate", "bench", "echo", "--rate", "10,,5"),
+            ("--device", "bench", "echo", "--device", "x"), ("--role", "bench", "echo", "--libos", "catpowder", "--device", "tap"),
+            ("--role", "bench", "size", "--libos", "catpowder"),
+            ("--address", "bench", "echo", "--libos", "catpowder", "--role", "client", "--port", "1"), ("--rate", "bench", "echo", "--rate", "10,,5"),
             ("--reference", "bench", "echo", "--reference", "catfish"), ("--port", "bench", "echo", "--role", "client"),
             ("--address", "bench", "echo", "--address", "localhost"), ("--only", "bench", "core", "--only", "x"),
             ("--size", "bench", "size", "--size", "3"),
@@ -212,12 +214,128 @@ def stat_tells_of_a_server():
         check(row["requests"] == 100 and row["server_cpu_ns_per_request"] is None, str(row))
         document, = json.loads(demi("stat", str(process.pid), "--json")[0])
         check(document["pid"] == process.pid and document["libos"] == "catnap" and document["instance"] == 0, "document")
+        check("device" not in document and document["lingering"] == 0, "catnap has no device")
         check(any(queue["local"].endswith(f":{port}") for queue in document["queues"]), "queues")
         check("queues" in demi("stat", str(process.pid))[0], "text of one")
         check(any(line.startswith(f"{process.pid} ") for line in demi("stat")[0].splitlines()), "list of all")
         process.send_signal(signal.SIGTERM)
         check(process.wait(LIMIT_S) == 0, f"SIGTERM: status {process.returncode}")
     demi("stat", str(process.pid), status=1)
+
+
+class Namespace:
+    """A network namespace that lives as long as its one process; what is in it goes with it."""
+
+    def __init__(self):
+        self.holder = subprocess.Popen(["unshare", "--net", "sleep", "300"])
+        self.enter = ["nsenter", "--target", str(self.holder.pid), "--net"]
+        own = os.stat("/proc/self/ns/net").st_ino
+        deadline = time.monotonic() + LIMIT_S
+        while os.stat(f"/proc/{self.holder.pid}/ns/net").st_ino == own:
+            check(time.monotonic() < deadline, "no namespace")
+            time.sleep(0.01)
+
+    def run(self, *command):
+        done = subprocess.run([*self.enter, *command], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=LIMIT_S, text=True,
+                              check=False)
+        check(done.returncode == 0, f"{' '.join(command)}: {done.stdout}")
+
+    @contextlib.contextmanager
+    def server(self, *arguments):
+        process = subprocess.Popen([*self.enter, DEMI, "bench", "echo", "--role", "server", "--port", "7000", *arguments],
+                                   env=ENVIRONMENT, stdout=subprocess.PIPE, text=True)
+        try:
+            check("7000" in process.stdout.readline(), f"no server: {arguments}")
+            yield process
+        finally:
+            process.kill()
+            process.wait()
+            process.stdout.close()
+
+    def client(self, *arguments):
+        command = [*self.enter, DEMI, "bench", "echo", "--role", "client", "--port", "7000", "--rounds", "200", "--json", "-"]
+        done = subprocess.run([*command, *arguments], env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                              timeout=LIMIT_S, text=True, check=False)
+        check(done.returncode == 0, f"{arguments}: {done.stderr}")
+        row, = json.loads(done.stdout)
+        check((row["requests"], row["errors"]) == (200, 0), str(row))
+        return row
+
+
+@contextlib.contextmanager
+def namespaces(count):
+    if os.geteuid() != 0:
+        raise Skip("privilege: network namespaces need root")
+    made = []
+    try:
+        for _ in range(count):
+            made.append(Namespace())
+        yield made
+    finally:
+        for namespace in made:
+            namespace.holder.kill()
+            namespace.holder.wait()
+
+
+def check_stat_of_device(pid):
+    """What `demi stat` tells of the server, which is at rest."""
+    document, = json.loads(demi("stat", str(pid), "--json")[0])
+    device, neighbours, connections = (document[name] for name in ("device", "neighbours", "connections"))
+    check((device["name"], device["mtu"]) == ("afpacket", 1500), str(device))
+    check(re.fullmatch("(?:[0-9a-f]{2}:){5}[0-9a-f]{2}", device["mac"]), str(device))
+    check(all(isinstance(device[f"{way}_checksum_offload"], bool) for way in ("rx", "tx")), str(device))
+    for way in ("rx", "tx"):
+        check(device[f"{way}_frames"] > 100 and device[f"{way}_bytes"] > 54 * device[f"{way}_frames"], str(device))
+    check(0 < neighbours["entries"] <= neighbours["max"], str(neighbours))
+    check(connections["listening"] == 1 and sum(connections.values()) >= 1, str(connections))
+    text = demi("stat", str(pid))[0]
+    for heading in ("device", "neighbours", "connections"):
+        check(f"\n{heading}\n" in text, f"no {heading} in {text}")
+
+
+@test
+def catpowder_over_a_veth_pair():
+    with namespaces(2) as (here, there):
+        here.run("ip", "link", "add", "v0", "type", "veth", "peer", "name", "v1", "netns", str(there.holder.pid))
+        here.run("ip", "link", "set", "v0", "up")
+        there.run("ip", "link", "set", "v1", "up")
+        there.run("ip", "addr", "add", "10.7.0.3/24", "dev", "v1")
+        there.run("ethtool", "-K", "v1", "tx", "off", "gso", "off", "tso", "off")
+        device = ["--libos", "catpowder", "--device", "afpacket,interface=v0,addresses=10.7.0.1/24,fd07::1/64,mtu=1500"]
+        other = ["--libos", "catpowder", "--device", "afpacket,interface=v1,addresses=10.7.0.2/24,fd07::2/64"]
+        with here.server(*device) as process:
+            row = there.client(*other, "--address", "10.7.0.1")
+            check((row["libos"], row["client"], row["device"]) == ("catpowder", "catpowder", "afpacket"), str(row))
+            check(there.client(*other, "--address", "10.7.0.1", "--connections", "10")["client"] == "catpowder", "its own client")
+            there.client("--libos", "posix-epoll", "--address", "10.7.0.1", "--size", "100000")
+            check_stat_of_device(process.pid)
+            process.send_signal(signal.SIGTERM)
+            check(process.wait(LIMIT_S) == 0, f"SIGTERM: status {process.returncode}")
+        with here.server(*device, "--address", "fd07::1"):
+            there.client(*other, "--address", "fd07::1")
+        with here.server(*device, "--proto", "udp"):
+            there.client(*other, "--address", "10.7.0.1", "--proto", "udp")
+            there.client("--libos", "posix-epoll", "--address", "10.7.0.1", "--proto", "udp")
+        with there.server("--libos", "posix-epoll", "--address", "10.7.0.3"):
+            here.client(*device, "--address", "10.7.0.3")
+
+
+@test
+def catpowder_over_tap():
+    with namespaces(1) as (here,):
+        device = ["--libos", "catpowder", "--device", "tap,interface=demi0,addresses=10.7.1.1/24"]
+        with here.server(*device):
+            here.run("ip", "addr", "add", "10.7.1.2/24", "dev", "demi0")
+            here.client("--libos", "posix-epoll", "--address", "10.7.1.1")
+
+
+@test
+def the_doctor_tries_catpowder():
+    finding = next(row for row in rows("doctor") if row["name"] == "catpowder")
+    check(finding["what"] == "libos", str(finding))
+    if os.geteuid() != 0:
+        raise Skip("privilege: a TAP interface needs root")
+    check(finding["level"] == "OK" and "interface" in finding["detail"], str(finding))
 
 
 @test

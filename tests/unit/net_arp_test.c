@@ -18,7 +18,7 @@ static struct neighbour *find(struct link *link, const char *address)
 
 static void several(struct link *link)
 {
-	strcpy(link->rig.sched.config.addresses, "10.0.0.2/24,10.1.0.2/16,fd00::2/64");
+	link_set(link->rig.sched.config.addresses, "10.0.0.2/24,10.1.0.2/16,fd00::2/64");
 }
 
 /* RFC 5227 2.3: each IPv4 address is announced, once the device is started. */

@@ -15,6 +15,7 @@ static struct {
 	const char *local_v4;
 	const char *gateways;
 	const char *mac;
+	const char *arp_table;
 	uint32_t mtu;
 	uint32_t device_mtu;
 } asked;
@@ -43,6 +44,7 @@ static void configure(struct link *link)
 	set(config->local_ipv4_addr, sizeof(config->local_ipv4_addr), asked.local_v4);
 	set(config->gateways, sizeof(config->gateways), asked.gateways);
 	set(config->mac, sizeof(config->mac), asked.mac);
+	set(config->arp_table, sizeof(config->arp_table), asked.arp_table);
 	config->mtu = asked.mtu;
 	if (asked.device_mtu)
 		link->dev.mtu = asked.device_mtu;
@@ -267,6 +269,48 @@ static void test_mac(void **state)
 	link_close(link);
 }
 
+/* attack row 10: static neighbours are there from the start, and stay what they are */
+static void test_static_neighbours(void **state)
+{
+	static const char *const bad[] = {
+		"02:00:00:00:00:09",
+		"02:00:00:00:00:09=",
+		"=10.0.0.9",
+		"10.0.0.9=02:00:00:00:00:09",
+		"01:00:00:00:00:09=10.0.0.9",
+		"00:00:00:00:00:00=10.0.0.9",
+		"02:00:00:00:00:09=10.0.0.2",
+		"02:00:00:00:00:09=224.0.0.9",
+		"02:00:00:00:00:09=10.0.0.9=1",
+	};
+	char many[512];
+	size_t at = 0;
+
+	(void)state;
+	for (uint32_t i = 0; i < ARRAY_LENGTH(bad); i++) {
+		memset(&asked, 0, sizeof(asked));
+		asked.arp_table = bad[i];
+		refused("inetstack_config.arp_table", bad[i]);
+	}
+	asked.arp_table = "02:00:00:00:00:09=10.0.0.9, 02:00:00:00:00:0A=fd00::a";
+	struct link *link = taken();
+	const struct ip_address nine = link_address("10.0.0.9");
+	const struct ip_address ten = link_address("fd00::a");
+	assert_int_equal(neighbour_find(&link->net, &nine)->state, NEIGHBOUR_PERMANENT);
+	assert_int_equal(neighbour_find(&link->net, &nine)->mac[5], 9);
+	assert_int_equal(neighbour_find(&link->net, &ten)->mac[5], 10);
+	link_arrive_arp(link, 2, link_peer_mac, "10.0.0.9", "10.0.0.2");
+	assert_int_equal(neighbour_find(&link->net, &nine)->mac[5], 9);
+	assert_int_equal(link->net.neighbours.used, 2);
+	link_close(link);
+	/* more than the table takes */
+	for (int i = 0; i < 17; i++)
+		at += (size_t)snprintf(many + at, sizeof(many) - at, "02:00:00:00:00:09=10.0.0.%d,",
+				       100 + i);
+	asked.arp_table = many;
+	refused("inetstack_config.arp_table", "10.0.0.116");
+}
+
 int main(void)
 {
 	static const struct CMUnitTest tests[] = {
@@ -277,6 +321,7 @@ int main(void)
 		cmocka_unit_test(test_gateways_refused),
 		cmocka_unit_test(test_mtu),
 		cmocka_unit_test(test_mac),
+		cmocka_unit_test(test_static_neighbours),
 	};
 
 	return test_run("net_config", tests);

@@ -263,8 +263,8 @@ static int send_from(struct link *link, const char *to, struct ip_path *path)
 
 static void routed(struct link *link)
 {
-	strcpy(link->rig.sched.config.addresses, "10.0.0.2/24,10.1.0.2/16,fd00::2/64,fd01::2/64");
-	strcpy(link->rig.sched.config.gateways, "10.1.0.1,fe80::1");
+	link_set(link->rig.sched.config.addresses, "10.0.0.2/24,10.1.0.2/16,fd00::2/64,fd01::2/64");
+	link_set(link->rig.sched.config.gateways, "10.1.0.1,fe80::1");
 }
 
 /* The packet went from an address of ours to this MAC's last byte. */
@@ -477,6 +477,50 @@ static void test_bursts(void **state)
 	link_close(link);
 }
 
+/* Several frames in a burst, more than one takes. */
+static void test_input_burst(void **state)
+{
+	struct link *link = link_open(NULL);
+	struct link_made made = tcp_packet("10.0.0.1", "10.0.0.2");
+
+	(void)state;
+	for (uint32_t i = 0; i < NETDEV_BURST + 3; i++) {
+		struct frame *frame = frame_alloc(link->net.heap);
+		memcpy(frame->data, made.bytes, made.length);
+		frame->length = made.length;
+		link->arriving[link->num_arriving++] = frame;
+	}
+	assert_int_equal(net_poll(&link->net), NETDEV_BURST);
+	assert_int_equal(net_poll(&link->net), 3);
+	assert_int_equal(net_poll(&link->net), 0);
+	assert_int_equal(link->tcp.packets, NETDEV_BURST + 3);
+	link_close(link);
+}
+
+static void v6_only(struct link *link)
+{
+	link_set(link->rig.sched.config.addresses, "fd00::2/64");
+	link->rig.sched.config.neighbours_max = 100;
+}
+
+/* Without IPv4 addresses no IPv4 packet is for us, not even one to everybody's or nobody's. */
+static void test_no_ipv4(void **state)
+{
+	static const char *const to[] = {"10.0.0.2", "0.0.0.0", "127.0.0.1"};
+	struct link *link = link_open(v6_only);
+
+	(void)state;
+	assert_int_equal(link->net.neighbours.max, 128);
+	for (uint32_t i = 0; i < ARRAY_LENGTH(to); i++) {
+		struct link_made made = tcp_packet("10.0.0.1", to[i]);
+		dropped(link, &made, DROP_IP_DESTINATION);
+	}
+	struct link_made made = tcp_packet("10.0.0.1", "255.255.255.255");
+	dropped(link, &made, DROP_IP_BROADCAST);
+	assert_int_equal(send_from(link, "10.0.0.1", NULL), -ENETUNREACH);
+	link_close(link);
+}
+
 /* A device without room: frames wait, in order, and the bound holds. */
 static void test_device_full(void **state)
 {
@@ -571,7 +615,8 @@ int main(void)
 		cmocka_unit_test(test_routes),       cmocka_unit_test(test_no_route),
 		cmocka_unit_test(test_groups),       cmocka_unit_test(test_loop),
 		cmocka_unit_test(test_loop_whole),   cmocka_unit_test(test_checked),
-		cmocka_unit_test(test_bursts),       cmocka_unit_test(test_device_full),
+		cmocka_unit_test(test_bursts),       cmocka_unit_test(test_input_burst),
+		cmocka_unit_test(test_no_ipv4),      cmocka_unit_test(test_device_full),
 		cmocka_unit_test(test_frames_short), cmocka_unit_test(test_random),
 	};
 

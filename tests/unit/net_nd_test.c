@@ -89,6 +89,22 @@ static void test_answer(void **state)
 	link_close(link);
 }
 
+/* RFC 4861 7.2.3: an entry that is there learns from a solicitation, and is doubted. */
+static void test_learn(void **state)
+{
+	struct link *link = link_open(NULL);
+
+	(void)state;
+	link_know(link, PEER);
+	solicit(link, PEER, OUR_GROUP, US, link_peer_mac);
+	assert_int_equal(find(link, PEER)->state, NEIGHBOUR_REACHABLE);
+	solicit(link, PEER, OUR_GROUP, US, other_mac);
+	assert_int_equal(find(link, PEER)->state, NEIGHBOUR_STALE);
+	assert_memory_equal(find(link, PEER)->mac, other_mac, 6);
+	link_forget(link);
+	link_close(link);
+}
+
 /* attack row 11, RFC 4862 5.4.3: somebody wants an address of ours: all are told that we have it */
 static void test_duplicate(void **state)
 {
@@ -249,10 +265,11 @@ static void test_link_local(void **state)
 int main(void)
 {
 	static const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_answer),   cmocka_unit_test(test_duplicate),
-		cmocka_unit_test(test_not_ours), cmocka_unit_test(test_bad),
-		cmocka_unit_test(test_unasked),  cmocka_unit_test(test_flags),
-		cmocka_unit_test(test_routers),  cmocka_unit_test(test_link_local),
+		cmocka_unit_test(test_answer),     cmocka_unit_test(test_duplicate),
+		cmocka_unit_test(test_learn),      cmocka_unit_test(test_not_ours),
+		cmocka_unit_test(test_bad),        cmocka_unit_test(test_unasked),
+		cmocka_unit_test(test_flags),      cmocka_unit_test(test_routers),
+		cmocka_unit_test(test_link_local),
 	};
 
 	return test_run("net_nd", tests);

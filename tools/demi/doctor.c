@@ -303,6 +303,10 @@ static bool check_library(struct report *report, bool print)
 		if (walk.runs) {
 			found(&finding, LEVEL_OK, "runs here");
 			catnap_runs = catnap_runs || strcmp(name, "catnap") == 0;
+		} else if (walk.apart) {
+			found(&finding, LEVEL_OK,
+			      "runs here, tried over TAP in a network namespace; as configured: %s",
+			      walk.message);
 		} else {
 			found(&finding, LEVEL_MISSING, "%s", walk.message);
 		}

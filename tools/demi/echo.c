@@ -27,20 +27,76 @@
 #define BOTH (ECHO_TCP | ECHO_UDP)
 
 static const struct echo_backend backends[] = {
-	{"catnap", BOTH, true, false, NULL, 0, echo_queue_server, echo_queue_client},
-	{"catnip", BOTH, true, false, NULL, 0, echo_queue_server, echo_queue_client},
-	{"catpowder", BOTH, true, false, NULL, 0, echo_queue_server, echo_queue_client},
-	{"catmint", ECHO_TCP, true, false, NULL, 0, echo_queue_server, echo_queue_client},
-	{"catmem", ECHO_TCP, true, false, NULL, 0, echo_queue_server, echo_queue_client},
-	{"catloop", ECHO_TCP, true, false, NULL, 0, echo_queue_server, echo_queue_client},
-	{"posix-block", BOTH, false, false, "block", 1, echo_block_server, echo_block_client},
-	{"posix-spin", BOTH, false, false, "spin", 1, echo_spin_server, echo_spin_client},
-	{"posix-epoll", BOTH, false, false, "block", 0, echo_epoll_server, echo_epoll_client},
-	{"io_uring", ECHO_TCP, false, false, "spin", 1, echo_uring_server, echo_uring_client},
-	{"io_uring-block", ECHO_TCP, false, false, "block", 1, echo_uring_block_server,
-	 echo_uring_block_client},
-	{"unix-block", ECHO_TCP, false, true, "block", 1, echo_block_server, echo_block_client},
-	{"generator", BOTH, false, false, "spin", 0, NULL, echo_generator_client},
+	{.name = "catnap",
+	 .protos = BOTH,
+	 .library = true,
+	 .server = echo_queue_server,
+	 .client = echo_queue_client},
+	{.name = "catnip",
+	 .protos = BOTH,
+	 .library = true,
+	 .device = true,
+	 .server = echo_queue_server,
+	 .client = echo_queue_client},
+	{.name = "catpowder",
+	 .protos = BOTH,
+	 .library = true,
+	 .device = true,
+	 .server = echo_queue_server,
+	 .client = echo_queue_client},
+	{.name = "catmint",
+	 .protos = ECHO_TCP,
+	 .library = true,
+	 .device = true,
+	 .server = echo_queue_server,
+	 .client = echo_queue_client},
+	{.name = "catmem",
+	 .protos = ECHO_TCP,
+	 .library = true,
+	 .server = echo_queue_server,
+	 .client = echo_queue_client},
+	{.name = "catloop",
+	 .protos = ECHO_TCP,
+	 .library = true,
+	 .server = echo_queue_server,
+	 .client = echo_queue_client},
+	{.name = "posix-block",
+	 .protos = BOTH,
+	 .idle = "block",
+	 .client_connections = 1,
+	 .server = echo_block_server,
+	 .client = echo_block_client},
+	{.name = "posix-spin",
+	 .protos = BOTH,
+	 .idle = "spin",
+	 .client_connections = 1,
+	 .server = echo_spin_server,
+	 .client = echo_spin_client},
+	{.name = "posix-epoll",
+	 .protos = BOTH,
+	 .idle = "block",
+	 .server = echo_epoll_server,
+	 .client = echo_epoll_client},
+	{.name = "io_uring",
+	 .protos = ECHO_TCP,
+	 .idle = "spin",
+	 .client_connections = 1,
+	 .server = echo_uring_server,
+	 .client = echo_uring_client},
+	{.name = "io_uring-block",
+	 .protos = ECHO_TCP,
+	 .idle = "block",
+	 .client_connections = 1,
+	 .server = echo_uring_block_server,
+	 .client = echo_uring_block_client},
+	{.name = "unix-block",
+	 .protos = ECHO_TCP,
+	 .local = true,
+	 .idle = "block",
+	 .client_connections = 1,
+	 .server = echo_block_server,
+	 .client = echo_block_client},
+	{.name = "generator", .protos = BOTH, .idle = "spin", .client = echo_generator_client},
 };
 
 const struct echo_backend *echo_backend_find(const char *name)
@@ -159,9 +215,16 @@ static void address_set_local(struct echo_end *end)
 		(socklen_t)(offsetof(struct sockaddr_un, sun_path) + 1 + (size_t)length);
 }
 
+/* Where the server listens if nothing is said: a device has no loopback address. */
+static const char *address_default(const struct echo_spec *spec)
+{
+	return spec->server->device ? "0.0.0.0" : "127.0.0.1";
+}
+
 static void address_set(struct echo_end *end, uint16_t port)
 {
-	const char *text = end->spec->address ? end->spec->address : "127.0.0.1";
+	const struct echo_spec *spec = end->spec;
+	const char *text = spec->address ? spec->address : address_default(spec);
 
 	memset(&end->address, 0, sizeof(end->address));
 	if (end->spec->server->local) {

@@ -37,7 +37,7 @@ struct echo_spec {
 	uint64_t rounds;     /* 0: by time */
 	double seconds;      /* of the timed part */
 	int core;            /* the server's; the client's is the next */
-	const char *address; /* numeric; NULL: the loopback address */
+	const char *address; /* numeric; NULL: the loopback address, or all of a device's */
 	uint16_t port;       /* 0: the server chooses */
 };
 
@@ -86,6 +86,7 @@ struct echo_backend {
 	const char *name;
 	unsigned protos; /* set of enum echo_proto */
 	bool library;    /* a library OS */
+	bool device;     /* a library OS that drives a device of its own: each end needs one */
 	bool local;      /* Unix sockets: only between the processes of one run */
 	/* How its server waits: "block" or "spin"; NULL: as the library is told. */
 	const char *idle;

@@ -215,14 +215,25 @@ static bool suits(const struct echo_spec *spec)
 	       spec->connections <= spec->client->client_connections;
 }
 
+/* The client of a server: itself; beside many connections or at a rate the same generator for all,
+ * unless it is this client that drives the device. */
+static const struct echo_backend *default_client(const struct echo_options *options,
+						 const struct echo_backend *server,
+						 double rate_per_s)
+{
+	bool alone = strcmp(options->role, "client") == 0;
+
+	if ((options->connections == 1 && rate_per_s <= 0) || (server->device && alone))
+		return server;
+	return echo_backend_find("generator");
+}
+
 static struct echo_spec spec_of(const struct echo_options *options,
 				const struct echo_backend *server, size_t size, double rate_per_s)
 {
 	struct echo_spec spec = {
 		.server = server,
-		.client = options->connections == 1 && rate_per_s <= 0
-				  ? server
-				  : echo_backend_find("generator"),
+		.client = default_client(options, server, rate_per_s),
 		.device = server->library ? options->device : NULL,
 		.idle = server->library ? options->idle : NULL,
 		.proto = strcmp(options->proto, "udp") == 0 ? ECHO_UDP : ECHO_TCP,
@@ -302,6 +313,29 @@ static void set_length(const struct echo_options *options, struct contest *conte
 		contest->contestants[i].spec.seconds = seconds;
 }
 
+/* A back end with a device of its own, or one without. */
+static int check_device(const struct echo_options *options, const struct echo_backend *backend)
+{
+	if (options->device && !backend->device) {
+		tool_complain("--device: %s uses the kernel's sockets, it drives no device",
+			      backend->name);
+		return -1;
+	}
+	if (!backend->device)
+		return 0;
+	if (strcmp(options->role, "both") == 0) {
+		tool_complain("--role: %s needs a device for each end: run --role server and "
+			      "--role client, each with its own --device",
+			      backend->name);
+		return -1;
+	}
+	if (strcmp(options->role, "client") == 0 && !options->address) {
+		tool_complain("--address: a client over a device must be told where the server is");
+		return -1;
+	}
+	return 0;
+}
+
 int echo_options_contest(const struct echo_options *options, size_t size, double rate_per_s,
 			 struct contest *contest)
 {
@@ -313,11 +347,8 @@ int echo_options_contest(const struct echo_options *options, size_t size, double
 	if (!backend || (options->client && !backend_or_complain("client", options->client)))
 		return TOOL_USAGE;
 	spec = spec_of(options, backend, size, rate_per_s);
-	if (options->device && (!backend->library || strcmp(backend->name, "catnap") == 0)) {
-		tool_complain("--device: %s uses the kernel's sockets, it drives no device",
-			      backend->name);
+	if (check_device(options, backend) < 0)
 		return TOOL_USAGE;
-	}
 	if (backend->local && strcmp(options->role, "both") != 0) {
 		tool_complain("--role: %s has both ends here only", backend->name);
 		return TOOL_USAGE;

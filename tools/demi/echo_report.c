@@ -41,9 +41,13 @@ static const char *proto_of(const struct echo_spec *spec)
 
 static void add_what(struct row *row, const struct echo_spec *spec)
 {
+	char device[32]; /* without what is set of it */
+
 	row_text(row, "what", "echo");
 	row_text(row, "libos", spec->server->name);
-	row_text(row, "device", device_of(spec));
+	snprintf(device, sizeof(device), "%.*s", (int)strcspn(device_of(spec), ","),
+		 device_of(spec));
+	row_text(row, "device", device);
 	row_text(row, "proto", spec->server->local ? "unix" : proto_of(spec));
 	row_whole(row, "size_bytes", spec->size);
 	row_whole(row, "connections", spec->connections);

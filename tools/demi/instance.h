@@ -5,7 +5,8 @@
 
 #include <stddef.h>
 
-/* demi_init for a library OS; device (NAME[,key=value...]) and idle may be NULL. 0; -ENOTSUP if
+/* demi_init for a library OS; device (NAME[,key=value...], where a value may
+ * have commas) and idle may be NULL. 0; -ENOTSUP if
  * this build or machine does not have it, else -errno, with the library's own reason in message. */
 int instance_open(const char *libos, const char *device, const char *idle, char *message,
 		  size_t room);

@@ -15,7 +15,9 @@ struct libos_walk {
 	/* what was found */
 	size_t index;
 	const struct echo_backend *backend;
-	bool runs;
+	bool runs;         /* as it is configured */
+	bool apart;        /* if not: over a device in a network namespace of its own */
+	bool absent;       /* not in this build */
 	char message[200]; /* if it does not run: the library's reason */
 };
 

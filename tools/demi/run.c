@@ -56,11 +56,16 @@ static unsigned find_library(struct run_state *state)
 	printf("demitasse %s: echo, server and client as two processes on %s\n", demi_version(),
 	       cores_usable() > 1 ? "cores 0 and 1" : "one core (figures mean little)");
 	while (libos_walk_next(&walk) && walk.index < TOOL_COUNT(state->runs)) {
-		state->runs[walk.index] = walk.runs;
-		count += walk.runs;
-		if (!walk.runs && strstr(walk.message, "not built in"))
+		bool device = walk.backend->device;
+
+		state->runs[walk.index] = walk.runs && !device;
+		count += state->runs[walk.index];
+		if (walk.absent)
 			snprintf(absent + strlen(absent), sizeof(absent) - strlen(absent), " %s",
 				 walk.backend->name);
+		else if (device)
+			printf("left out: %s: needs an interface: see demi bench echo --device\n",
+			       walk.backend->name);
 		else if (!walk.runs)
 			printf("left out: %s: %s\n", walk.backend->name, walk.message);
 	}

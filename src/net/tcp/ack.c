@@ -13,7 +13,8 @@
 static void take_rtt(struct tcp_conn *conn, const struct tcp_header *h)
 {
 	uint64_t now = conn->net->sched->now_ns;
-	uint32_t samples = tcp_flight(conn) / (2 * conn->mss) + 1;
+	uint32_t flight = tcp_flight(conn);
+	uint32_t samples = likely(flight < 2 * conn->mss) ? 1 : flight / (2 * conn->mss) + 1;
 
 	if (conn->timing && seq_after(h->ack, conn->timed_seq)) {
 		conn->timing = false;
@@ -31,19 +32,10 @@ static void take_rtt(struct tcp_conn *conn, const struct tcp_header *h)
 
 /* ---- the peer's window ---- */
 
-/* RFC 9293 3.10.7.4: SND.WL1 < SEG.SEQ, or equal and SND.WL2 =< SEG.ACK. */
-bool tcp_update_window(struct tcp_conn *conn, const struct tcp_header *h)
+void tcp_window_changed(struct tcp_conn *conn, uint32_t window)
 {
-	uint32_t window = (uint32_t)h->window << conn->snd_wscale;
-
-	if (seq_before(h->seq, conn->snd_wl1) ||
-	    (h->seq == conn->snd_wl1 && seq_before(h->ack, conn->snd_wl2)))
-		return false;
-	conn->snd_wl1 = h->seq;
-	conn->snd_wl2 = h->ack;
-	if (window == conn->snd_wnd)
-		return false;
 	bool opened = window > conn->snd_wnd;
+
 	conn->snd_wnd = window;
 	if (window > conn->snd_wnd_max)
 		conn->snd_wnd_max = window;
@@ -51,7 +43,6 @@ bool tcp_update_window(struct tcp_conn *conn, const struct tcp_header *h)
 		conn->persist = false;
 		tcp_clear_deadline(conn, TCP_RETRANSMIT);
 	}
-	return true;
 }
 
 /* ---- recovery ---- */

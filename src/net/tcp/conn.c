@@ -183,7 +183,7 @@ void tcp_choose_iss(struct tcp_conn *conn)
 	tuple.remote = conn->remote;
 	tuple.local_port = conn->local_port;
 	tuple.remote_port = conn->remote_port;
-	uint64_t hash = siphash(conn->net->secret, &tuple, sizeof(tuple));
+	uint64_t hash = siphash_2_4(conn->net->secret, &tuple, sizeof(tuple));
 	conn->iss = (uint32_t)hash + (uint32_t)(conn->net->sched->now_ns >> 12);
 	/* RFC 7323 7.1: an offset for each connection, so that the clock tells nothing. */
 	conn->ts_offset = (uint32_t)(hash >> 32);

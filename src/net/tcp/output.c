@@ -167,7 +167,7 @@ static bool emit(struct tcp_conn *conn, const struct tcp_header *h, uint32_t len
 static inline void ack_sent(struct tcp_conn *conn)
 {
 	conn->ack_now = false;
-	conn->unacked_bytes = 0;
+	conn->unacked_segments = 0;
 	conn->rcv_acked = conn->rcv_nxt;
 	tcp_clear_deadline(conn, TCP_DELAYED_ACK);
 }
@@ -202,8 +202,10 @@ static uint32_t send_window(const struct tcp_conn *conn)
 {
 	uint32_t cwnd = conn->cc.cwnd;
 
-	/* RFC 3042 2: the first two duplicate ACKs each let out one new segment. */
-	if (unlikely(conn->dupacks > 0 && conn->dupacks < 3 && !conn->recovering))
+	/* RFC 3042 2: the first two duplicate ACKs each let out one new segment; a new one: behind
+	 * a timeout the lost ones keep to the window. */
+	if (unlikely(conn->dupacks > 0 && conn->dupacks < 3 && !conn->recovering) &&
+	    conn->snd_nxt == conn->snd_max)
 		cwnd += conn->dupacks * conn->mss;
 	return cwnd < conn->snd_wnd ? cwnd : conn->snd_wnd;
 }
@@ -340,7 +342,11 @@ void tcp_output(struct tcp_conn *conn)
 	}
 	if (next.blocked)
 		start_persist(conn);
-	if (conn->ack_now)
+	if (!conn->ack_now)
+		return;
+	if (unlikely(conn->net->tx_count >= NET_TX_MAX / 2))
+		tcp_want_output(conn);
+	else
 		tcp_send_ack(conn);
 }
 
@@ -381,7 +387,9 @@ static bool send_bare(struct tcp_conn *conn, uint32_t seq, uint8_t flags)
 
 void tcp_send_ack(struct tcp_conn *conn)
 {
-	if (send_bare(conn, conn->snd_nxt, TCP_ACK))
+	/* snd_nxt is set back while what was lost is sent again; an ACK from there would be old to
+	 * the peer, and two old ACKs answer each other for ever (RFC 9293 3.10.7.4, first step) */
+	if (send_bare(conn, conn->snd_max, TCP_ACK))
 		ack_sent(conn);
 }
 
@@ -494,7 +502,8 @@ void tcp_send_keepalive(struct tcp_conn *conn)
 void tcp_send_reset(struct tcp_conn *conn)
 {
 	sched_count(conn->net->sched, COUNTER_TCP_RESETS_OUT, 1);
-	(void)send_bare(conn, conn->snd_nxt, TCP_RST | TCP_ACK);
+	/* RFC 5961 3.2: the peer takes it only if it is exactly what it expects next */
+	(void)send_bare(conn, conn->snd_max, TCP_RST | TCP_ACK);
 }
 
 /* RFC 9293 3.10.7.1: <SEQ=SEG.ACK><CTL=RST>, or <SEQ=0><ACK=SEG.SEQ+SEG.LEN><CTL=RST,ACK>. */

@@ -99,14 +99,18 @@ uint16_t tcp_window_to_advertise(struct tcp_conn *conn)
 	return (uint16_t)field;
 }
 
-/* The user took something: has the window grown enough to tell?  Twice what the peer knows of, so
- * that a stream that flows is not acknowledged more often for it. */
+/* The user took something: has the window grown enough to tell?  Twice what the peer knows of and a
+ * segment more, so that a stream that flows is not acknowledged more often for it; within what the
+ * header's field can say. */
 static void consider_update(struct tcp_conn *conn)
 {
-	uint32_t known = conn->rcv_adv - conn->rcv_nxt;
-	uint32_t free = buffer_free(conn);
+	uint64_t known = conn->rcv_adv - conn->rcv_nxt;
+	uint64_t most = (uint64_t)65535 << conn->rcv_wscale;
+	uint64_t free = buffer_free(conn);
 
-	if (!tcp_can_receive(conn) || free < 2 * known || free < known + conn->mss)
+	if (free > most)
+		free = most;
+	if (!tcp_can_receive(conn) || free < 2 * known + conn->mss)
 		return;
 	conn->ack_now = true;
 	tcp_want_output(conn);
@@ -133,19 +137,16 @@ static inline void note_taken(struct tcp_conn *conn, uint32_t bytes)
 
 /* ---- acknowledging ---- */
 
-void tcp_schedule_ack(struct tcp_conn *conn, uint32_t bytes, bool now)
+void tcp_schedule_ack(struct tcp_conn *conn, bool now)
 {
-	uint32_t full = conn->rcv_mss > TCP_MSS_DEFAULT_V4 ? conn->rcv_mss : TCP_MSS_DEFAULT_V4;
-
-	if (full > conn->mss)
-		full = conn->mss;
-	conn->unacked_bytes += bytes;
+	conn->unacked_segments++;
 	if (conn->quick_left > 0) {
 		conn->quick_left--;
 		now = true;
 	}
-	/* RFC 5681 4.2: at least every second full-sized segment is acknowledged. */
-	if (now || conn->unacked_bytes >= 2 * full) {
+	/* RFC 9293 3.8.6.3 SHLD-19: at least every second segment is acknowledged, a full one or
+	 * not: a peer that sends small ones waits for its window to grow as well. */
+	if (now || conn->unacked_segments >= 2) {
 		conn->ack_now = true;
 		tcp_want_output(conn);
 	} else if (conn->deadline_ns[TCP_DELAYED_ACK] == 0) {
@@ -181,12 +182,11 @@ static inline bool deliver(struct tcp_conn *conn, const struct tcp_piece *piece)
 	return true;
 }
 
-/* What was received ahead and is in order now.  Returns whether there was some. */
-static bool drain_ahead(struct tcp_conn *conn)
+/* What was received ahead and is in order now. */
+static void drain_ahead(struct tcp_conn *conn)
 {
 	struct heap *heap = conn->net->heap;
 	struct tcp_piece piece;
-	bool any = false;
 
 	while (tcp_ooo_take(&conn->ooo, heap, conn->rcv_nxt, &piece)) {
 		if (!deliver(conn, &piece)) {
@@ -195,37 +195,65 @@ static bool drain_ahead(struct tcp_conn *conn)
 		}
 		conn->rcv_nxt += piece.length;
 		conn->bytes_received += piece.length;
-		any = true;
 	}
-	return any;
+}
+
+/* The common case: a short piece for a pop that waits.  False: it is not that. */
+static inline bool receive_short(struct tcp_conn *conn, const struct tcp_segment *seg)
+{
+	struct sched *sched = conn->net->sched;
+	struct op *op = op_list_first(&sched->ops, &conn->pops);
+
+	if (!op || seg->length >= TCP_COPY_BYTES)
+		return false;
+	void *object = heap_alloc(sched->heap, seg->length);
+	if (unlikely(!object))
+		return false;
+	memcpy(object, seg->data, seg->length);
+	op_list_remove(&sched->ops, &conn->pops, op);
+	op->sga_buf = object;
+	op_set_segment(op, object, seg->length);
+	op_complete(sched, op, 0);
+	note_taken(conn, seg->length);
+	return true;
+}
+
+static bool receive_piece(struct tcp_conn *conn, struct tcp_segment *seg)
+{
+	struct tcp_piece piece;
+
+	if (unlikely(!make_piece(conn, seg, &piece)))
+		return false;
+	if (likely(deliver(conn, &piece)))
+		return true;
+	(void)heap_free(conn->net->heap, piece.object);
+	return false;
 }
 
 bool tcp_receive(struct tcp_conn *conn, struct tcp_segment *seg)
 {
-	struct tcp_piece piece;
 	uint32_t length = seg->length;
 	bool filled = false;
 
 	if (unlikely(conn->read_shut)) { /* nobody will read it; the peer may go on sending */
 		conn->rcv_nxt += length;
-		tcp_schedule_ack(conn, length, false);
+		tcp_schedule_ack(conn, false);
 		return true;
 	}
-	if (unlikely(!make_piece(conn, seg, &piece)))
+	/* A pop waits only while the queue is empty. */
+	if (!receive_short(conn, seg) && !receive_piece(conn, seg))
 		return false;
-	if (unlikely(!deliver(conn, &piece))) {
-		(void)heap_free(conn->net->heap, piece.object);
-		return false;
-	}
 	conn->rcv_nxt += length;
 	conn->bytes_received += length;
 	sched_count(conn->net->sched, COUNTER_BYTES_IN, length);
 	if (length > conn->rcv_mss)
 		conn->rcv_mss = (uint16_t)length;
-	if (unlikely(conn->ooo != NULL))
-		filled = true, (void)drain_ahead(conn);
+	if (unlikely(conn->ooo != NULL)) {
+		filled = true;
+		drain_ahead(conn);
+	}
 	/* RFC 5681 4.2: at once if it fills a gap. */
-	tcp_schedule_ack(conn, length, filled);
+	tcp_schedule_ack(conn, filled);
 	return true;
 }
 
@@ -240,7 +268,7 @@ void tcp_receive_out_of_order(struct tcp_conn *conn, struct tcp_segment *seg)
 	if (!conn->read_shut && make_piece(conn, seg, &piece) &&
 	    tcp_ooo_add(&conn->ooo, net->heap, conn->rcv_nxt, seq, &piece, free, &duplicate))
 		net_count_drop(net, DROP_TCP_MEMORY);
-	if (duplicate.start != duplicate.end)
+	if (conn->sack && duplicate.start != duplicate.end)
 		conn->dsack = duplicate;
 	/* RFC 5681 4.2: one immediate ACK for each, which the peer counts. */
 	tcp_send_ack(conn);

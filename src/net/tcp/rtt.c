@@ -4,6 +4,7 @@
 #include "net/tcp/rtt.h"
 
 #include "base/assert.h"
+#include "base/bits.h"
 
 #define BACKOFF_MAX 16 /* doublings: beyond it every timeout is rto_max_ns */
 
@@ -34,11 +35,11 @@ void tcp_rtt_sample(struct tcp_rtt *rtt, uint64_t sample_ns, uint32_t samples_pe
 		rtt->rttvar_ns = sample_ns / 2;
 	} else { /* RFC 6298 2.3; RFC 7323 appendix G divides the gains by the samples of a round
 		    trip */
-		uint64_t n = samples_per_rtt;
+		uint32_t n = bits_highest(samples_per_rtt); /* to a power of two */
 		uint64_t distance = sample_ns > rtt->srtt_ns ? sample_ns - rtt->srtt_ns
 							     : rtt->srtt_ns - sample_ns;
-		rtt->rttvar_ns = rtt->rttvar_ns - rtt->rttvar_ns / (4 * n) + distance / (4 * n);
-		rtt->srtt_ns = rtt->srtt_ns - rtt->srtt_ns / (8 * n) + sample_ns / (8 * n);
+		rtt->rttvar_ns += (distance >> (2 + n)) - (rtt->rttvar_ns >> (2 + n));
+		rtt->srtt_ns += (sample_ns >> (3 + n)) - (rtt->srtt_ns >> (3 + n));
 		if (rtt->srtt_ns == 0)
 			rtt->srtt_ns = 1;
 	}

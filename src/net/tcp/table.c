@@ -46,9 +46,9 @@ static inline bool matches(const struct tcp_conn *conn, const struct ip_address 
 	       ip_equal(&conn->remote, remote) && ip_equal(&conn->local, local);
 }
 
-struct tcp_conn *tcp_find_tuple(const struct tcp *tcp, const struct ip_address *local,
-				uint16_t local_port, const struct ip_address *remote,
-				uint16_t remote_port)
+static inline struct tcp_conn *find(const struct tcp *tcp, const struct ip_address *local,
+				    uint16_t local_port, const struct ip_address *remote,
+				    uint16_t remote_port)
 {
 	uint32_t hash = hash_tuple(tcp, local, local_port, remote, remote_port);
 	struct tcp_conn *conn = tcp->buckets[hash & (tcp->num_buckets - 1)];
@@ -61,7 +61,14 @@ struct tcp_conn *tcp_find_tuple(const struct tcp *tcp, const struct ip_address *
 struct tcp_conn *tcp_find(const struct tcp *tcp, const struct ip_packet *packet,
 			  const struct tcp_header *h)
 {
-	return tcp_find_tuple(tcp, &packet->to, h->destination, &packet->from, h->source);
+	return find(tcp, &packet->to, h->destination, &packet->from, h->source);
+}
+
+struct tcp_conn *tcp_find_tuple(const struct tcp *tcp, const struct ip_address *local,
+				uint16_t local_port, const struct ip_address *remote,
+				uint16_t remote_port)
+{
+	return find(tcp, local, local_port, remote, remote_port);
 }
 
 static void insert(struct tcp *tcp, struct tcp_conn *conn)

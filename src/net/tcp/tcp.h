@@ -146,7 +146,7 @@ struct tcp_conn {
 	uint32_t ts_recent;
 	uint32_t rcv_held;
 	uint32_t fin_seq;
-	uint32_t unacked_bytes; /* received since the last ACK was sent */
+	uint32_t unacked_segments; /* with data, received since the last ACK was sent */
 	uint32_t rcv_buffer;
 	uint8_t rcv_wscale;
 	uint8_t snd_wscale;
@@ -361,8 +361,7 @@ void tcp_established(struct tcp_conn *conn);
 void tcp_ack_advance(struct tcp_conn *conn, const struct tcp_header *h);
 /* Whatever an acceptable ACK that moved nothing means: a duplicate. */
 void tcp_ack_duplicate(struct tcp_conn *conn, const struct tcp_segment *seg, bool window_changed);
-/* RFC 9293 3.10.7.4: takes the peer's window; returns whether it changed. */
-bool tcp_update_window(struct tcp_conn *conn, const struct tcp_header *h);
+void tcp_window_changed(struct tcp_conn *conn, uint32_t window);
 
 /* receive.c */
 /* Data at rcv_nxt; the piece or the frame is taken.  false: no memory, nothing was taken. */
@@ -377,7 +376,7 @@ uint8_t tcp_receive_scale(const struct tcp_conn *conn);
 uint16_t tcp_window_to_advertise(struct tcp_conn *conn);
 void tcp_receive_free(struct tcp_conn *conn);
 /* An ACK is owed after data. */
-void tcp_schedule_ack(struct tcp_conn *conn, uint32_t bytes, bool now);
+void tcp_schedule_ack(struct tcp_conn *conn, bool now);
 
 /* send.c */
 void tcp_send_free(struct tcp_conn *conn);
@@ -492,4 +491,21 @@ static inline bool tcp_can_receive(const struct tcp_conn *conn)
 {
 	return conn->state == TCPS_ESTABLISHED || conn->state == TCPS_FIN_WAIT_1 ||
 	       conn->state == TCPS_FIN_WAIT_2;
+}
+
+/* RFC 9293 3.10.7.4: takes the peer's window if SND.WL1 < SEG.SEQ, or they are equal and SND.WL2 =<
+ * SEG.ACK; returns whether it changed. */
+static inline bool tcp_update_window(struct tcp_conn *conn, const struct tcp_header *h)
+{
+	uint32_t window = (uint32_t)h->window << conn->snd_wscale;
+
+	if (unlikely(seq_before(h->seq, conn->snd_wl1) ||
+		     (h->seq == conn->snd_wl1 && seq_before(h->ack, conn->snd_wl2))))
+		return false;
+	conn->snd_wl1 = h->seq;
+	conn->snd_wl2 = h->ack;
+	if (likely(window == conn->snd_wnd))
+		return false;
+	tcp_window_changed(conn, window);
+	return true;
 }

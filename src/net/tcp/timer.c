@@ -174,7 +174,8 @@ static void fire(struct tcp_conn *conn)
 {
 	if (due(conn, TCP_DELAYED_ACK)) {
 		tcp_clear_deadline(conn, TCP_DELAYED_ACK);
-		tcp_send_ack(conn);
+		conn->ack_now = true;
+		tcp_want_output(conn);
 	}
 	if (due(conn, TCP_KEEPALIVE))
 		keepalive_due(conn);

@@ -35,6 +35,19 @@ static inline enum drop ether_parse(struct cursor *c, struct ether_header *heade
 	return DROP_NONE;
 }
 
+/* The common case, quicker: is it a frame of this type to this station?  Then the cursor is behind
+ * the header, else it has not moved. */
+static inline bool ether_parse_for(struct cursor *c, const uint8_t station[6], uint16_t type)
+{
+	const uint8_t *at = c->at;
+
+	if (unlikely(cursor_left(c) < ETHER_HEADER_BYTES || load16(at + 12) != type ||
+		     memcmp(at, station, 6) != 0))
+		return false;
+	c->at = at + ETHER_HEADER_BYTES;
+	return true;
+}
+
 /* Writes ETHER_HEADER_BYTES. */
 static inline void ether_write(uint8_t *at, const uint8_t to[6], const uint8_t from[6],
 			       uint16_t type)

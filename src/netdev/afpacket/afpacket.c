@@ -170,19 +170,13 @@ static uint32_t afpacket_rx_burst(struct netdev *dev, struct frame **frames, uin
 
 /* ---- sending ---- */
 
-struct batch {
-	struct mmsghdr messages[NETDEV_BURST];
-	struct iovec iov[NETDEV_BURST][1 + FRAME_SEGMENTS];
-};
-
-static void add_to_batch(struct batch *batch, uint32_t i, const struct frame *frame)
+/* iov: room for 1 + FRAME_SEGMENTS. */
+static void describe(struct mmsghdr *message, struct iovec *iov, const struct frame *frame)
 {
-	struct iovec *iov = batch->iov[i];
-
 	iov[0] = (struct iovec){.iov_base = frame->data, .iov_len = frame->length};
 	for (uint32_t s = 0; s < frame->num_segments; s++)
 		iov[1 + s] = frame->segments[s];
-	batch->messages[i] = (struct mmsghdr){
+	*message = (struct mmsghdr){
 		.msg_hdr = {.msg_iov = iov, .msg_iovlen = 1U + frame->num_segments}};
 }
 
@@ -209,11 +203,12 @@ static bool refuse(struct afpacket *ap, struct frame *frame, int err)
 /* At most NETDEV_BURST frames.  Returns how many are gone. */
 static uint32_t send_batch(struct afpacket *ap, struct frame **frames, uint32_t count)
 {
-	struct batch batch;
+	struct mmsghdr messages[NETDEV_BURST];
+	struct iovec iov[NETDEV_BURST][1 + FRAME_SEGMENTS];
 
 	for (uint32_t i = 0; i < count; i++)
-		add_to_batch(&batch, i, frames[i]);
-	int n = sendmmsg(ap->watch.fd, batch.messages, count, MSG_DONTWAIT);
+		describe(&messages[i], iov[i], frames[i]);
+	int n = sendmmsg(ap->watch.fd, messages, count, MSG_DONTWAIT);
 	for (int i = 0; i < n; i++)
 		sent(ap, frames[i]);
 	if (n > 0)

@@ -6,6 +6,7 @@
 
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 
 static struct inet_engine *engine_of(struct poller *poller)
 {
@@ -26,7 +27,7 @@ static int inet_arm(struct poller *poller)
 {
 	struct net *net = &engine_of(poller)->net;
 
-	if (net->sched->output_pending)
+	if (net->sched->output_pending || net_pending(net))
 		return -EAGAIN;
 	return net->dev->ops->arm(net->dev);
 }
@@ -95,6 +96,7 @@ static void inet_close(struct engine *engine)
 			  lingering, (long long)sched->config.linger_ms);
 	}
 	struct netdev *dev = ie->net.dev;
+	net_flush(&ie->net); /* the ACK of a peer's FIN may be owed still */
 	tcp_abort_all(&ie->net);
 	net_flush(&ie->net);
 	net_close(&ie->net);
@@ -104,7 +106,42 @@ static void inet_close(struct engine *engine)
 
 static uint32_t inet_lingering(struct engine *engine)
 {
-	return tcp_lingering(&container_of(engine, struct inet_engine, engine)->net);
+	const struct net *net = &container_of(engine, struct inet_engine, engine)->net;
+
+	return tcp_lingering(net) + neighbour_awaited(net) + (net->tx_count > 0);
+}
+
+/* Counts each connection, that of a listener too, under its state. */
+static void describe_connections(const struct net *net, struct engine_info *info)
+{
+	static_assert(TCPS_TIME_WAIT < ENGINE_STATES_MAX, "a place for each state");
+	info->num_states = TCPS_TIME_WAIT + 1;
+	for (enum tcp_state state = TCPS_CLOSED; state <= TCPS_TIME_WAIT; state++)
+		info->states[state].name = tcp_state_name(state);
+	list_for_each (node, &net->tcp->all)
+		info->states[container_of(node, struct tcp_conn, in_all)->state].count++;
+}
+
+static void inet_describe(struct engine *engine, struct engine_info *info)
+{
+	const struct net *net = &container_of(engine, struct inet_engine, engine)->net;
+	const struct netdev *dev = net->dev;
+
+	*info = (struct engine_info){
+		.device = dev->ops->name,
+		.mtu = net->mtu,
+		.tx_checksum = dev->offloads & NETDEV_TX_CHECKSUM,
+		.rx_checksum = dev->offloads & NETDEV_RX_CHECKSUM,
+		.rx_frames = dev->stats.rx_frames,
+		.rx_bytes = dev->stats.rx_bytes,
+		.tx_frames = dev->stats.tx_frames,
+		.tx_bytes = dev->stats.tx_bytes,
+		.tx_busy = dev->stats.tx_busy,
+		.neighbours = net->neighbours.used,
+		.neighbours_max = net->neighbours.max,
+	};
+	memcpy(info->mac, net->mac, sizeof(info->mac));
+	describe_connections(net, info);
 }
 
 const struct engine_ops inet_engine = {
@@ -112,5 +149,6 @@ const struct engine_ops inet_engine = {
 	.open = inet_open,
 	.close = inet_close,
 	.lingering = inet_lingering,
+	.describe = inet_describe,
 	.socket = &inet_socket_ops,
 };

@@ -6,6 +6,7 @@
 
 #include "base/assert.h"
 
+#include <demi/socket.h>
 #include <errno.h>
 #include <netinet/tcp.h>
 #include <stdlib.h>
@@ -201,6 +202,8 @@ static int kernel_set_option(struct queue *queue, int level, int name, const voi
 {
 	struct ksock *ks = ksock_of(queue);
 
+	if (level == SOL_DEMI)
+		return -ENOPROTOOPT; /* the kernel has several ways to say so */
 	if (level == SOL_SOCKET && name == SO_LINGER)
 		ks->engine->so_linger = true;
 	return setsockopt(ks->watch.fd, level, name, value, length) ? -errno : 0;
@@ -209,6 +212,8 @@ static int kernel_set_option(struct queue *queue, int level, int name, const voi
 static int kernel_get_option(struct queue *queue, int level, int name, void *value,
 			     socklen_t *length)
 {
+	if (level == SOL_DEMI)
+		return -ENOPROTOOPT;
 	return getsockopt(ksock_of(queue)->watch.fd, level, name, value, length) ? -errno : 0;
 }
 

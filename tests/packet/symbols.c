@@ -1,0 +1,227 @@
+/* SPDX-License-Identifier: MIT
+ * tests/packet/symbols.c - constants that scripts name.
+ */
+#include "packet/script.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/sockios.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <poll.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
+
+#define SYMBOL(name)                   \
+	{                              \
+#name, (int64_t)(name) \
+	}
+
+static const struct symbol {
+	const char *name;
+	int64_t value;
+} symbols[] = {
+	SYMBOL(AF_INET),
+	SYMBOL(AF_INET6),
+	SYMBOL(PF_INET),
+	SYMBOL(PF_INET6),
+	SYMBOL(AF_UNSPEC),
+	SYMBOL(SOCK_STREAM),
+	SYMBOL(SOCK_DGRAM),
+	SYMBOL(SOCK_NONBLOCK),
+	SYMBOL(SOCK_CLOEXEC),
+	SYMBOL(IPPROTO_IP),
+	SYMBOL(IPPROTO_IPV6),
+	SYMBOL(IPPROTO_TCP),
+	SYMBOL(IPPROTO_UDP),
+	SYMBOL(SOL_SOCKET),
+	SYMBOL(SOL_TCP),
+	{"SOL_IP", IPPROTO_IP},
+	{"SOL_IPV6", IPPROTO_IPV6},
+	{"SOL_UDP", IPPROTO_UDP},
+	SYMBOL(SO_REUSEADDR),
+	SYMBOL(SO_REUSEPORT),
+	SYMBOL(SO_ERROR),
+	SYMBOL(SO_SNDBUF),
+	SYMBOL(SO_RCVBUF),
+	SYMBOL(SO_KEEPALIVE),
+	SYMBOL(SO_LINGER),
+	SYMBOL(SO_RCVTIMEO),
+	SYMBOL(SO_SNDTIMEO),
+	SYMBOL(SO_TYPE),
+	SYMBOL(SO_BROADCAST),
+	SYMBOL(SO_ACCEPTCONN),
+	SYMBOL(SO_DOMAIN),
+	SYMBOL(SO_PROTOCOL),
+	SYMBOL(TCP_NODELAY),
+	SYMBOL(TCP_MAXSEG),
+	SYMBOL(TCP_CORK),
+	SYMBOL(TCP_KEEPIDLE),
+	SYMBOL(TCP_KEEPINTVL),
+	SYMBOL(TCP_KEEPCNT),
+	SYMBOL(TCP_SYNCNT),
+	SYMBOL(TCP_LINGER2),
+	SYMBOL(TCP_INFO),
+	SYMBOL(TCP_QUICKACK),
+	SYMBOL(TCP_CONGESTION),
+	SYMBOL(TCP_USER_TIMEOUT),
+	SYMBOL(TCP_DEFER_ACCEPT),
+	SYMBOL(TCP_WINDOW_CLAMP),
+	SYMBOL(IP_TTL),
+	SYMBOL(IP_TOS),
+	SYMBOL(IP_MTU),
+	SYMBOL(IP_MTU_DISCOVER),
+	SYMBOL(IPV6_V6ONLY),
+	SYMBOL(IPV6_UNICAST_HOPS),
+	SYMBOL(IPV6_TCLASS),
+	SYMBOL(IPV6_MTU),
+	SYMBOL(MSG_PEEK),
+	SYMBOL(MSG_DONTWAIT),
+	SYMBOL(MSG_WAITALL),
+	SYMBOL(MSG_TRUNC),
+	SYMBOL(MSG_OOB),
+	SYMBOL(MSG_MORE),
+	SYMBOL(MSG_NOSIGNAL),
+	SYMBOL(MSG_ZEROCOPY),
+	SYMBOL(MSG_FASTOPEN),
+	SYMBOL(MSG_CTRUNC),
+	SYMBOL(O_RDONLY),
+	SYMBOL(O_WRONLY),
+	SYMBOL(O_RDWR),
+	SYMBOL(O_NONBLOCK),
+	SYMBOL(F_GETFL),
+	SYMBOL(F_SETFL),
+	SYMBOL(F_GETFD),
+	SYMBOL(F_SETFD),
+	SYMBOL(FD_CLOEXEC),
+	SYMBOL(FIONREAD),
+	SYMBOL(FIONBIO),
+	SYMBOL(SIOCOUTQ),
+	{"SIOCINQ", FIONREAD},
+	{"TIOCOUTQ", SIOCOUTQ},
+	SYMBOL(SHUT_RD),
+	SYMBOL(SHUT_WR),
+	SYMBOL(SHUT_RDWR),
+	SYMBOL(POLLIN),
+	SYMBOL(POLLOUT),
+	SYMBOL(POLLERR),
+	SYMBOL(POLLHUP),
+	SYMBOL(POLLNVAL),
+	SYMBOL(POLLRDHUP),
+	SYMBOL(POLLRDNORM),
+	SYMBOL(POLLWRNORM),
+	SYMBOL(POLLPRI),
+	{"EPOLLIN", 0x001},
+	{"EPOLLPRI", 0x002},
+	{"EPOLLOUT", 0x004},
+	{"EPOLLERR", 0x008},
+	{"EPOLLHUP", 0x010},
+	{"EPOLLRDNORM", 0x040},
+	{"EPOLLWRNORM", 0x100},
+	{"EPOLLRDHUP", 0x2000},
+	{"EPOLLONESHOT", 1LL << 30},
+	{"EPOLLET", 1LL << 31},
+	{"EPOLL_CTL_ADD", 1},
+	{"EPOLL_CTL_DEL", 2},
+	{"EPOLL_CTL_MOD", 3},
+	{"EPOLL_CLOEXEC", O_CLOEXEC},
+	SYMBOL(INADDR_ANY),
+	SYMBOL(INADDR_LOOPBACK),
+	{"NULL", 0},
+	SYMBOL(TCP_ESTABLISHED),
+	SYMBOL(TCP_SYN_SENT),
+	SYMBOL(TCP_SYN_RECV),
+	SYMBOL(TCP_FIN_WAIT1),
+	SYMBOL(TCP_FIN_WAIT2),
+	SYMBOL(TCP_TIME_WAIT),
+	SYMBOL(TCP_CLOSE),
+	SYMBOL(TCP_CLOSE_WAIT),
+	SYMBOL(TCP_LAST_ACK),
+	SYMBOL(TCP_LISTEN),
+	SYMBOL(TCP_CLOSING),
+	{"TCP_CA_Open", 0},
+	{"TCP_CA_Disorder", 1},
+	{"TCP_CA_CWR", 2},
+	{"TCP_CA_Recovery", 3},
+	{"TCP_CA_Loss", 4},
+	{"TCPI_OPT_TIMESTAMPS", 1},
+	{"TCPI_OPT_SACK", 2},
+	{"TCPI_OPT_WSCALE", 4},
+	{"TCPI_OPT_ECN", 8},
+};
+
+static const struct symbol errnos[] = {
+	SYMBOL(EPERM),
+	SYMBOL(EINTR),
+	SYMBOL(EBADF),
+	SYMBOL(EAGAIN),
+	SYMBOL(ENOMEM),
+	SYMBOL(EACCES),
+	SYMBOL(EFAULT),
+	SYMBOL(EBUSY),
+	SYMBOL(EEXIST),
+	SYMBOL(EINVAL),
+	SYMBOL(EMFILE),
+	SYMBOL(ENOTTY),
+	SYMBOL(EPIPE),
+	SYMBOL(EDOM),
+	SYMBOL(ENOENT),
+	SYMBOL(ENOSYS),
+	SYMBOL(ENOTSOCK),
+	SYMBOL(EDESTADDRREQ),
+	SYMBOL(EMSGSIZE),
+	SYMBOL(EPROTOTYPE),
+	SYMBOL(ENOPROTOOPT),
+	SYMBOL(EPROTONOSUPPORT),
+	SYMBOL(EOPNOTSUPP),
+	SYMBOL(EAFNOSUPPORT),
+	SYMBOL(EADDRINUSE),
+	SYMBOL(EADDRNOTAVAIL),
+	SYMBOL(ENETDOWN),
+	SYMBOL(ENETUNREACH),
+	SYMBOL(ENETRESET),
+	SYMBOL(ECONNABORTED),
+	SYMBOL(ECONNRESET),
+	SYMBOL(ENOBUFS),
+	SYMBOL(EISCONN),
+	SYMBOL(ENOTCONN),
+	SYMBOL(ESHUTDOWN),
+	SYMBOL(ETIMEDOUT),
+	SYMBOL(ECONNREFUSED),
+	SYMBOL(EHOSTDOWN),
+	SYMBOL(EHOSTUNREACH),
+	SYMBOL(EALREADY),
+	SYMBOL(EINPROGRESS),
+	SYMBOL(ECANCELED),
+	{"EWOULDBLOCK", EWOULDBLOCK},
+	{"ENOTSUP", ENOTSUP},
+	SYMBOL(EPROTO),
+};
+
+static bool find(const struct symbol *table, size_t count, const char *name, int64_t *value)
+{
+	for (size_t i = 0; i < count; i++) {
+		if (strcmp(table[i].name, name) == 0) {
+			*value = table[i].value;
+			return true;
+		}
+	}
+	return false;
+}
+
+bool symbol_find(const char *name, int64_t *value)
+{
+	return find(symbols, sizeof(symbols) / sizeof(symbols[0]), name, value) ||
+	       find(errnos, sizeof(errnos) / sizeof(errnos[0]), name, value);
+}
+
+const char *symbol_errno(int err)
+{
+	for (size_t i = 0; i < sizeof(errnos) / sizeof(errnos[0]); i++) {
+		if (errnos[i].value == err)
+			return errnos[i].name;
+	}
+	return err == 0 ? "no error" : "an errno without a name here";
+}

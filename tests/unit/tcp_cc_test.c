@@ -1,0 +1,170 @@
+/* SPDX-License-Identifier: MIT
+ * tests/unit/tcp_cc_test.c - net/tcp/cc.c and newreno.c: windows by RFC 5681, 6928, 3465 and 7661.
+ */
+#include "support/test.h"
+
+#include "net/tcp/cc.h"
+
+#include <string.h>
+
+static struct tcp_cc fresh(uint32_t mss, uint32_t segments)
+{
+	struct tcp_cc cc;
+
+	tcp_cc_init(&cc, &tcp_cc_newreno, mss, segments);
+	return cc;
+}
+
+static void acked(struct tcp_cc *cc, uint32_t bytes, uint32_t flight)
+{
+	cc->ops->acked(cc, bytes, flight, 0, 0);
+}
+
+static void test_names(void **state)
+{
+	(void)state;
+	assert_ptr_equal(tcp_cc_find("reno", 4), &tcp_cc_newreno);
+	assert_ptr_equal(tcp_cc_find("reno", 5), &tcp_cc_newreno); /* with its zero byte */
+	assert_null(tcp_cc_find("reno", 3));
+	assert_null(tcp_cc_find("renovate", 8));
+	assert_null(tcp_cc_find("", 0));
+}
+
+/* RFC 6928 2: min (10*MSS, max (2*MSS, 14600)); RFC 5681 3.1 for up to four segments. */
+static void test_initial_window(void **state)
+{
+	static const struct {
+		uint32_t mss;
+		uint32_t segments;
+		uint32_t window;
+	} rows[] = {
+		{1460, 10, 14600}, {536, 10, 5360},   {1448, 10, 14480}, {8948, 10, 17896},
+		{1460, 4, 4380},   {1000, 4, 4000},   {2200, 4, 4400},   {1460, 1, 1460},
+		{1460, 2, 2920},   {1460, 20, 29200},
+	};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+		struct tcp_cc cc = fresh(rows[i].mss, rows[i].segments);
+		assert_int_equal(cc.cwnd, rows[i].window);
+		assert_int_equal(cc.ssthresh, UINT32_MAX);
+	}
+}
+
+/* RFC 5681 3.1, RFC 3465 2.2: by what was acknowledged, two segments at most. */
+static void test_slow_start(void **state)
+{
+	struct tcp_cc cc = fresh(1000, 10);
+
+	(void)state;
+	acked(&cc, 500, 10000);
+	assert_int_equal(cc.cwnd, 10500);
+	acked(&cc, 2000, 10500);
+	assert_int_equal(cc.cwnd, 12500);
+	acked(&cc, 9000, 12500);
+	assert_int_equal(cc.cwnd, 14500);
+}
+
+/* RFC 5681 3.1: a segment a window in congestion avoidance. */
+static void test_congestion_avoidance(void **state)
+{
+	struct tcp_cc cc = fresh(1000, 10);
+
+	(void)state;
+	cc.ssthresh = 10000;
+	for (int i = 0; i < 9; i++)
+		acked(&cc, 1000, 10000);
+	assert_int_equal(cc.cwnd, 10000);
+	acked(&cc, 1000, 10000);
+	assert_int_equal(cc.cwnd, 11000);
+	for (int i = 0; i < 11; i++)
+		acked(&cc, 1000, 11000);
+	assert_int_equal(cc.cwnd, 12000);
+}
+
+/* RFC 7661 4.1, RFC 9438 5.8: it does not grow while the application is the limit. */
+static void test_limited_by_the_application(void **state)
+{
+	struct tcp_cc cc = fresh(1000, 10);
+
+	(void)state;
+	for (int i = 0; i < 100; i++)
+		acked(&cc, 1000, 4000);
+	assert_int_equal(cc.cwnd, 10000);
+	cc.ssthresh = 5000;
+	for (int i = 0; i < 100; i++)
+		acked(&cc, 1000, 8000);
+	assert_int_equal(cc.cwnd, 10000);
+}
+
+/* RFC 5681 equation 4: half of what is in flight, two segments at least. */
+static void test_loss(void **state)
+{
+	struct tcp_cc cc = fresh(1000, 10);
+
+	(void)state;
+	cc.ops->lost(&cc, 9000, 0);
+	assert_int_equal(cc.ssthresh, 4500);
+	cc.ops->lost(&cc, 1000, 0);
+	assert_int_equal(cc.ssthresh, 2000);
+}
+
+/* RFC 5681 3.1: after a timeout one segment; ssthresh is kept when the same segment is lost again.
+ */
+static void test_timeout(void **state)
+{
+	struct tcp_cc cc = fresh(1000, 10);
+
+	(void)state;
+	cc.ops->timeout(&cc, 10000, 0, 0);
+	assert_int_equal(cc.cwnd, 1000);
+	assert_int_equal(cc.ssthresh, 5000);
+	cc.ops->timeout(&cc, 1000, 1, 0);
+	assert_int_equal(cc.ssthresh, 5000);
+	acked(&cc, 1000, 1000);
+	assert_int_equal(cc.cwnd, 2000);
+}
+
+/* RFC 5681 4.1: the restart window. */
+static void test_restart(void **state)
+{
+	struct tcp_cc cc = fresh(1000, 10);
+
+	(void)state;
+	cc.cwnd = 50000;
+	tcp_cc_restart(&cc);
+	assert_int_equal(cc.cwnd, 10000);
+	cc.cwnd = 3000;
+	tcp_cc_restart(&cc);
+	assert_int_equal(cc.cwnd, 3000);
+	tcp_cc_set_mss(&cc, 4000);
+	assert_int_equal(cc.cwnd, 4000);
+}
+
+/* RFC 7323 2.3: a window larger than any that can be told does not overflow. */
+static void test_no_overflow(void **state)
+{
+	struct tcp_cc cc = fresh(65000, 10);
+
+	(void)state;
+	for (int i = 0; i < 100000; i++)
+		acked(&cc, 130000, cc.cwnd);
+	assert_in_range(cc.cwnd, (uint32_t)1 << 30, ((uint32_t)1 << 30) + 130000);
+}
+
+int main(void)
+{
+	static const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_names),
+		cmocka_unit_test(test_initial_window),
+		cmocka_unit_test(test_slow_start),
+		cmocka_unit_test(test_congestion_avoidance),
+		cmocka_unit_test(test_limited_by_the_application),
+		cmocka_unit_test(test_loss),
+		cmocka_unit_test(test_timeout),
+		cmocka_unit_test(test_restart),
+		cmocka_unit_test(test_no_overflow),
+	};
+
+	return test_run("tcp_cc", tests);
+}
