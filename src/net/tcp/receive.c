@@ -137,19 +137,16 @@ static inline void note_taken(struct tcp_conn *conn, uint32_t bytes)
 
 /* ---- acknowledging ---- */
 
-void tcp_schedule_ack(struct tcp_conn *conn, uint32_t bytes, bool now)
+void tcp_schedule_ack(struct tcp_conn *conn, bool now)
 {
-	uint32_t full = conn->rcv_mss > TCP_MSS_DEFAULT_V4 ? conn->rcv_mss : TCP_MSS_DEFAULT_V4;
-
-	if (full > conn->mss)
-		full = conn->mss;
-	conn->unacked_bytes += bytes;
+	conn->unacked_segments++;
 	if (conn->quick_left > 0) {
 		conn->quick_left--;
 		now = true;
 	}
-	/* RFC 5681 4.2: at least every second full-sized segment is acknowledged. */
-	if (now || conn->unacked_bytes >= 2 * full) {
+	/* RFC 9293 3.8.6.3 SHLD-19: at least every second segment is acknowledged, a full one or
+	 * not: a peer that sends small ones waits for its window to grow as well. */
+	if (now || conn->unacked_segments >= 2) {
 		conn->ack_now = true;
 		tcp_want_output(conn);
 	} else if (conn->deadline_ns[TCP_DELAYED_ACK] == 0) {
@@ -240,7 +237,7 @@ bool tcp_receive(struct tcp_conn *conn, struct tcp_segment *seg)
 
 	if (unlikely(conn->read_shut)) { /* nobody will read it; the peer may go on sending */
 		conn->rcv_nxt += length;
-		tcp_schedule_ack(conn, length, false);
+		tcp_schedule_ack(conn, false);
 		return true;
 	}
 	/* A pop waits only while the queue is empty. */
@@ -256,7 +253,7 @@ bool tcp_receive(struct tcp_conn *conn, struct tcp_segment *seg)
 		drain_ahead(conn);
 	}
 	/* RFC 5681 4.2: at once if it fills a gap. */
-	tcp_schedule_ack(conn, length, filled);
+	tcp_schedule_ack(conn, filled);
 	return true;
 }
 
