@@ -120,6 +120,10 @@ class Site:
                 if libc.setns(namespace.fileno(), CLONE_NEWNET):
                     os._exit(125)
 
+    def settle(self):
+        """Waits until one of ours answers: a TAP interface drops what is sent for some time after it has got its other end."""
+        run(need("ping"), "-n", "-c", 1, "-w", WAIT_S, "-i", 0.01, OURS[4])
+
     def start(self, program, *arguments, **environment):
         return subprocess.Popen([str(program), *map(str, arguments)], env={**self.environment, **environment},
                                 preexec_fn=self.enter, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
@@ -569,6 +573,8 @@ def compat(site):
                     process = server(at / name, "--server", address, port, *remote, *sizes)
                     try:
                         assert process.stdout.readline() == "bound\n"
+                        if address == OURS[4]:
+                            site.settle()
                         finish(client(at / name, "--client", back, port, address, port, *sizes))
                         finish(process)
                     finally:
