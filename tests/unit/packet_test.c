@@ -118,7 +118,7 @@ static void test_refusals(void **state)
 	refused("\n\n0 > S 0:5(4)", "t:3: 0:5(4)");
 	refused("0 < S 0:0(0)", "needs a window");
 	refused("0 > S 0:0(0) <mss 70000>", "mss 70000");
-	refused("0 > S 0:0(0) <FO 1234>", "TCP option `FO` is not supported");
+	refused("0 > S 0:0(0) <BOGUS 1234>", "TCP option `BOGUS` is not supported");
 	refused("0 > S 0:0(0) <sack 1:2 3:4 5:6 7:8,sack 1:2>", "more than 40");
 	refused("0 < S 0:0(0) win 1 <...>", "says nothing");
 	refused("0 > [gre] S 0:0(0)", "[gre] is not supported");
