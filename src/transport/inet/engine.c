@@ -106,7 +106,9 @@ static void inet_close(struct engine *engine)
 
 static uint32_t inet_lingering(struct engine *engine)
 {
-	return tcp_lingering(&container_of(engine, struct inet_engine, engine)->net);
+	const struct net *net = &container_of(engine, struct inet_engine, engine)->net;
+
+	return tcp_lingering(net) + neighbour_awaited(net) + (net->tx_count > 0);
 }
 
 /* Counts each connection, that of a listener too, under its state. */
