@@ -239,7 +239,7 @@ static uint32_t pcap_rx_burst(struct netdev *dev, struct frame **frames, uint32_
  * before; those that it does not take are taken out of the buffer again. */
 static uint32_t send_burst(struct pcap *pcap, struct frame **frames, uint32_t n)
 {
-	uint32_t bytes[NETDEV_BURST];
+	uint32_t bytes[NETDEV_BURST] = {0};
 
 	make_room(pcap, frames, n);
 	for (uint32_t i = 0; i < n; i++)
