@@ -318,14 +318,22 @@ static bool measure_input(const struct net_options *options, struct report *repo
 	return true;
 }
 
+static bool wanted(const struct net_options *options, const char *part)
+{
+	return !options->part || strcmp(options->part, part) == 0;
+}
+
 bool net_measure(const struct net_options *options, struct report *report)
 {
 	bool good = true;
 
-	for (size_t i = 0; i < net_case_count; i++)
-		good &= measure_case(options, &net_cases[i], report);
-	good &= measure_input(options, report);
-	for (size_t i = 0; contenders[i]; i++)
+	for (size_t i = 0; i < net_case_count; i++) {
+		if (wanted(options, net_cases[i].key))
+			good &= measure_case(options, &net_cases[i], report);
+	}
+	if (wanted(options, "input"))
+		good &= measure_input(options, report);
+	for (size_t i = 0; contenders[i] && wanted(options, "idle"); i++)
 		good &= measure_idle(options, contenders[i], report);
 	return good;
 }

@@ -12,6 +12,7 @@
 
 struct net_options {
 	const char *json, *only, *stack;
+	const char *part; /* only these rows; NULL: all */
 	uint64_t pairs, rounds, count, core;
 	double seconds;
 	uint64_t idle; /* idle connections beside an active one */
