@@ -33,6 +33,7 @@ int command_bench(int argc, char **argv);
 int bench_echo(int argc, char **argv);
 int bench_size(int argc, char **argv);
 int bench_core(int argc, char **argv);
+int bench_net(int argc, char **argv);
 
 /* Monotonic time. */
 static inline uint64_t clock_now_ns(void)

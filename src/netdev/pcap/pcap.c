@@ -9,6 +9,7 @@
  */
 #include "netdev/pcap/pcap.h"
 
+#include "base/assert.h"
 #include "base/bits.h"
 #include "netdev/checksum.h"
 #include "netdev/pcap/pcapng.h"
@@ -244,6 +245,7 @@ static uint32_t send_burst(struct pcap *pcap, struct frame **frames, uint32_t n)
 	for (uint32_t i = 0; i < n; i++)
 		bytes[i] = record(pcap, frames[i], true);
 	uint32_t taken = pcap->inner->ops->tx_burst(pcap->inner, frames, n);
+	ASSERT(taken <= n);
 	for (uint32_t i = 0; i < taken; i++)
 		count(pcap, bytes[i]);
 	for (uint32_t i = taken; i < n; i++)
