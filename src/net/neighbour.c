@@ -92,6 +92,18 @@ static struct frame *take_queue(struct neighbour *n)
 	return frame;
 }
 
+uint32_t neighbour_awaited(const struct net *net)
+{
+	const struct neighbour_table *table = &net->neighbours;
+	uint32_t count = 0;
+
+	if (table->num_asking == 0)
+		return 0;
+	list_for_each (node, &table->asking)
+		count += container_of(node, struct neighbour, node)->num_queued > 0;
+	return count;
+}
+
 static void drop_queue(struct neighbour *n)
 {
 	for (struct frame *frame = take_queue(n), *next; frame; frame = next) {

@@ -519,7 +519,7 @@ int posix_close(struct posix *px, int fd)
 	if (!file)
 		return -1;
 	px->files[fd - px->first_fd] = NULL;
-	posix_put(file); /* the table's reference */
+	file->refs--; /* the table's; ours is left */
 	file->closed = true;
 	if (!file->is_epoll) {
 		posix_forget_watches(px, file);

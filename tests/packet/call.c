@@ -320,18 +320,20 @@ static void do_connect(struct running_call *call)
 
 	if (call->wrong[0])
 		return;
-	int error = 0;
-	socklen_t length = sizeof(error);
 	bool stream = is_stream(run, fd);
 	struct address local = {.length = sizeof(local.storage)};
-	bool fresh = posix_getsockname(&run->posix, fd, &local.any, &local.length) < 0 ||
-		     posix_getsockopt(&run->posix, fd, SOL_SOCKET, SO_TYPE, &error, &length) == 0;
-	if (fresh && a.length > 0 && a.any.sa_family != AF_UNSPEC)
-		(void)flows_connect(&run->flows, stream ? PACKET_TCP : PACKET_UDP,
-				    ntohs(a.in.sin_port));
+	struct flow *before = run->flows.current;
+	struct flow *flow = NULL;
+	if (a.length > 0 && a.any.sa_family != AF_UNSPEC)
+		flow = flows_connect(&run->flows, stream ? PACKET_TCP : PACKET_UDP,
+				     ntohs(a.in.sin_port));
 	run->tested_fd = fd;
 	finish(call, posix_connect(&run->posix, fd, &a.any, a.length));
-	local.length = sizeof(local.storage);
+	if (flow && call->result < 0 && call->error != EINPROGRESS && flow->local_port == 0 &&
+	    flow == &run->flows.flows[run->flows.count - 1]) { /* nothing was opened */
+		run->flows.count--;
+		run->flows.current = before;
+	}
 	if (!stream && call->result == 0 &&
 	    posix_getsockname(&run->posix, fd, &local.any, &local.length) == 0)
 		run->flows.current->local_port = ntohs(local.in.sin_port);
@@ -348,7 +350,7 @@ static void do_read(struct running_call *call)
 	uint8_t *bytes = buffer_of(size);
 	ssize_t n = posix_recv(&call->run->posix, fd, bytes, size, flags);
 	finish(call, n);
-	check_read(call, fd, bytes, (size_t)n < size ? n : (ssize_t)size, flags);
+	check_read(call, fd, bytes, n < (ssize_t)size ? n : (ssize_t)size, flags);
 	free(bytes);
 }
 
@@ -367,7 +369,7 @@ static void do_recvfrom(struct running_call *call)
 	struct iovec iov = {bytes, size};
 	ssize_t n = posix_recvfrom(&run->posix, fd, &iov, flags, &from.any, &from.length);
 	finish(call, n);
-	check_read(call, fd, bytes, (size_t)n < size ? n : (ssize_t)size, flags);
+	check_read(call, fd, bytes, n < (ssize_t)size ? n : (ssize_t)size, flags);
 	remote.in.sin_port = from.in.sin_port;
 	if (n >= 0 && !is_stream(run, fd) &&
 	    (from.length != remote.length || memcmp(&from.in6, &remote.in6, remote.length) != 0))
@@ -518,7 +520,7 @@ static void do_recvmsg(struct running_call *call)
 	if (!call->wrong[0]) {
 		ssize_t n = posix_recvmsg(&call->run->posix, fd, &msg, flags);
 		finish(call, n);
-		check_read(call, fd, bytes, (size_t)n < total ? n : (ssize_t)total, flags);
+		check_read(call, fd, bytes, n < (ssize_t)total ? n : (ssize_t)total, flags);
 		if (n >= 0 && expected && expected->kind == EXPR_NUMBER &&
 		    expected->number != msg.msg_flags)
 			(void)wrong(call, "msg_flags: expected %" PRId64 ", got %d",

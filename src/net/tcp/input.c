@@ -13,11 +13,17 @@
 
 /* ---- the short way ---- */
 
+/* RFC 7323 5.5: after 24 days the peer's clock may have gone round. */
+static inline bool ts_recent_expired(const struct tcp_conn *conn)
+{
+	return conn->net->sched->now_ns - conn->ts_recent_ns >= 24ULL * 86400 * 1000000000;
+}
+
 /* RFC 7323 4.3: the timestamp to echo is that of the segment which the next ACK answers. */
 static inline void take_timestamp(struct tcp_conn *conn, const struct tcp_header *h)
 {
 	if (seq_reached(h->seq, conn->rcv_acked) &&
-	    !seq_before(h->options.ts_value, conn->ts_recent)) {
+	    (!seq_before(h->options.ts_value, conn->ts_recent) || ts_recent_expired(conn))) {
 		conn->ts_recent = h->options.ts_value;
 		conn->ts_recent_ns = conn->net->sched->now_ns;
 	}
@@ -67,13 +73,10 @@ static inline bool established_input(struct tcp_conn *conn, struct tcp_segment *
 static bool paws_rejects(const struct tcp_conn *conn, const struct tcp_segment *seg)
 {
 	const struct tcp_options *o = &seg->h.options;
-	const uint64_t days_24 = 24ULL * 86400 * 1000000000;
 
 	if (!conn->timestamps || !(o->has & TCP_HAS_TIMESTAMP) || seg->h.flags & TCP_RST)
 		return false;
-	/* 5.5: after 24 days the peer's clock may have gone round. */
-	return seq_before(o->ts_value, conn->ts_recent) &&
-	       conn->net->sched->now_ns - conn->ts_recent_ns < days_24;
+	return seq_before(o->ts_value, conn->ts_recent) && !ts_recent_expired(conn);
 }
 
 static uint32_t segment_length(const struct tcp_segment *seg)
@@ -111,6 +114,21 @@ static bool is_repeated_syn(const struct tcp_conn *conn, const struct tcp_segmen
 {
 	return conn->state == TCPS_SYN_RECEIVED &&
 	       (seg->h.flags & (TCP_SYN | TCP_ACK | TCP_RST)) == TCP_SYN && seg->h.seq == conn->irs;
+}
+
+/* RFC 9293 3.5 MUST-10, figure 8 line 7: both opened at once, and this is the peer's answer to our
+ * SYN. Its SYN was taken before, what counts is the ACK. */
+static void take_crossed_syn(struct tcp_conn *conn, struct tcp_segment *seg)
+{
+	struct tcp_header *h = &seg->h;
+
+	if (conn->state != TCPS_SYN_RECEIVED || h->seq != conn->irs || h->ack != conn->snd_max ||
+	    (h->flags & (TCP_SYN | TCP_ACK | TCP_RST)) != (TCP_SYN | TCP_ACK))
+		return;
+	h->flags &= (uint8_t)~TCP_SYN;
+	h->seq++;
+	conn->ack_now = true;
+	tcp_want_output(conn);
 }
 
 static void unacceptable(struct tcp_conn *conn, struct tcp_segment *seg, enum drop reason)
@@ -335,6 +353,7 @@ static void synchronized_input(struct tcp_conn *conn, struct tcp_segment *seg)
 		unacceptable(conn, seg, DROP_TCP_PAWS);
 		return;
 	}
+	take_crossed_syn(conn, seg);
 	if (!acceptable(conn, seg)) {
 		/* MUST-66: with a window of zero ACKs and resets still count. */
 		bool counts = conn->rcv_adv == conn->rcv_nxt && h->seq == conn->rcv_nxt &&
