@@ -171,6 +171,7 @@ static struct superblock *superblock_for(struct heap *heap, uint32_t class)
 		return sb;
 	if (!list_empty(&heap->partial[class])) {
 		sb = container_of(heap->partial[class].next, struct superblock, in_class);
+
 	} else if (class == HEAP_FRAMES && heap->frame_blocks == heap->frame_blocks_max) {
 		return NULL;
 	} else {

@@ -35,8 +35,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define HEAP_CLASS_MAX_BYTES  262144 /* larger objects are huge */
-#define HEAP_CLASSES          52     /* 16 to 128 by 16, then 4 a doubling */
+#define HEAP_CLASS_MAX_BYTES  262144             /* larger objects are huge */
+#define HEAP_CLASSES          52                 /* 16 to 128 by 16, then 4 a doubling */
 #define HEAP_FRAMES           (HEAP_CLASSES + 1) /* class of frames; HEAP_CLASSES stands for huge */
 #define HEAP_OBJECT_MAX_BYTES ((uint64_t)UINT32_MAX)
 
@@ -289,8 +289,8 @@ static inline void *heap_alloc(struct heap *heap, uint64_t size)
 	return heap_take(sb, index, size);
 }
 
-/* An object of the size given to heap_set_frames, with one application reference; NULL: the bound is
- * reached or memory is short. */
+/* An object of the size given to heap_set_frames, with one application reference; NULL: the bound
+ * is reached or memory is short. */
 static inline void *heap_alloc_frame(struct heap *heap)
 {
 	struct superblock *sb = heap->current[HEAP_FRAMES];

@@ -367,7 +367,7 @@ static uint32_t flow_label(const struct net *net, const struct frame *frame,
 	if (ip_is_v4(send->to))
 		return 0;
 	memcpy(flow.ports, frame->data, frame->length < 4 ? frame->length : 4);
-	return (uint32_t)siphash(net->secret, &flow, sizeof(flow)) & 0xfffff;
+	return (uint32_t)siphash_2_4(net->secret, &flow, sizeof(flow)) & 0xfffff;
 }
 
 static __attribute__((noinline)) int output_new_path(struct net *net, struct frame *frame,

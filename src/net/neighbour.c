@@ -58,7 +58,7 @@ static void disarm(struct neighbour *n)
 
 static struct neighbour **bucket_of(struct net *net, const struct ip_address *address)
 {
-	uint64_t hash = siphash(net->secret, address->bytes, sizeof(address->bytes));
+	uint64_t hash = siphash_2_4(net->secret, address->bytes, sizeof(address->bytes));
 
 	return &net->neighbours.buckets[hash & (net->neighbours.max - 1)];
 }
@@ -90,6 +90,18 @@ static struct frame *take_queue(struct neighbour *n)
 	n->queue_last = NULL;
 	n->num_queued = 0;
 	return frame;
+}
+
+uint32_t neighbour_awaited(const struct net *net)
+{
+	const struct neighbour_table *table = &net->neighbours;
+	uint32_t count = 0;
+
+	if (table->num_asking == 0)
+		return 0;
+	list_for_each (node, &table->asking)
+		count += container_of(node, struct neighbour, node)->num_queued > 0;
+	return count;
 }
 
 static void drop_queue(struct neighbour *n)

@@ -20,7 +20,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#define NEIGHBOUR_QUEUE 16
+#define NEIGHBOUR_QUEUE 128 /* packets: a program of Demikernel's pushes 100 datagrams at once */
 
 struct net;
 struct frame;
@@ -73,6 +73,8 @@ void neighbour_check(struct net *net);
 
 /* The entry of an address, made if need be (then a question goes out); NULL: none can be had. */
 struct neighbour *neighbour_get(struct net *net, const struct ip_address *address);
+/* Neighbours that packets wait for. */
+uint32_t neighbour_awaited(const struct net *net);
 /* The entry of an address, or NULL. */
 struct neighbour *neighbour_find(struct net *net, const struct ip_address *address);
 

@@ -121,7 +121,7 @@ const struct ip_address *net_source_for(const struct net *net, const struct ip_a
 uint64_t net_random(struct net *net)
 {
 	net->random_counter++;
-	return siphash(net->secret, &net->random_counter, sizeof(net->random_counter));
+	return siphash_2_4(net->secret, &net->random_counter, sizeof(net->random_counter));
 }
 
 /* ---- life ---- */

@@ -38,7 +38,7 @@ static inline void absorb(struct siphash *s, uint64_t word)
 	s->v[0] ^= word;
 }
 
-uint64_t siphash(const uint64_t key[2], const void *bytes, uint32_t length)
+uint64_t siphash_2_4(const uint64_t key[2], const void *bytes, uint32_t length)
 {
 	/* "somepseudorandomlygeneratedbytes" */
 	struct siphash s = {{key[0] ^ 0x736f6d6570736575U, key[1] ^ 0x646f72616e646f6dU,

@@ -7,4 +7,4 @@
 #include <stdint.h>
 
 /* Any length; key: two words. */
-uint64_t siphash(const uint64_t key[2], const void *bytes, uint32_t length);
+uint64_t siphash_2_4(const uint64_t key[2], const void *bytes, uint32_t length);

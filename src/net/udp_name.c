@@ -27,7 +27,7 @@ static struct ip_address any_of(const struct udp_socket *socket)
 
 static uint64_t hash_flow(const struct net *net, const struct udp_flow *flow)
 {
-	return siphash(net->secret, flow, sizeof(*flow));
+	return siphash_2_4(net->secret, flow, sizeof(*flow));
 }
 
 static struct list *flow_list(struct net *net, const struct udp_flow *flow)
@@ -77,10 +77,10 @@ static struct udp_socket *unconnected(struct list *node, const struct list *end)
 static struct udp_socket *share(struct net *net, struct list *list, const struct udp_flow *flow,
 				int best, uint32_t count)
 {
+	uint64_t high = hash_flow(net, flow) >> 32;
+	uint64_t pick = (high * count) >> 32; /* below count */
 	struct udp_socket *s;
 
-	ASSERT(count > 0);
-	uint32_t pick = (uint32_t)(hash_flow(net, flow) >> 32) % count;
 	for (struct list *node = list->next; (s = unconnected(node, list)); node = node->next) {
 		if (s->port == flow->local_port && s->reuse_port && fit(s, &flow->local) == best &&
 		    pick-- == 0)

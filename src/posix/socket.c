@@ -519,7 +519,7 @@ int posix_close(struct posix *px, int fd)
 	if (!file)
 		return -1;
 	px->files[fd - px->first_fd] = NULL;
-	posix_put(file); /* the table's reference */
+	file->refs--; /* the table's; ours is left */
 	file->closed = true;
 	if (!file->is_epoll) {
 		posix_forget_watches(px, file);
@@ -581,7 +581,7 @@ static int socket_error(struct posix *px, struct posix_file *file, void *value, 
 	socklen_t size = sizeof(err);
 
 	posix_progress(px, file, 0);
-	if (!file->error) {
+	if (!file->error && !file->dead) { /* the stack may tell its last error for ever */
 		int failed = demi_getsockopt(file->qd, SOL_SOCKET, SO_ERROR, &err, &size);
 		if (failed)
 			return failed;

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT
  * tests/packet/expr.h - what stands in %{ }%: assertions over the fields of struct tcp_info.
  *
- *	assert tcpi_state == TCP_ESTABLISHED and not tcpi_unacked, tcpi_unacked; assert (1 + 2) * 3 == 9
+ *	assert tcpi_state == TCP_ESTABLISHED and not tcpi_unacked, tcpi_unacked; assert (1 + 2) * 3
+ *== 9
  */
 #pragma once
 

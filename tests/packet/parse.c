@@ -385,7 +385,8 @@ static bool parse_expr(struct parser *p, struct expr **out)
 		int op;
 		parse_space(p);
 		op = parse_peek(p);
-		if (op != '|' && op != '*' && op != '+')
+		/* Behind a result + and * begin the time of the next event. */
+		if (op != '|' && (p->in_result || (op != '*' && op != '+')))
 			break;
 		step(p, 1);
 		struct expr right = {0};
@@ -432,14 +433,18 @@ static bool parse_call(struct parser *p, struct call_spec *call)
 	char word[WORD_MAX];
 
 	if (!parse_word(p, word))
-		return parse_error(p, "expected a packet, a call, a `command` or %%{ }%%, found `%s`",
+		return parse_error(p,
+				   "expected a packet, a call, a `command` or %%{ }%%, found `%s`",
 				   here(p));
 	call->name = parse_copy(p, word, strlen(word));
 	if (!parse_expect(p, "(") || !parse_items(p, ")", &call->args))
 		return false;
 	if (!parse_accept(p, "="))
 		return true;
-	if (!parse_expr(p, &call->result))
+	p->in_result = true;
+	bool ok = parse_expr(p, &call->result);
+	p->in_result = false;
+	if (!ok)
 		return false;
 	if (call->result->kind != EXPR_NUMBER && call->result->kind != EXPR_ELLIPSIS)
 		return parse_error(p, "the result of a call is a number or ...");

@@ -12,6 +12,7 @@ struct parser {
 	int line;
 	int nesting;
 	bool in_struct;
+	bool in_result;
 	char shown[24];
 };
 

@@ -17,8 +17,11 @@
 static const struct {
 	const char *name;
 	enum packet_ecn ecn;
-} ecn_names[] = {{"noecn", ECN_NONE}, {"ect0", ECN_ECT0}, {"ect1", ECN_ECT1},
-		 {"ect01", ECN_ANY_ECT}, {"ce", ECN_CE}};
+} ecn_names[] = {{"noecn", ECN_NONE},
+		 {"ect0", ECN_ECT0},
+		 {"ect1", ECN_ECT1},
+		 {"ect01", ECN_ANY_ECT},
+		 {"ce", ECN_CE}};
 
 static bool parse_ip_word(struct parser *p, struct packet_spec *packet)
 {

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT
- * tests/packet/script.h - a packet script as a value: what parse.c makes of the text, and run.c runs.
+ * tests/packet/script.h - a packet script as a value: what parse.c makes of the text, and run.c
+ * runs.
  *
- * The syntax is packetdrill's, as far as it is spoken here (README.md), read by a parser of our own.
- * Everything of a script lies in its arena and is freed with it.
+ * The syntax is packetdrill's, as far as it is spoken here (README.md), read by a parser of our
+ * own. Everything of a script lies in its arena and is freed with it.
  */
 #pragma once
 
@@ -20,10 +21,10 @@ enum expr_kind {
 	EXPR_ELLIPSIS, /* ...: the runner chooses, or does not look */
 	EXPR_NUMBER,
 	EXPR_STRING,
-	EXPR_NAME, /* a word that is no known constant */
-	EXPR_LIST, /* [a, b] */
+	EXPR_NAME,   /* a word that is no known constant */
+	EXPR_LIST,   /* [a, b] */
 	EXPR_STRUCT, /* {name=a, name=b} */
-	EXPR_CALL, /* name(a, b): htons(8080), inet_addr("192.0.2.1") */
+	EXPR_CALL,   /* name(a, b): htons(8080), inet_addr("192.0.2.1") */
 };
 
 struct expr {
@@ -39,7 +40,14 @@ struct expr {
 
 enum packet_kind { PACKET_TCP, PACKET_UDP, PACKET_ICMP };
 
-enum packet_ecn { ECN_NONE = 0, ECN_ECT1 = 1, ECN_ECT0 = 2, ECN_CE = 3, ECN_ANY_ECT = 4, ECN_NOT_GIVEN = 5 };
+enum packet_ecn {
+	ECN_NONE = 0,
+	ECN_ECT1 = 1,
+	ECN_ECT0 = 2,
+	ECN_CE = 3,
+	ECN_ANY_ECT = 4,
+	ECN_NOT_GIVEN = 5
+};
 
 enum option_kind {
 	OPTION_EOL = 0,
@@ -59,10 +67,12 @@ struct option_spec {
 	bool any_value; /* TS val ... */
 	bool any_echo;  /* TS ... ecr ... */
 	uint32_t num_blocks;
+
 	struct {
 		uint32_t start;
 		uint32_t end;
 	} blocks[4];
+
 	uint32_t raw_bytes;
 	uint8_t raw[SCRIPT_OPTIONS_MAX];
 };
@@ -85,7 +95,7 @@ struct packet_spec {
 	uint16_t window;
 	bool has_urgent;
 	uint16_t urgent;
-	bool any_options; /* <...> */
+	bool any_options;  /* <...> */
 	bool bad_checksum; /* badsum: our extension */
 	uint32_t num_options;
 	struct option_spec *options;
@@ -128,6 +138,7 @@ struct event {
 	int64_t at_ns;
 	bool has_range; /* at~until */
 	int64_t until_ns;
+
 	union {
 		struct packet_spec packet;
 		struct call_spec call;

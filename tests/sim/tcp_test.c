@@ -16,6 +16,7 @@
 #include <demi/sga.h>
 #include <demi/wait.h>
 #include <errno.h>
+#include <inttypes.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <stdlib.h>
@@ -114,14 +115,11 @@ static void failed(struct side *side, int error)
 {
 	struct world *world = world_of(side);
 
-	if (side->conn->mode != MODE_RUDE)
-		printf("# connection %u of host %u: error %d\n", side->conn->id, side->host->index,
-		       error);
+	side->error = error;
 	WORLD_EXPECT(world, side->conn->mode == MODE_RUDE);
 	WORLD_EXPECT(world, error == ECONNRESET || error == EPIPE || error == ECANCELED ||
 				    error == ECONNABORTED);
 	WORLD_EXPECT(world, error != ECANCELED || !side->open);
-	side->error = error;
 }
 
 static void maybe_quit(struct side *side)
@@ -314,12 +312,31 @@ static void receive_part(struct side *side)
 	part_ends(side);
 }
 
+/* The reset of a peer that quit may be lost, and then only a question finds out. */
+static void keep_alive(struct side *side)
+{
+	const struct {
+		int level;
+		int name;
+		int value;
+	} options[] = {{SOL_SOCKET, SO_KEEPALIVE, 1},
+		       {IPPROTO_TCP, TCP_KEEPIDLE, 20},
+		       {IPPROTO_TCP, TCP_KEEPINTVL, 5}};
+
+	for (size_t i = 0; i < ARRAY_LENGTH(options); i++)
+		WORLD_EXPECT(world_of(side),
+			     demi_setsockopt(side->qd, options[i].level, options[i].name,
+					     &options[i].value, sizeof(int)) == 0);
+}
+
 /* The connection is there: this coroutine receives, another one sends. */
 static void use_side(struct side *side, int qd)
 {
 	side->qd = qd;
 	side->open = true;
 	side->parts = 2;
+	if (side->conn->mode == MODE_RUDE)
+		keep_alive(side);
 	WORLD_EXPECT(world_of(side), demi_go(send_part, side) == 0);
 	receive_part(side);
 }
@@ -580,6 +597,16 @@ static void add_conns(struct run *run)
 		world_wake(world->hosts[i]);
 }
 
+/* Captures begin and end at any time. */
+static void capture(struct world *world, void *arg)
+{
+	struct run *run = arg;
+
+	inet_toggle_capture(world->hosts[world_below(world, world->num_hosts)]);
+	if (run->finished < 2 * run->num_conns)
+		world_at(world, world->now_ns + world_below(world, 200 * WORLD_MS), capture, run);
+}
+
 static bool all_finished(void *arg)
 {
 	const struct run *run = arg;
@@ -607,6 +634,24 @@ static void close_listeners(struct run *run)
 	}
 }
 
+static void describe(const struct world *world)
+{
+	static const char *const modes[] = {"plain", "rude", "simultaneous"};
+	const struct run *run = (const struct run *)(const void *)world;
+
+	for (uint32_t i = 0; i < 2 * run->num_conns; i++) {
+		const struct conn *conn = &run->conns[i / 2];
+		const struct side *side = &conn->sides[i % 2];
+		if (!side->finished)
+			printf("# connection %" PRIu32 " (%s) at host %" PRIu32
+			       ": open %d parts %" PRIu32 " total %" PRIu64 " pushed %" PRIu64
+			       " admitted %" PRIu64 " received %" PRIu64 " ended %d error %d\n",
+			       conn->id, modes[conn->mode], side->host->index, side->open,
+			       side->parts, side->total, side->pushed, side->admitted,
+			       side->received, side->ended, side->error);
+	}
+}
+
 static uint64_t run_seed(uint64_t seed)
 {
 	struct run *run = calloc(1, sizeof(*run));
@@ -615,10 +660,13 @@ static uint64_t run_seed(uint64_t seed)
 	assert_non_null(run);
 	world_open(world, seed);
 	world->check = inet_check;
+	world->describe = describe;
 	add_hosts(run);
 	if (world_below(world, 8) != 0)
 		world_swarm(world);
 	add_conns(run);
+	if (world_below(world, 8) == 0)
+		world_at(world, world->now_ns, capture, run);
 	uint64_t faults_end = WORLD_START_NS + world_between(world, 1, 60) * WORLD_S;
 	while (!all_finished(run) && world_step(world, faults_end))
 		;

@@ -18,6 +18,8 @@
 
 _Noreturn void world_failed(const struct world *world, const char *what, const char *file, int line)
 {
+	if (world->describe)
+		world->describe(world);
 	printf("# DEMI_SEED=%" PRIu64 " at %" PRIu64 " ns, event %" PRIu64 ": %s (%s:%d)\n"
 	       "Bail out! a check failed, perhaps in a coroutine: there is no way on\n",
 	       world->seed, world->now_ns, world->steps, what, file, line);
@@ -432,6 +434,8 @@ void world_enter(struct host *host)
 {
 	if (host->instance)
 		WORLD_EXPECT(host->world, demi_enter(host->instance) == 0);
+	if (host->sched) /* as if the application had never stopped waiting */
+		(void)sched_now(host->sched);
 }
 
 void world_wake(struct host *host)
@@ -645,12 +649,21 @@ void world_partition(struct world *world, uint32_t one, uint32_t other, bool dow
 
 /* ---- life ---- */
 
+/* What goes wrong in a world is meant to: warnings are no news. */
+static void keep_errors(void *unused, enum demi_log_level level, const char *message)
+{
+	(void)unused;
+	if (level == DEMI_LOG_ERROR)
+		printf("# %s\n", message);
+}
+
 void world_open(struct world *world, uint64_t seed)
 {
 	memset(world, 0, sizeof(*world));
 	world->seed = seed;
 	world->now_ns = WORLD_START_NS;
 	prng_seed(&world->prng, seed);
+	(void)demi_set_log(keep_errors, NULL);
 }
 
 void world_close(struct world *world)

@@ -115,6 +115,8 @@ struct world {
 	uint64_t sequence;
 	/* Called after every event; NULL: nothing. */
 	void (*check)(struct world *world, void *arg);
+	/* Prints what the test knows, when a check failed; NULL: nothing. */
+	void (*describe)(const struct world *world);
 	void *arg;
 };
 

@@ -9,6 +9,7 @@ import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -78,7 +79,8 @@ def version_and_help():
     check(demi("--version") == demi("version"), "--version")
     check("doctor" in demi("--help")[0], "--help")
     check("echo" in demi("bench", "--help")[0], "bench --help")
-    for command in (["bench", "echo"], ["bench", "size"], ["bench", "core"], ["doctor"], ["stat"], ["run"]):
+    for command in (["bench", "echo"], ["bench", "size"], ["bench", "core"], ["bench", "net"], ["doctor"], ["stat"], ["capture"],
+                    ["run"]):
         check("usage: demi" in demi(*command, "--help")[0], f"{command} --help")
 
 
@@ -97,7 +99,10 @@ def bad_options_are_named():
             ("--reference", "bench", "echo", "--reference", "catfish"), ("--port", "bench", "echo", "--role", "client"),
             ("--address", "bench", "echo", "--address", "localhost"), ("--only", "bench", "core", "--only", "x"),
             ("--size", "bench", "size", "--size", "3"),
-            ("surplus", "bench", "core", "surplus"), ("-x", "doctor", "-x"), ("abc", "stat", "abc")]:
+            ("--only", "bench", "net", "--only", "x"), ("--part", "bench", "net", "--part", "x"),
+            ("--stack", "bench", "net", "--only", "rx_ack", "--stack", "x"), ("--pairs", "bench", "net", "--pairs", "0"),
+            ("surplus", "bench", "core", "surplus"), ("-x", "doctor", "-x"), ("abc", "stat", "abc"), ("capture", "capture", "1"),
+            ("abc", "capture", "abc", "/dev/null"), ("--seconds", "capture", "1", "/dev/null", "--seconds", "x")]:
         out, err = demi(*arguments, status=2)
         check(out == "" and err.count("\n") == 1 and named in err, f"{arguments}: {err!r}")
 
@@ -105,8 +110,9 @@ def bad_options_are_named():
 @test
 def doctor_tells_capabilities():
     lines = demi("doctor")[0].splitlines()
-    for name in ("io_uring", "huge pages", "memlock", "CAP_NET_RAW", "CAP_BPF", "AF_XDP", "DPDK", "RDMA", "NVMe", "cores"):
+    for name in ("io_uring", "huge pages", "memlock", "CAP_NET_RAW", "TAP", "CAP_BPF", "AF_XDP", "DPDK", "RDMA", "NVMe", "cores"):
         check(sum(bool(re.match(rf"(OK|WARN|MISSING) +{name} ", line)) for line in lines) == 1, f"no line of {name}")
+    check(any(re.match(r"(OK|MISSING) +catpowder ", line) for line in lines), "no line of catpowder")
     check(any(re.match(r"OK +catnap ", line) for line in lines), "catnap does not run")
     findings = rows("doctor")
     check({"what", "name", "level", "detail", "mend"} <= set(findings[0]), "keys of the findings")
@@ -195,6 +201,70 @@ def core_has_all_figures():
     demi("bench", "core", "--only", "wait_any_100", "--count", "100")
 
 
+def net_rows(part, *arguments):
+    return rows("bench", "net", "--part", part, "--pairs", "3", "--rounds", "64", "--idle-connections", "100",
+                "--no-instructions", *arguments)
+
+
+def has_lwip():
+    return (Path(DEMI).parent / "demi-bench-lwip.so").exists()
+
+
+@test
+def bench_net_compares_requests():
+    for connections in (1, 32):
+        ours, *others = net_rows(f"request_{connections}")
+        check((ours["what"], ours["stack"], ours["connections"], ours["size_bytes"]) ==
+              ("request", "demitasse", connections, 64), str(ours))
+        check([row["stack"] for row in others] == ["lwip"] * has_lwip(), str(others))
+        for row in (ours, *others):
+            check(row["request_ns"] > 0 and row["requests_per_s"] > 0, str(row))
+            check(row["request_instructions"] is None, "counted in spite of --no-instructions")
+        if others:
+            check((ours["reference"], ours["pairs"]) == ("lwip", 3), str(ours))
+            check(0.9 < ours["ratio"] * ours["requests_ratio"] < 1.1, f"ratios that are not inverse: {ours}")
+
+
+@test
+def bench_net_moves_bulk():
+    for size in (1460, 9000):
+        for row in net_rows(f"bulk_{size}"):
+            check((row["what"], row["size_bytes"], row["connections"]) == ("bulk", size, 1), str(row))
+            check(row["bits_per_s"] > 0 and "request_ns" not in row, str(row))
+
+
+@test
+def bench_net_weighs_idle_connections():
+    for row in net_rows("idle"):
+        check((row["what"], row["connections"], row["idle_connections"]) == ("idle", 101, 100), str(row))
+        check(row["ratio"] > 0 and row["pairs"] == 3, str(row))
+        # Tables of the first connections weigh more than those of ten thousand.
+        check(100 < row["idle_connection_bytes"] < 10000, f"{row['idle_connection_bytes']} bytes for an idle connection")
+
+
+@test
+def bench_net_counts_instructions():
+    program = Path(DEMI).parent / "demi-bench-net"
+    if not shutil.which("valgrind"):
+        raise Skip("valgrind is not installed")
+    done = subprocess.run(["valgrind", "-q", "--tool=none", program, "--only", "rx_ack", "--count", "10"], stdout=subprocess.DEVNULL,
+                          stderr=subprocess.DEVNULL, timeout=LIMIT_S, check=False)
+    if done.returncode:
+        raise Skip("this build does not run under valgrind")
+    row, = rows("bench", "net", "--part", "input", "--quick")
+    check(row["rx_to_waiter_ns"] > 0, str(row))
+    check(100 < row["rx_ack_instructions"] < row["rx_data_instructions"] < 20000, str(row))
+
+
+@test
+def bench_net_runs_one_thing():
+    for key in ("request_1", "request_32", "bulk_1460", "bulk_9000", "rx_data", "rx_ack"):
+        demi("bench", "net", "--only", key, "--count", "100")
+    if has_lwip():
+        for key in ("request_1", "request_32", "bulk_1460", "bulk_9000"):
+            demi("bench", "net", "--only", key, "--count", "100", "--stack", "lwip")
+
+
 @contextlib.contextmanager
 def server():
     """A catnap server that stays: the process and its port."""
@@ -218,6 +288,11 @@ def stat_tells_of_a_server():
         check(any(queue["local"].endswith(f":{port}") for queue in document["queues"]), "queues")
         check("queues" in demi("stat", str(process.pid))[0], "text of one")
         check(any(line.startswith(f"{process.pid} ") for line in demi("stat")[0].splitlines()), "list of all")
+        check("handles no frames" in demi("capture", str(process.pid), "/dev/null", status=1)[1], "capture")
+        with socket.socket(socket.AF_UNIX) as silent:  # as commands of old did it
+            silent.settimeout(LIMIT_S)
+            silent.connect(str(Path(RUNTIME) / "demitasse" / f"{process.pid}-0.sock"))
+            check(silent.recv(1) == b"{", "who says nothing is sent the document")
         process.send_signal(signal.SIGTERM)
         check(process.wait(LIMIT_S) == 0, f"SIGTERM: status {process.returncode}")
     demi("stat", str(process.pid), status=1)

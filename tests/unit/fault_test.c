@@ -352,7 +352,7 @@ static void test_spec(void **state)
 		"drop=-1%",
 		"drop=1x",
 		"drop=1%%",
-		"dorp=1%",
+		"drops=1%",
 		"rx-seed=1",
 		"seed=",
 		"seed=x",

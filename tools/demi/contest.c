@@ -6,7 +6,6 @@
 #include "tool.h"
 
 #include <errno.h>
-#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -18,24 +17,6 @@ double echo_requests_per_s(const struct echo_result *result)
 double echo_cpu_per_request_ns(const struct echo_result *result)
 {
 	return result->requests ? (double)result->server_cpu_ns / (double)result->requests : 0;
-}
-
-static int compare_doubles(const void *one, const void *other)
-{
-	double a;
-	double b;
-
-	memcpy(&a, one, sizeof(a));
-	memcpy(&b, other, sizeof(b));
-	return (a > b) - (a < b);
-}
-
-double median(double *values, size_t count)
-{
-	if (count == 0)
-		return NAN;
-	qsort(values, count, sizeof(*values), compare_doubles);
-	return count % 2 ? values[count / 2] : (values[count / 2 - 1] + values[count / 2]) / 2;
 }
 
 struct contestant *contest_add(struct contest *contest, const struct echo_spec *spec,
@@ -129,21 +110,6 @@ int contest_run(struct contest *contest, const char *label)
 	}
 	progress_clear();
 	return first_error;
-}
-
-static double median_ratio(const double *one, const double *other, unsigned count)
-{
-	double *ratios = tool_alloc(count, sizeof(*ratios));
-	double ratio;
-	unsigned used = 0;
-
-	for (unsigned i = 0; i < count; i++) {
-		if (other[i] > 0)
-			ratios[used++] = one[i] / other[i];
-	}
-	ratio = median(ratios, used);
-	free(ratios);
-	return ratio;
 }
 
 struct contest_ratios contest_compare(const struct contestant *one, const struct contestant *other)

@@ -9,6 +9,7 @@
 #pragma once
 
 #include "echo.h"
+#include "median.h"
 
 #define CONTESTANTS_MAX   16
 #define CONTEST_PAIRS_MAX 1001
@@ -50,6 +51,3 @@ struct contest_ratios contest_compare(const struct contestant *one, const struct
 
 double echo_requests_per_s(const struct echo_result *result);
 double echo_cpu_per_request_ns(const struct echo_result *result);
-
-/* Median of the values, which it sorts. */
-double median(double *values, size_t count);

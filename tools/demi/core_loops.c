@@ -46,29 +46,6 @@ struct core_state {
 	int error;
 };
 
-uint64_t core_ticks(void)
-{
-#ifdef __x86_64__
-	__builtin_ia32_lfence();
-	return __builtin_ia32_rdtsc();
-#else
-	return clock_now_ns();
-#endif
-}
-
-static uint64_t ticks_overhead(void)
-{
-	const unsigned rounds = 10000;
-	uint64_t sum = 0;
-
-	for (unsigned i = 0; i < rounds; i++) {
-		uint64_t before = core_ticks();
-
-		sum += core_ticks() - before;
-	}
-	return sum / rounds;
-}
-
 struct core_state *core_state_make(void)
 {
 	struct core_state *state = tool_alloc(1, sizeof(*state));

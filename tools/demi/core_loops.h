@@ -4,6 +4,8 @@
  */
 #pragma once
 
+#include "ticks.h"
+
 #include <stddef.h>
 #include <stdint.h>
 
@@ -29,6 +31,3 @@ void core_state_free(struct core_state *state);
 
 /* The loop of a key, given with or without its unit; NULL if there is none. */
 const struct core_loop *core_loop_find(const char *key);
-
-/* The time-stamp counter, after all that comes before it; where there is none, nanoseconds. */
-uint64_t core_ticks(void);

@@ -29,8 +29,9 @@ static const struct command commands[] = {
 	 "echo over every library OS that runs here, beside plain sockets: a table and a plot"},
 	{"doctor", command_doctor,
 	 "what this machine can do, and the command that mends what it cannot"},
+	{"capture", command_capture, "every frame of a running instance, in pcapng"},
 	{"stat", command_stat, "queues, counters and drops of a running instance"},
-	{"bench", command_bench, "benchmarks: echo, size, core"},
+	{"bench", command_bench, "benchmarks: echo, size, core, net"},
 	{"version", command_version, "the library's version"},
 };
 
@@ -38,6 +39,7 @@ static const struct command benches[] = {
 	{"echo", bench_echo, "round trips between a server and a client process"},
 	{"size", bench_size, "the same for 64 bytes to 256 KiB"},
 	{"core", bench_core, "nanoseconds of the library's own operations"},
+	{"net", bench_net, "our TCP/IP stack, two instances back to back, beside lwIP"},
 };
 
 static void print_usage(const char *prefix, const struct command *table, size_t count)

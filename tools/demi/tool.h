@@ -26,12 +26,14 @@ enum tool_status {
 typedef int (*tool_command_t)(int argc, char **argv);
 
 int command_doctor(int argc, char **argv);
+int command_capture(int argc, char **argv);
 int command_stat(int argc, char **argv);
 int command_run(int argc, char **argv);
 int command_bench(int argc, char **argv);
 int bench_echo(int argc, char **argv);
 int bench_size(int argc, char **argv);
 int bench_core(int argc, char **argv);
+int bench_net(int argc, char **argv);
 
 /* Monotonic time. */
 static inline uint64_t clock_now_ns(void)

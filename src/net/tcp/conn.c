@@ -183,7 +183,7 @@ void tcp_choose_iss(struct tcp_conn *conn)
 	tuple.remote = conn->remote;
 	tuple.local_port = conn->local_port;
 	tuple.remote_port = conn->remote_port;
-	uint64_t hash = siphash(conn->net->secret, &tuple, sizeof(tuple));
+	uint64_t hash = siphash_2_4(conn->net->secret, &tuple, sizeof(tuple));
 	conn->iss = (uint32_t)hash + (uint32_t)(conn->net->sched->now_ns >> 12);
 	/* RFC 7323 7.1: an offset for each connection, so that the clock tells nothing. */
 	conn->ts_offset = (uint32_t)(hash >> 32);
@@ -211,7 +211,8 @@ static int check_connect(const struct tcp_conn *conn, const struct ip_address *a
 	if (port == 0)
 		return -ECONNREFUSED;
 	/* RFC 9293 3.9.2.3 MUST-46: only unicast addresses are opened to. */
-	if (ip_is_multicast(address) || ip_is_any(address))
+	if (ip_is_multicast(address) || ip_is_any(address) ||
+	    (ip_is_v4(address) && ip_is_broadcast(conn->net, address)))
 		return -ENETUNREACH;
 	return 0;
 }

@@ -13,11 +13,17 @@
 
 /* ---- the short way ---- */
 
+/* RFC 7323 5.5: after 24 days the peer's clock may have gone round. */
+static inline bool ts_recent_expired(const struct tcp_conn *conn)
+{
+	return conn->net->sched->now_ns - conn->ts_recent_ns >= 24ULL * 86400 * 1000000000;
+}
+
 /* RFC 7323 4.3: the timestamp to echo is that of the segment which the next ACK answers. */
 static inline void take_timestamp(struct tcp_conn *conn, const struct tcp_header *h)
 {
 	if (seq_reached(h->seq, conn->rcv_acked) &&
-	    !seq_before(h->options.ts_value, conn->ts_recent)) {
+	    (!seq_before(h->options.ts_value, conn->ts_recent) || ts_recent_expired(conn))) {
 		conn->ts_recent = h->options.ts_value;
 		conn->ts_recent_ns = conn->net->sched->now_ns;
 	}
@@ -67,13 +73,10 @@ static inline bool established_input(struct tcp_conn *conn, struct tcp_segment *
 static bool paws_rejects(const struct tcp_conn *conn, const struct tcp_segment *seg)
 {
 	const struct tcp_options *o = &seg->h.options;
-	const uint64_t days_24 = 24ULL * 86400 * 1000000000;
 
 	if (!conn->timestamps || !(o->has & TCP_HAS_TIMESTAMP) || seg->h.flags & TCP_RST)
 		return false;
-	/* 5.5: after 24 days the peer's clock may have gone round. */
-	return seq_before(o->ts_value, conn->ts_recent) &&
-	       conn->net->sched->now_ns - conn->ts_recent_ns < days_24;
+	return seq_before(o->ts_value, conn->ts_recent) && !ts_recent_expired(conn);
 }
 
 static uint32_t segment_length(const struct tcp_segment *seg)
@@ -111,6 +114,21 @@ static bool is_repeated_syn(const struct tcp_conn *conn, const struct tcp_segmen
 {
 	return conn->state == TCPS_SYN_RECEIVED &&
 	       (seg->h.flags & (TCP_SYN | TCP_ACK | TCP_RST)) == TCP_SYN && seg->h.seq == conn->irs;
+}
+
+/* RFC 9293 3.5 MUST-10, figure 8 line 7: both opened at once, and this is the peer's answer to our
+ * SYN. Its SYN was taken before, what counts is the ACK. */
+static void take_crossed_syn(struct tcp_conn *conn, struct tcp_segment *seg)
+{
+	struct tcp_header *h = &seg->h;
+
+	if (conn->state != TCPS_SYN_RECEIVED || h->seq != conn->irs || h->ack != conn->snd_max ||
+	    (h->flags & (TCP_SYN | TCP_ACK | TCP_RST)) != (TCP_SYN | TCP_ACK))
+		return;
+	h->flags &= (uint8_t)~TCP_SYN;
+	h->seq++;
+	conn->ack_now = true;
+	tcp_want_output(conn);
 }
 
 static void unacceptable(struct tcp_conn *conn, struct tcp_segment *seg, enum drop reason)
@@ -277,12 +295,29 @@ static bool ack_input(struct tcp_conn *conn, const struct tcp_segment *seg)
 	return true;
 }
 
+/* RFC 9293 3.10.7.4 eighth, TIME-WAIT: a FIN that comes again restarts it.  Whatever else comes
+ * shows a peer that is not where we are, and is told; but the ACK that it should have sent is not
+ * answered. */
+static void time_wait_input(struct tcp_conn *conn, const struct tcp_segment *seg)
+{
+	bool fin = seg->h.flags & TCP_FIN;
+
+	if (fin)
+		tcp_enter_time_wait(conn);
+	if (fin || seg->length > 0 || seg->h.seq != conn->rcv_nxt)
+		tcp_challenge_ack(conn);
+}
+
 /* Seventh, process the segment text; then eighth, the FIN. */
 static void text_input(struct tcp_conn *conn, struct tcp_segment *seg)
 {
 	bool fin = seg->h.flags & TCP_FIN;
 	uint32_t end = seg->h.seq + seg->length;
 
+	if (conn->state == TCPS_TIME_WAIT) {
+		time_wait_input(conn, seg);
+		return;
+	}
 	if (!tcp_can_receive(conn) || conn->fin_received || (seg->length == 0 && !fin))
 		return;
 	if (seg->length > 0 && conn->closed) {
@@ -318,6 +353,7 @@ static void synchronized_input(struct tcp_conn *conn, struct tcp_segment *seg)
 		unacceptable(conn, seg, DROP_TCP_PAWS);
 		return;
 	}
+	take_crossed_syn(conn, seg);
 	if (!acceptable(conn, seg)) {
 		/* MUST-66: with a window of zero ACKs and resets still count. */
 		bool counts = conn->rcv_adv == conn->rcv_nxt && h->seq == conn->rcv_nxt &&
@@ -422,8 +458,8 @@ void tcp_icmp_error(struct net *net, const struct icmp_quote *quote, const struc
 		return;
 	}
 	/* RFC 9293 3.9.2.2 MUST-56: soft errors end nothing; hard ones (SHLD-26) end an attempt,
-	 * and, as RFC 5927 5.2 has it, no connection that is synchronized.  So does a neighbour that
-	 * was asked for in vain. */
+	 * and, as RFC 5927 5.2 has it, no connection that is synchronized.  So does a neighbour
+	 * that was asked for in vain. */
 	conn->soft_error = error->err;
 	if (conn->state == TCPS_SYN_SENT && (error->hard || error->local))
 		tcp_finish(conn, error->err);

@@ -187,6 +187,7 @@ static int add_parts(struct addition *add, uint32_t end, struct tcp_block *dupli
 	return 0;
 }
 
+/* NOLINTNEXTLINE(readability-function-size): the connection, which has it all, is unknown here */
 int tcp_ooo_add(struct tcp_ooo **ooo, struct heap *heap, uint32_t rcv_nxt, uint32_t seq,
 		const struct tcp_piece *piece, uint32_t held_max, struct tcp_block *duplicate)
 {

@@ -167,7 +167,7 @@ static bool emit(struct tcp_conn *conn, const struct tcp_header *h, uint32_t len
 static inline void ack_sent(struct tcp_conn *conn)
 {
 	conn->ack_now = false;
-	conn->unacked_bytes = 0;
+	conn->unacked_segments = 0;
 	conn->rcv_acked = conn->rcv_nxt;
 	tcp_clear_deadline(conn, TCP_DELAYED_ACK);
 }
@@ -202,8 +202,10 @@ static uint32_t send_window(const struct tcp_conn *conn)
 {
 	uint32_t cwnd = conn->cc.cwnd;
 
-	/* RFC 3042 2: the first two duplicate ACKs each let out one new segment. */
-	if (unlikely(conn->dupacks > 0 && conn->dupacks < 3 && !conn->recovering))
+	/* RFC 3042 2: the first two duplicate ACKs each let out one new segment; a new one: behind
+	 * a timeout the lost ones keep to the window. */
+	if (unlikely(conn->dupacks > 0 && conn->dupacks < 3 && !conn->recovering) &&
+	    conn->snd_nxt == conn->snd_max)
 		cwnd += conn->dupacks * conn->mss;
 	return cwnd < conn->snd_wnd ? cwnd : conn->snd_wnd;
 }
@@ -336,6 +338,9 @@ void tcp_output(struct tcp_conn *conn)
 			return;
 		}
 		if (!send_next(conn, &next))
+			return;
+		/* The common case: that was all. */
+		if (conn->snd_nxt - conn->snd_base == conn->queued && !conn->fin_queued)
 			return;
 	}
 	if (next.blocked)

@@ -99,14 +99,18 @@ uint16_t tcp_window_to_advertise(struct tcp_conn *conn)
 	return (uint16_t)field;
 }
 
-/* The user took something: has the window grown enough to tell?  Twice what the peer knows of, so
- * that a stream that flows is not acknowledged more often for it. */
+/* The user took something: has the window grown enough to tell?  Twice what the peer knows of and a
+ * segment more, so that a stream that flows is not acknowledged more often for it; within what the
+ * header's field can say. */
 static void consider_update(struct tcp_conn *conn)
 {
-	uint32_t known = conn->rcv_adv - conn->rcv_nxt;
-	uint32_t free = buffer_free(conn);
+	uint64_t known = conn->rcv_adv - conn->rcv_nxt;
+	uint64_t most = (uint64_t)65535 << conn->rcv_wscale;
+	uint64_t free = buffer_free(conn);
 
-	if (!tcp_can_receive(conn) || free < 2 * known || free < known + conn->mss)
+	if (free > most)
+		free = most;
+	if (!tcp_can_receive(conn) || free < 2 * known + conn->mss)
 		return;
 	conn->ack_now = true;
 	tcp_want_output(conn);
@@ -133,19 +137,16 @@ static inline void note_taken(struct tcp_conn *conn, uint32_t bytes)
 
 /* ---- acknowledging ---- */
 
-void tcp_schedule_ack(struct tcp_conn *conn, uint32_t bytes, bool now)
+void tcp_schedule_ack(struct tcp_conn *conn, bool now)
 {
-	uint32_t full = conn->rcv_mss > TCP_MSS_DEFAULT_V4 ? conn->rcv_mss : TCP_MSS_DEFAULT_V4;
-
-	if (full > conn->mss)
-		full = conn->mss;
-	conn->unacked_bytes += bytes;
+	conn->unacked_segments++;
 	if (conn->quick_left > 0) {
 		conn->quick_left--;
 		now = true;
 	}
-	/* RFC 5681 4.2: at least every second full-sized segment is acknowledged. */
-	if (now || conn->unacked_bytes >= 2 * full) {
+	/* RFC 9293 3.8.6.3 SHLD-19: at least every second segment is acknowledged, a full one or
+	 * not: a peer that sends small ones waits for its window to grow as well. */
+	if (now || conn->unacked_segments >= 2) {
 		conn->ack_now = true;
 		tcp_want_output(conn);
 	} else if (conn->deadline_ns[TCP_DELAYED_ACK] == 0) {
@@ -236,7 +237,7 @@ bool tcp_receive(struct tcp_conn *conn, struct tcp_segment *seg)
 
 	if (unlikely(conn->read_shut)) { /* nobody will read it; the peer may go on sending */
 		conn->rcv_nxt += length;
-		tcp_schedule_ack(conn, length, false);
+		tcp_schedule_ack(conn, false);
 		return true;
 	}
 	/* A pop waits only while the queue is empty. */
@@ -252,7 +253,7 @@ bool tcp_receive(struct tcp_conn *conn, struct tcp_segment *seg)
 		drain_ahead(conn);
 	}
 	/* RFC 5681 4.2: at once if it fills a gap. */
-	tcp_schedule_ack(conn, length, filled);
+	tcp_schedule_ack(conn, filled);
 	return true;
 }
 
@@ -267,7 +268,7 @@ void tcp_receive_out_of_order(struct tcp_conn *conn, struct tcp_segment *seg)
 	if (!conn->read_shut && make_piece(conn, seg, &piece) &&
 	    tcp_ooo_add(&conn->ooo, net->heap, conn->rcv_nxt, seq, &piece, free, &duplicate))
 		net_count_drop(net, DROP_TCP_MEMORY);
-	if (duplicate.start != duplicate.end)
+	if (conn->sack && duplicate.start != duplicate.end)
 		conn->dsack = duplicate;
 	/* RFC 5681 4.2: one immediate ACK for each, which the peer counts. */
 	tcp_send_ack(conn);

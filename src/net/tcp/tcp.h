@@ -146,7 +146,7 @@ struct tcp_conn {
 	uint32_t ts_recent;
 	uint32_t rcv_held;
 	uint32_t fin_seq;
-	uint32_t unacked_bytes; /* received since the last ACK was sent */
+	uint32_t unacked_segments; /* with data, received since the last ACK was sent */
 	uint32_t rcv_buffer;
 	uint8_t rcv_wscale;
 	uint8_t snd_wscale;
@@ -376,7 +376,7 @@ uint8_t tcp_receive_scale(const struct tcp_conn *conn);
 uint16_t tcp_window_to_advertise(struct tcp_conn *conn);
 void tcp_receive_free(struct tcp_conn *conn);
 /* An ACK is owed after data. */
-void tcp_schedule_ack(struct tcp_conn *conn, uint32_t bytes, bool now);
+void tcp_schedule_ack(struct tcp_conn *conn, bool now);
 
 /* send.c */
 void tcp_send_free(struct tcp_conn *conn);

@@ -117,6 +117,7 @@ static inline enum drop tcp_parse(struct cursor *c, const struct ip_packet *pack
 		header->options.ts_echo = load32(at + TCP_HEADER_BYTES + 8);
 	} else {
 		header->options.has = 0;
+		header->options.ts_value = 0; /* has says that it means nothing */
 		if (unlikely(header_bytes != TCP_HEADER_BYTES))
 			tcp_parse_options(at + TCP_HEADER_BYTES, header_bytes - TCP_HEADER_BYTES,
 					  header);
