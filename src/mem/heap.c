@@ -163,12 +163,9 @@ static void make_current(struct heap *heap, uint32_t class, struct superblock *s
 	heap->current[class] = sb;
 }
 
-/* NULL: there is none. */
-static struct superblock *first_partial(struct heap *heap, uint32_t class)
+static bool frames_exhausted(const struct heap *heap, uint32_t class)
 {
-	if (list_empty(&heap->partial[class]))
-		return NULL;
-	return container_of(heap->partial[class].next, struct superblock, in_class);
+	return class == HEAP_FRAMES && heap->frame_blocks == heap->frame_blocks_max;
 }
 
 static struct superblock *superblock_for(struct heap *heap, uint32_t class)
@@ -177,13 +174,15 @@ static struct superblock *superblock_for(struct heap *heap, uint32_t class)
 
 	if (!superblock_full(sb)) /* drained a moment ago, or fresh objects are left */
 		return sb;
-	sb = first_partial(heap, class);
-	if (!sb && class == HEAP_FRAMES && heap->frame_blocks == heap->frame_blocks_max)
-		return NULL;
-	if (!sb)
-		sb = superblock_new(heap, class, class_bytes(heap, class), 1);
-	if (!sb)
-		return NULL;
+	if (!list_empty(&heap->partial[class])) {
+		sb = container_of(heap->partial[class].next, struct superblock, in_class);
+	} else {
+		sb = frames_exhausted(heap, class)
+			     ? NULL
+			     : superblock_new(heap, class, class_bytes(heap, class), 1);
+		if (!sb)
+			return NULL;
+	}
 	make_current(heap, class, sb);
 	return sb;
 }
@@ -286,6 +285,7 @@ static void release_huge(struct heap *heap, struct superblock *sb)
 static void release_detached(struct heap *heap, struct superblock *sb)
 {
 	bool listed = !list_empty(&sb->in_class);
+
 	if (sb->used == 0 && !remote_pending(sb) && !list_empty(&heap->partial[sb->class]) &&
 	    (heap->partial[sb->class].next != &sb->in_class ||
 	     heap->partial[sb->class].prev != &sb->in_class)) {
