@@ -61,6 +61,7 @@ static void end_thread(void)
 static void at_thread_exit(void *unused)
 {
 	(void)unused;
+	thread_state.watched = false; /* other keys' destructors may begin anew */
 	end_thread();
 }
 
@@ -72,8 +73,11 @@ static void make_exit_key(void)
 
 void thread_watch_exit(void)
 {
+	if (thread_state.watched)
+		return;
 	(void)pthread_once(&exit_once, make_exit_key);
 	(void)pthread_setspecific(exit_key, &thread_state);
+	thread_state.watched = true;
 }
 
 /* The thread that calls exit gets no key destructor. */

@@ -33,6 +33,7 @@ struct thread {
 	struct demi *current;
 	struct heap *heap;    /* of current */
 	struct log log;       /* for instances to come, and for what fails without one */
+	bool watched;         /* its exit is noticed */
 	uint32_t in_callback; /* the thread's log function runs, whoever called it */
 	struct config_override *overrides;
 };

@@ -20,6 +20,7 @@
 #include <sys/socket.h>
 
 struct engine;
+struct engine_capture;
 struct queue;
 
 /* What `demi stat` shows of a queue. */
@@ -107,6 +108,18 @@ struct engine_ops {
 	/* Fills all of it; NULL: there is nothing of that kind. */
 	void (*describe)(struct engine *engine, struct engine_info *info);
 	const struct socket_ops *socket;
+	/* Writes every frame to fd as pcapng, from now on.  fd is the engine's then; after an error
+	 * the caller's.  0 or -errno, -EBUSY: it is being done already.  NULL: there are no
+	 * frames here. */
+	int (*capture)(struct engine *engine, int fd);
+	void (*capture_end)(struct engine *engine, struct engine_capture *result);
+};
+
+/* What became of a capture. */
+struct engine_capture {
+	uint64_t frames;
+	uint64_t lost; /* those of them that are not in the file */
+	int err;       /* -errno of the file; 0 */
 };
 
 /* Embedded first in every engine.  Its poller is registered by who opened it. */

@@ -120,6 +120,10 @@ class Site:
                 if libc.setns(namespace.fileno(), CLONE_NEWNET):
                     os._exit(125)
 
+    def settle(self):
+        """Waits until one of ours answers: a TAP interface drops what is sent for some time after it has got its other end."""
+        run(need("ping"), "-n", "-c", 1, "-w", WAIT_S, "-i", 0.01, OURS[4])
+
     def start(self, program, *arguments, **environment):
         return subprocess.Popen([str(program), *map(str, arguments)], env={**self.environment, **environment},
                                 preexec_fn=self.enter, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
@@ -168,7 +172,7 @@ class Peer:
 # -- the kernel's sockets
 
 
-ports = iter(range(7000, 60000))
+ports = iter(range(21000, 30000))  # that tshark knows no protocols of
 
 
 def kernel_connect(version, port):
@@ -469,6 +473,118 @@ def iperf(site):
                   f"{re.findall(r'([0-9.]+ [GMK]?bits/sec) .*receiver', said)[-1]}")
 
 
+# -- demi capture
+
+
+def tshark(path, *arguments):
+    return run(need("tshark"), "-r", path, *arguments, env={**os.environ, "HOME": "/nonexistent"}).splitlines()
+
+
+def tshark_fields(path, *fields, only=""):
+    """Rows of fields. What tshark says of itself, as that it runs as root, has no tabs."""
+    lines = tshark(path, *(("-Y", only) if only else ()), "-T", "fields", "-e", "frame.number",
+                   *(word for field in fields for word in ("-e", field)))
+    return [line.split("\t")[1:] for line in lines if "\t" in line]
+
+
+@contextlib.contextmanager
+def capturing(runtime, pid, path):
+    """Captures to the path; until its end everything that passes."""
+    process = subprocess.Popen([BUILD / "demi", "capture", str(pid), str(path)], stderr=subprocess.PIPE, text=True,
+                               env={**os.environ, "XDG_RUNTIME_DIR": runtime, "LD_LIBRARY_PATH": str(BUILD)})
+    try:
+        said = process.stderr.readline()
+        assert said.startswith("capturing"), said
+        yield
+        process.send_signal(signal.SIGINT)
+        said = process.communicate(timeout=WAIT_S)[1]
+        assert process.returncode == 0 and re.fullmatch(r"frames \d+ lost 0\n", said), said
+    finally:
+        process.kill()
+        process.wait()
+
+
+def captures(site):
+    need("tshark")
+    with tempfile.TemporaryDirectory() as runtime:
+        clean, dirty, port = Path(runtime) / "clean.pcapng", Path(runtime) / "dirty.pcapng", next(ports)
+        with site.peer("serve", OURS[4], port, 3, "echo", DEMI_STAT_SOCKET="on", XDG_RUNTIME_DIR=runtime) as peer:
+            peer.ready()
+            with capturing(runtime, peer.process.pid, clean), kernel_connect(4, port) as sock:
+                sender = threading.Thread(target=lambda: (sock.sendall(stream(200000)), sock.shutdown(socket.SHUT_WR)))
+                sender.start()
+                receive_stream(sock, 200000)
+                sender.join(WAIT_S)
+                run(need("ping"), "-n", "-c", 3, "-i", 0.01, OURS[6])
+            with kernel_connect(4, port) as sock, capturing(runtime, peer.process.pid, dirty):
+                send_damaged(site, port)
+                sock.sendall(b"x")
+                assert receive(sock, 1) == b"x"
+            bad_requests(runtime, peer.process.pid)
+            kernel_connect(4, port).close()
+        check_captures(clean, dirty)
+
+
+def bad_requests(runtime, pid):
+    """One capture at a time, and of processes that are there."""
+    environment = {**os.environ, "XDG_RUNTIME_DIR": runtime, "LD_LIBRARY_PATH": str(BUILD)}
+
+    def capture(*arguments):
+        done = subprocess.run([BUILD / "demi", "capture", *map(str, arguments)], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                              text=True, timeout=WAIT_S, env=environment, check=False)
+        return done.returncode, done.stderr
+    other = Path(runtime) / "other.pcapng"
+    with capturing(runtime, pid, Path(runtime) / "first.pcapng"):
+        status, said = capture(pid, other)
+        assert status == 1 and "captured already" in said, said
+        # `demi stat` is served meanwhile
+        run(BUILD / "demi", "stat", pid, env=environment)
+    status, said = capture(os.getpid(), other)
+    assert status == 1 and "no instance" in said, said
+    status, said = capture(pid, other, "--seconds", 0.1)
+    assert status == 0 and said.endswith("lost 0\n"), said
+    assert capture(pid)[0] == 2 and capture("x", other)[0] == 2
+    status, said = capture(pid, "/nonexistent/file")
+    assert status == 1 and "No such file" in said, said
+
+
+def check_captures(clean, dirty):
+    rows = tshark_fields(clean, "frame.comment", "tcp.len", "frame.protocols")
+    assert sum(int(length or 0) for _, length, _ in rows) >= 400000, f"{len(rows)} frames"
+    assert any("icmpv6" in protocols for _, _, protocols in rows)
+    dropped = [row for row in rows if row[0] and row[1]]  # what the kernel tells groups is for nobody here
+    assert not dropped, dropped
+    wrong = tshark_fields(clean, "_ws.expert.message", only="_ws.expert.severity == error || _ws.malformed")
+    assert not wrong, wrong
+    comments = [row[0] for row in tshark_fields(dirty, "frame.comment", only="frame.comment")]
+    for reason in ("tcp_checksum", "udp_port"):
+        assert any(reason in comment for comment in comments), comments
+
+
+def checksum(data):
+    data += b"\0" * (len(data) % 2)
+    total = sum(struct.unpack(f"!{len(data) // 2}H", data))
+    while total >> 16:
+        total = (total & 0xffff) + (total >> 16)
+    return ~total & 0xffff
+
+
+def send_damaged(site, port):
+    """A segment with a wrong checksum, and a datagram that nobody wants."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.sendto(b"for nobody", (OURS[4], 9))
+    macs = re.search(rf"{re.escape(OURS[4])} .*lladdr (\S+)", run("ip", "neigh", "show", "dev", site.kernels))
+    own = re.search(r"link/ether (\S+)", run("ip", "link", "show", site.kernels))
+    mac = [bytes.fromhex(found[1].replace(":", "")) for found in (macs, own)]
+    addresses = socket.inet_aton(KERNEL[4]) + socket.inet_aton(OURS[4])
+    head = struct.pack("!BBHHHBBH", 0x45, 0, 40, 1, 0, 64, socket.IPPROTO_TCP, 0) + addresses
+    head = head[:10] + struct.pack("!H", checksum(head)) + head[12:]
+    tcp = struct.pack("!HHIIBBHHH", 50000, port, 1, 1, 0x50, 0x10, 1000, 0xdead, 0)
+    with socket.socket(socket.AF_PACKET, socket.SOCK_RAW) as raw:
+        raw.bind((site.kernels, 0))
+        raw.send(mac[0] + mac[1] + b"\x08\x00" + head + tcp)
+
+
 # -- applications as they are
 
 
@@ -569,6 +685,8 @@ def compat(site):
                     process = server(at / name, "--server", address, port, *remote, *sizes)
                     try:
                         assert process.stdout.readline() == "bound\n"
+                        if address == OURS[4]:
+                            site.settle()
                         finish(client(at / name, "--client", back, port, address, port, *sizes))
                         finish(process)
                     finally:
@@ -592,7 +710,7 @@ def lossy(site):
 def tests():
     for device in ("afpacket", "tap"):
         for function in (bulk_both_ways, ping_pong, one_large_push, duplex, half_closes, resets, nobody_listens, datagrams,
-                         thousand_connections, ping, curl, netcat, iperf, examples, compat):
+                         thousand_connections, ping, curl, netcat, iperf, captures, examples, compat):
             yield device, {}, function
         for mtu in (1280, 9000):
             for function in (bulk_both_ways, ping_pong, datagrams, ping):
@@ -625,7 +743,7 @@ def outcome(device, settings, function):
         frame = error.__traceback__
         while frame.tb_next and frame.tb_next.tb_frame.f_code.co_filename == __file__:
             frame = frame.tb_next
-        lines = f"{type(error).__name__} at line {frame.tb_lineno}: {error}".splitlines()
+        lines = f"{type(error).__name__} at line {frame.tb_lineno}: {error}"[:4000].splitlines()
         return "not ok", "".join(f"\n# {line}" for line in lines)
     return "ok", ""
 

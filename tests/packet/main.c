@@ -57,7 +57,7 @@ static char *place_of(char *path)
 	if (length < 11 || strcmp(path + length - 11, "conformance") != 0 ||
 	    access(path, R_OK) == 0)
 		return path;
-	return getenv("DEMI_CONFORMANCE");
+	return getenv("PACKET_CONFORMANCE");
 }
 
 /* The part of a path behind the last directory that all tests share. */

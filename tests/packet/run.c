@@ -312,6 +312,10 @@ static void close_instance(struct run *run)
 	if (!run->demi)
 		return;
 	run->demi->sched.config.linger_ms = 0; /* the clock stands still */
+	/* A call that still blocks ends with its descriptor. */
+	for (int i = 0; i < run->posix.num_files; i++)
+		(void)posix_close(&run->posix, run->posix.first_fd + i);
+	(void)settle(run);
 	if (!run->call.active || run->call.finished)
 		posix_fini(&run->posix);
 	(void)demi_destroy(run->demi);

@@ -2,10 +2,12 @@
 #include "sim/inet.h"
 
 #include "net/tcp/tcp.h"
+#include "netdev/pcap/pcap.h"
 #include "transport/inet/inet.h"
 
 #include <demi/coroutine.h>
 #include <demi/libos.h>
+#include <fcntl.h>
 #include <inttypes.h>
 #include <netinet/in.h>
 #include <stdio.h>
@@ -79,6 +81,22 @@ void inet_draw_device(struct world *world, uint32_t mtu, struct sim_options *opt
 struct net *inet_net(const struct host *host)
 {
 	return &container_of(host->instance->engine, struct inet_engine, engine)->net;
+}
+
+void inet_toggle_capture(struct host *host)
+{
+	struct net *net = inet_net(host);
+	struct pcap_options options = {.name = "sim"};
+
+	if (pcap_is(net->dev)) {
+		struct pcap_counts counts;
+		net->dev = pcap_unwrap(net->dev, &counts);
+		WORLD_EXPECT(host->world, counts.lost == 0 && counts.err == 0);
+		return;
+	}
+	options.fd = open("/dev/null", O_WRONLY | O_CLOEXEC);
+	WORLD_EXPECT(host->world, options.fd >= 0);
+	WORLD_EXPECT(host->world, pcap_wrap(net->dev, &options, &net->dev) == 0);
 }
 
 struct inet_name inet_any(int domain, uint16_t port)

@@ -19,6 +19,9 @@ void inet_draw_device(struct world *world, uint32_t mtu, struct sim_options *opt
 
 struct net *inet_net(const struct host *host);
 
+/* Puts a capture, which goes nowhere, around the host's device, or takes it off again. */
+void inet_toggle_capture(struct host *host);
+
 struct inet_name {
 	union {
 		struct sockaddr any;

@@ -597,6 +597,16 @@ static void add_conns(struct run *run)
 		world_wake(world->hosts[i]);
 }
 
+/* Captures begin and end at any time. */
+static void capture(struct world *world, void *arg)
+{
+	struct run *run = arg;
+
+	inet_toggle_capture(world->hosts[world_below(world, world->num_hosts)]);
+	if (run->finished < 2 * run->num_conns)
+		world_at(world, world->now_ns + world_below(world, 200 * WORLD_MS), capture, run);
+}
+
 static bool all_finished(void *arg)
 {
 	const struct run *run = arg;
@@ -655,6 +665,8 @@ static uint64_t run_seed(uint64_t seed)
 	if (world_below(world, 8) != 0)
 		world_swarm(world);
 	add_conns(run);
+	if (world_below(world, 8) == 0)
+		world_at(world, world->now_ns, capture, run);
 	uint64_t faults_end = WORLD_START_NS + world_between(world, 1, 60) * WORLD_S;
 	while (!all_finished(run) && world_step(world, faults_end))
 		;

@@ -9,6 +9,7 @@ import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -78,7 +79,8 @@ def version_and_help():
     check(demi("--version") == demi("version"), "--version")
     check("doctor" in demi("--help")[0], "--help")
     check("echo" in demi("bench", "--help")[0], "bench --help")
-    for command in (["bench", "echo"], ["bench", "size"], ["bench", "core"], ["bench", "net"], ["doctor"], ["stat"], ["run"]):
+    for command in (["bench", "echo"], ["bench", "size"], ["bench", "core"], ["bench", "net"], ["doctor"], ["stat"], ["capture"],
+                    ["run"]):
         check("usage: demi" in demi(*command, "--help")[0], f"{command} --help")
 
 
@@ -99,7 +101,8 @@ def bad_options_are_named():
             ("--size", "bench", "size", "--size", "3"),
             ("--only", "bench", "net", "--only", "x"), ("--part", "bench", "net", "--part", "x"),
             ("--stack", "bench", "net", "--only", "rx_ack", "--stack", "x"), ("--pairs", "bench", "net", "--pairs", "0"),
-            ("surplus", "bench", "core", "surplus"), ("-x", "doctor", "-x"), ("abc", "stat", "abc")]:
+            ("surplus", "bench", "core", "surplus"), ("-x", "doctor", "-x"), ("abc", "stat", "abc"), ("capture", "capture", "1"),
+            ("abc", "capture", "abc", "/dev/null"), ("--seconds", "capture", "1", "/dev/null", "--seconds", "x")]:
         out, err = demi(*arguments, status=2)
         check(out == "" and err.count("\n") == 1 and named in err, f"{arguments}: {err!r}")
 
@@ -107,8 +110,9 @@ def bad_options_are_named():
 @test
 def doctor_tells_capabilities():
     lines = demi("doctor")[0].splitlines()
-    for name in ("io_uring", "huge pages", "memlock", "CAP_NET_RAW", "CAP_BPF", "AF_XDP", "DPDK", "RDMA", "NVMe", "cores"):
+    for name in ("io_uring", "huge pages", "memlock", "CAP_NET_RAW", "TAP", "CAP_BPF", "AF_XDP", "DPDK", "RDMA", "NVMe", "cores"):
         check(sum(bool(re.match(rf"(OK|WARN|MISSING) +{name} ", line)) for line in lines) == 1, f"no line of {name}")
+    check(any(re.match(r"(OK|MISSING) +catpowder ", line) for line in lines), "no line of catpowder")
     check(any(re.match(r"OK +catnap ", line) for line in lines), "catnap does not run")
     findings = rows("doctor")
     check({"what", "name", "level", "detail", "mend"} <= set(findings[0]), "keys of the findings")
@@ -284,6 +288,11 @@ def stat_tells_of_a_server():
         check(any(queue["local"].endswith(f":{port}") for queue in document["queues"]), "queues")
         check("queues" in demi("stat", str(process.pid))[0], "text of one")
         check(any(line.startswith(f"{process.pid} ") for line in demi("stat")[0].splitlines()), "list of all")
+        check("handles no frames" in demi("capture", str(process.pid), "/dev/null", status=1)[1], "capture")
+        with socket.socket(socket.AF_UNIX) as silent:  # as commands of old did it
+            silent.settimeout(LIMIT_S)
+            silent.connect(str(Path(RUNTIME) / "demitasse" / f"{process.pid}-0.sock"))
+            check(silent.recv(1) == b"{", "who says nothing is sent the document")
         process.send_signal(signal.SIGTERM)
         check(process.wait(LIMIT_S) == 0, f"SIGTERM: status {process.returncode}")
     demi("stat", str(process.pid), status=1)

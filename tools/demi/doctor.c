@@ -10,9 +10,11 @@
 
 #include <dlfcn.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <glob.h>
 #include <liburing.h>
 #include <linux/bpf.h>
+#include <linux/capability.h>
 #include <linux/if_ether.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -156,6 +158,38 @@ static void check_net_raw(struct finding *finding)
 		mend_by_capability(finding, "cap_net_raw,cap_net_admin");
 }
 
+/* Whether a capability is in force. */
+static bool has_capability(unsigned number)
+{
+	struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3};
+	struct __user_cap_data_struct sets[_LINUX_CAPABILITY_U32S_3] = {0};
+
+	return syscall(SYS_capget, &header, sets) == 0 &&
+	       (sets[CAP_TO_INDEX(number)].effective & CAP_TO_MASK(number));
+}
+
+static void check_tap(struct finding *finding)
+{
+	int fd = open("/dev/net/tun", O_RDWR | O_CLOEXEC);
+
+	if (fd < 0) {
+		found(finding, LEVEL_MISSING, "/dev/net/tun: %s", strerror(errno));
+		if (errno == EACCES)
+			mend_by_capability(finding, "cap_net_admin,cap_dac_override");
+		else
+			mend_by(finding, "modprobe tun");
+		return;
+	}
+	close(fd);
+	if (has_capability(CAP_NET_ADMIN)) {
+		found(finding, LEVEL_OK, "interfaces can be made");
+		return;
+	}
+	found(finding, LEVEL_WARN,
+	      "no CAP_NET_ADMIN: only interfaces that were made for this user");
+	mend_by(finding, "ip tuntap add tap0 mode tap user $USER");
+}
+
 /* Loads the smallest XDP program: it passes every packet. */
 static int load_program(void)
 {
@@ -270,9 +304,10 @@ static const struct {
 } capabilities[] = {
 	{"io_uring", check_uring},  {"huge pages", check_huge_pages},
 	{"memlock", check_memlock}, {"CAP_NET_RAW", check_net_raw},
-	{"CAP_BPF", check_bpf},     {"AF_XDP", check_xdp},
-	{"DPDK", check_dpdk},       {"RDMA", check_rdma},
-	{"NVMe", check_nvme},       {"cores", check_cores},
+	{"TAP", check_tap},         {"CAP_BPF", check_bpf},
+	{"AF_XDP", check_xdp},      {"DPDK", check_dpdk},
+	{"RDMA", check_rdma},       {"NVMe", check_nvme},
+	{"cores", check_cores},
 };
 
 static void show(struct report *report, bool print, const char *what, const char *name,

@@ -29,6 +29,7 @@ static const struct command commands[] = {
 	 "echo over every library OS that runs here, beside plain sockets: a table and a plot"},
 	{"doctor", command_doctor,
 	 "what this machine can do, and the command that mends what it cannot"},
+	{"capture", command_capture, "every frame of a running instance, in pcapng"},
 	{"stat", command_stat, "queues, counters and drops of a running instance"},
 	{"bench", command_bench, "benchmarks: echo, size, core, net"},
 	{"version", command_version, "the library's version"},

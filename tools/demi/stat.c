@@ -2,10 +2,11 @@
  * tools/demi/stat.c - `demi stat [PID] [--json]`: what running instances say of themselves.
  *
  * Each instance listens on a Unix socket DIRECTORY/demitasse/PID-N.sock, N counting the instances
- * of the process; to who connects it writes one JSON document and closes. It answers when it next
+ * of the process; to who asks it writes one JSON document and closes. It answers when it next
  * runs its poll turn: an instance that is not being waited on is silent, and said to be so. Sockets
  * whose instance is gone are removed.
  */
+#include "control.h"
 #include "json.h"
 #include "options.h"
 #include "stat_print.h"
@@ -18,7 +19,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <sys/un.h>
 #include <unistd.h>
 
 #define ANSWER_MS          2000
@@ -33,34 +33,6 @@ struct stat_options {
 	unsigned long pid; /* 0: all */
 	bool json;
 };
-
-/* The directory of the sockets: as the library chooses it. */
-static void socket_directory(char *path, size_t room)
-{
-	const char *runtime = getenv("XDG_RUNTIME_DIR");
-	char user[64];
-
-	snprintf(user, sizeof(user), "/run/user/%u", (unsigned)getuid());
-	if (runtime && *runtime)
-		snprintf(path, room, "%s/demitasse", runtime);
-	else if (access(user, F_OK) == 0)
-		snprintf(path, room, "%s/demitasse", user);
-	else
-		snprintf(path, room, "/tmp/demitasse-%u", (unsigned)getuid());
-}
-
-/* PID-N.sock; whether the name is one. */
-static bool parse_name(const char *name, unsigned long *pid)
-{
-	char *end;
-
-	*pid = strtoul(name, &end, 10);
-	if (end == name || *end != '-')
-		return false;
-	name = end + 1;
-	(void)strtoul(name, &end, 10);
-	return end > name && strcmp(end, ".sock") == 0;
-}
 
 /* Makes room for more of the document. Whether there is. */
 static bool grow(struct document *document)
@@ -97,27 +69,20 @@ static int read_all(int fd, struct document *document)
 	}
 }
 
-/* Asks one instance. 0 or -errno; a socket that nobody listens on is removed. */
+/* Asks one instance. 0 or -errno. */
 static int ask(const char *path, struct document *document)
 {
-	struct sockaddr_un address = {.sun_family = AF_UNIX};
-	int error = 0;
-	int fd;
+	static const char request[] = "stat\n";
+	int fd = control_connect(path);
+	int error;
 
 	*document = (struct document){0};
-	if (strlen(path) >= sizeof(address.sun_path))
-		return -ENAMETOOLONG;
-	tool_copy_text(address.sun_path, sizeof(address.sun_path), path);
-	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	if (fd < 0)
-		return -errno;
-	if (connect(fd, (struct sockaddr *)&address, sizeof(address)) < 0)
-		error = -errno;
-	else
-		error = read_all(fd, document);
+		return fd;
+	/* one that ends meanwhile shows by what is read */
+	(void)!send(fd, request, sizeof(request) - 1, MSG_NOSIGNAL);
+	error = read_all(fd, document);
 	close(fd);
-	if (error == -ECONNREFUSED)
-		unlink(path);
 	return error;
 }
 
@@ -181,7 +146,7 @@ static unsigned show_directory(const struct stat_options *options, const char *d
 		unsigned long pid;
 		char path[512];
 
-		if (parse_name(names[i]->d_name, &pid) &&
+		if (control_parse_name(names[i]->d_name, &pid) &&
 		    (options->pid == 0 || options->pid == pid)) {
 			snprintf(path, sizeof(path), "%s/%s", directory, names[i]->d_name);
 			shown += show_instance(options, path, shown);
@@ -198,7 +163,7 @@ static int show_all(const struct stat_options *options)
 	char directory[256];
 	unsigned shown;
 
-	socket_directory(directory, sizeof(directory));
+	control_directory(directory, sizeof(directory));
 	shown = show_directory(options, directory);
 	if (options->json)
 		puts(shown ? "\n]" : "[]");

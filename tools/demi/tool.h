@@ -26,6 +26,7 @@ enum tool_status {
 typedef int (*tool_command_t)(int argc, char **argv);
 
 int command_doctor(int argc, char **argv);
+int command_capture(int argc, char **argv);
 int command_stat(int argc, char **argv);
 int command_run(int argc, char **argv);
 int command_bench(int argc, char **argv);

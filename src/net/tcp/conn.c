@@ -211,7 +211,8 @@ static int check_connect(const struct tcp_conn *conn, const struct ip_address *a
 	if (port == 0)
 		return -ECONNREFUSED;
 	/* RFC 9293 3.9.2.3 MUST-46: only unicast addresses are opened to. */
-	if (ip_is_multicast(address) || ip_is_any(address))
+	if (ip_is_multicast(address) || ip_is_any(address) ||
+	    (ip_is_v4(address) && ip_is_broadcast(conn->net, address)))
 		return -ENETUNREACH;
 	return 0;
 }

@@ -339,6 +339,9 @@ void tcp_output(struct tcp_conn *conn)
 		}
 		if (!send_next(conn, &next))
 			return;
+		/* The common case: that was all. */
+		if (conn->snd_nxt - conn->snd_base == conn->queued && !conn->fin_queued)
+			return;
 	}
 	if (next.blocked)
 		start_persist(conn);

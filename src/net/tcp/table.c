@@ -184,8 +184,10 @@ static bool overlap(const struct tcp_conn *a, const struct tcp_conn *b)
 {
 	if (ip_equal(&a->local, &b->local))
 		return true;
+	if (ip_is_any(&a->local) && ip_is_any(&b->local)) /* 0.0.0.0 and :: */
+		return !(ip_is_v4(&a->local) ? b : a)->v6only;
 	if (ip_is_any(&a->local))
-		return fitness(a, &b->local) > 0 || ip_is_any(&b->local);
+		return fitness(a, &b->local) > 0;
 	return ip_is_any(&b->local) && fitness(b, &a->local) > 0;
 }
 

@@ -143,7 +143,7 @@ static void keepalive_due(struct tcp_conn *conn)
 				 now < idle_end ? idle_end : now + conn->keepalive_idle_s * second);
 		return;
 	}
-	/* RFC 9293 3.8.4 MUST-26: one lost probe proves nothing. */
+	/* RFC 9293 3.8.4 MUST-29: one lost probe proves nothing. */
 	if (conn->keepalive_sent >= conn->keepalive_probes) {
 		tcp_abort(conn, failure(conn));
 		return;

@@ -239,7 +239,7 @@ static uint32_t pcap_rx_burst(struct netdev *dev, struct frame **frames, uint32_
  * before; those that it does not take are taken out of the buffer again. */
 static uint32_t send_burst(struct pcap *pcap, struct frame **frames, uint32_t n)
 {
-	uint32_t bytes[NETDEV_BURST];
+	uint32_t bytes[NETDEV_BURST] = {0};
 
 	make_room(pcap, frames, n);
 	for (uint32_t i = 0; i < n; i++)
@@ -415,21 +415,28 @@ static int64_t clock_ns(clockid_t clock)
 	return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
 }
 
-int pcap_wrap_file(struct netdev *inner, const char *path, const struct log *log,
-		   struct netdev **out)
+int pcap_wrap_fd(struct netdev *inner, int fd, struct netdev **out)
 {
-	struct pcap_options options = {
-		.fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NONBLOCK, 0600),
+	const struct pcap_options options = {
+		.fd = fd,
 		.epoch_ns = clock_ns(CLOCK_REALTIME) - clock_ns(CLOCK_MONOTONIC),
 		.name = inner->ops->name,
 	};
-	int err = options.fd < 0 ? -errno : pcap_wrap(inner, &options, out);
+
+	return pcap_wrap(inner, &options, out);
+}
+
+int pcap_wrap_file(struct netdev *inner, const char *path, const struct log *log,
+		   struct netdev **out)
+{
+	int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NONBLOCK, 0600);
+	int err = fd < 0 ? -errno : pcap_wrap_fd(inner, fd, out);
 
 	if (err) {
 		log_write(log, LOG_LEVEL_ERROR, "demitasse.capture: \"%s\": %s", path,
 			  strerrordesc_np(-err));
-		if (options.fd >= 0)
-			close(options.fd);
+		if (fd >= 0)
+			close(fd);
 	}
 	return err;
 }

@@ -35,6 +35,9 @@ struct pcap_options {
  * file; then inner and options->fd stay the caller's. */
 int pcap_wrap(struct netdev *inner, const struct pcap_options *options, struct netdev **out);
 
+/* Wraps, with time stamps of the system's clock; fd as in pcap_options.  0 or -errno. */
+int pcap_wrap_fd(struct netdev *inner, int fd, struct netdev **out);
+
 /* Makes or empties a file and wraps, with time stamps of the system's clock.  0 or -errno, told to
  * the log. */
 int pcap_wrap_file(struct netdev *inner, const char *path, const struct log *log,

@@ -4,6 +4,8 @@
  */
 #include "transport/inet/inet.h"
 
+#include "netdev/pcap/pcap.h"
+
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -144,6 +146,24 @@ static void inet_describe(struct engine *engine, struct engine_info *info)
 	describe_connections(net, info);
 }
 
+/* A capture that the configuration asks for stays what it is. */
+static int inet_capture(struct engine *engine, int fd)
+{
+	struct net *net = &container_of(engine, struct inet_engine, engine)->net;
+
+	return pcap_is(net->dev) ? -EBUSY : pcap_wrap_fd(net->dev, fd, &net->dev);
+}
+
+static void inet_capture_end(struct engine *engine, struct engine_capture *result)
+{
+	struct net *net = &container_of(engine, struct inet_engine, engine)->net;
+	struct pcap_counts counts;
+
+	net->dev = pcap_unwrap(net->dev, &counts);
+	*result = (struct engine_capture){
+		.frames = counts.frames, .lost = counts.lost, .err = counts.err};
+}
+
 const struct engine_ops inet_engine = {
 	.name = "inet",
 	.open = inet_open,
@@ -151,4 +171,6 @@ const struct engine_ops inet_engine = {
 	.lingering = inet_lingering,
 	.describe = inet_describe,
 	.socket = &inet_socket_ops,
+	.capture = inet_capture,
+	.capture_end = inet_capture_end,
 };
