@@ -9,8 +9,8 @@
 
 /* int, 0 or 1, default 0; accepted connections inherit it.  1: a push completes when the peer has
  * acknowledged its last byte, instead of when it is queued, so that completion permits the
- * application to change the memory that it pushed.  Streams of our own network stack (catpowder) only;
- * ENOPROTOOPT elsewhere. */
+ * application to change the memory that it pushed.  Streams of our own network stack (catpowder)
+ * only; ENOPROTOOPT elsewhere. */
 #define DEMI_PUSH_ACKED 1
 
 #endif

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT
- * base/address.h - addresses of the internet layer: 16 bytes, IPv4 in its mapped form ::ffff:a.b.c.d.
+ * base/address.h - addresses of the internet layer: 16 bytes, IPv4 in its mapped form
+ * ::ffff:a.b.c.d.
  */
 #pragma once
 
