@@ -101,6 +101,8 @@ struct fuzz {
 	uint32_t next_token;
 	demi_sgarray_t arrays[ARRAYS];
 	uint32_t next_array;
+	void *foreign[STEPS_MAX]; /* pushed memory of no heap: stays until the end */
+	uint32_t num_foreign;
 	struct out pending[PENDING];
 	uint32_t num_pending;
 	struct out last; /* frame that the stack sent */
@@ -476,8 +478,11 @@ static void keep_stream(struct fuzz *f, int qd)
 	require(queue != NULL);
 	if (!stream)
 		stream = &f->streams[f->next_stream++ % QUEUES];
-	if (stream->qd != qd && stream->qd >= 0)
+	if (stream->qd != qd && stream->qd >= 0) {
+		/* Results of its may be there still when its number is another's. */
+		f->any_bytes = true;
 		(void)demi_close(stream->qd);
+	}
 	const struct inet_queue *iq = container_of(queue, struct inet_queue, queue);
 	*stream = (struct stream){.qd = qd, .irs = iq->tcp->irs};
 }
@@ -505,29 +510,42 @@ static void keep_array(struct fuzz *f, const demi_sgarray_t *sga)
 	*slot = *sga;
 }
 
+static void take_result(struct fuzz *f, const demi_qresult_t *qr)
+{
+	if (qr->qr_opcode == DEMI_OPC_POP) {
+		demi_sgarray_t sga = qr->qr_value.sga;
+		check_popped(f, qr->qr_qd, &sga);
+		keep_array(f, &sga);
+	} else if (qr->qr_opcode == DEMI_OPC_ACCEPT) {
+		keep_stream(f, qr->qr_value.ares.qd);
+	} else if (qr->qr_opcode == DEMI_OPC_CONNECT) {
+		struct queue *queue = queue_find(&f->demi->queues, qr->qr_qd);
+		if (queue && container_of(queue, struct inet_queue, queue)->tcp)
+			keep_stream(f, qr->qr_qd);
+	}
+}
+
 static void take_results(struct fuzz *f)
 {
 	demi_qresult_t qrs[RESULTS];
-	int count = 0;
+	int count = RESULTS;
 
-	/* ETIMEDOUT: fewer than RESULTS were there. */
-	if (demi_wait_next_n(qrs, RESULTS, &count, &no_time) == EINVAL)
-		return;
-	for (int i = 0; i < count; i++) {
-		const demi_qresult_t *qr = &qrs[i];
-
-		if (qr->qr_opcode == DEMI_OPC_POP) {
-			demi_sgarray_t sga = qr->qr_value.sga;
-			check_popped(f, qr->qr_qd, &sga);
-			keep_array(f, &sga);
-		} else if (qr->qr_opcode == DEMI_OPC_ACCEPT) {
-			keep_stream(f, qr->qr_value.ares.qd);
-		} else if (qr->qr_opcode == DEMI_OPC_CONNECT) {
-			struct queue *queue = queue_find(&f->demi->queues, qr->qr_qd);
-			if (queue && container_of(queue, struct inet_queue, queue)->tcp)
-				keep_stream(f, qr->qr_qd);
-		}
+	while (count == RESULTS) {
+		count = 0;
+		/* ETIMEDOUT: fewer than RESULTS were there. */
+		(void)demi_wait_next_n(qrs, RESULTS, &count, &no_time);
+		for (int i = 0; i < count; i++)
+			take_result(f, &qrs[i]);
 	}
+}
+
+/* Its number may be another's soon: what it popped is looked at before. */
+static void close_stream(struct fuzz *f, struct stream *stream)
+{
+	take_results(f);
+	if (stream->qd >= 0)
+		require(demi_close(stream->qd) == 0);
+	stream->qd = -1;
 }
 
 static void keep_token(struct fuzz *f, demi_qtoken_t qt)
@@ -1006,7 +1024,7 @@ static void step_push(struct fuzz *f)
 		keep_token(f, qt);
 	}
 	if (foreign)
-		free(at);
+		f->foreign[f->num_foreign++] = at;
 	else
 		(void)demi_sgafree(&sga);
 }
@@ -1055,10 +1073,9 @@ static void step_connect(struct fuzz *f)
 	demi_qtoken_t qt;
 	int qd;
 
+	close_stream(f, stream);
 	if (demi_socket(&qd, AF_INET, SOCK_STREAM, 0))
 		return;
-	if (stream->qd >= 0)
-		(void)demi_close(stream->qd);
 	*stream = (struct stream){.qd = qd};
 	if (demi_connect(&qt, qd, (struct sockaddr *)&in, sizeof(in)) == 0)
 		keep_token(f, qt);
@@ -1066,11 +1083,7 @@ static void step_connect(struct fuzz *f)
 
 static void step_close(struct fuzz *f)
 {
-	struct stream *stream = &f->streams[take(f) % QUEUES];
-
-	if (stream->qd >= 0)
-		require(demi_close(stream->qd) == 0);
-	stream->qd = -1;
+	close_stream(f, &f->streams[take(f) % QUEUES]);
 }
 
 static void step_shutdown(struct fuzz *f)
@@ -1279,7 +1292,9 @@ static void end_instance(struct fuzz *f)
 	heap_check(heap);
 	require(demi_destroy(f->demi) == 0);
 	require(f->inner == NULL); /* closed */
-	heap_usage(heap, &usage);  /* the struct stays when the heap is gone */
+	for (uint32_t i = 0; i < f->num_foreign; i++)
+		free(f->foreign[i]);
+	heap_usage(heap, &usage); /* the struct stays when the heap is gone */
 	require(usage.live_objects == 0);
 }
 
