@@ -312,6 +312,8 @@ static bool measure_input(const struct net_options *options, struct report *repo
 	row_whole(row, "size_bytes", NET_REQUEST_BYTES);
 	row_counted(row, "rx_data_instructions",
 		    counted(options, "rx_data", contenders[0]->name, COUNT_INPUT));
+	row_counted(row, "rx_request_instructions",
+		    counted(options, "rx_request", contenders[0]->name, COUNT_INPUT));
 	row_counted(row, "rx_ack_instructions",
 		    counted(options, "rx_ack", contenders[0]->name, COUNT_INPUT));
 	row_number(row, "rx_to_waiter_ns", ns);
