@@ -7,10 +7,11 @@
  * its arguments a byte each (take).  The peer is this file: it answers what asks for its link-layer
  * address, and remembers of every connection what a live segment needs.
  *
- * Oracles, after each step: the invariants of the stack and of the heap; every frame sent parses,
- * its checksums are right, and the bytes of a stream are those that were pushed at that place,
- * however often they are sent; bytes popped are those of the sequence numbers at which they stood,
- * as long as no frame of any bytes came in.  At the end nothing is left.
+ * Oracles, after each step: the invariants of TCP, and now and then those of the rest and of the
+ * heap; every frame sent parses, its checksums are right, and the bytes of a stream are those that
+ * were pushed at that place, however often they are sent; bytes popped are those of the sequence
+ * numbers at which they stood, as long as no frame of any bytes came in.  At the end nothing is
+ * left.
  *
  * Under the address sanitizer what lies behind a received frame is poisoned: a read beyond it is
  * seen.
@@ -272,10 +273,13 @@ static struct flow *new_flow(struct fuzz *f, bool v6, uint16_t ours, uint16_t th
 static void check_stream(const struct fuzz *f, const struct flow *flow, uint32_t seq,
 			 const uint8_t *data, uint32_t length)
 {
+	uint8_t wrong = 0;
+
 	if (f->cancelled || !flow->started)
 		return;
 	for (uint32_t i = 0; i < length; i++)
-		require(data[i] == byte_at(seq + i - flow->iss - 1));
+		wrong |= data[i] ^ byte_at(seq + i - flow->iss - 1);
+	require(wrong == 0);
 }
 
 static void sent_tcp(struct fuzz *f, struct cursor *c, const struct ip_packet *packet)
@@ -428,7 +432,6 @@ static void run(struct fuzz *f)
 	while (is_busy(f))
 		require(turns++ < TURNS_MAX);
 	tcp_check_all(net_of(f));
-	net_check(net_of(f));
 }
 
 /* From one deadline to the next; those beyond a bound are jumped over. */
@@ -479,15 +482,16 @@ static void keep_stream(struct fuzz *f, int qd)
 static void check_popped(struct fuzz *f, int qd, const demi_sgarray_t *sga)
 {
 	struct stream *stream = find_stream(f, qd);
+	uint8_t wrong = 0;
 
 	if (!stream)
 		return;
 	for (uint32_t i = 0; i < sga->sga_numsegs; i++) {
 		const uint8_t *bytes = sga->sga_segs[i].sgaseg_buf;
 		for (uint32_t n = 0; n < sga->sga_segs[i].sgaseg_len; n++, stream->popped++)
-			require(f->any_bytes ||
-				bytes[n] == byte_at(stream->irs + 1 + stream->popped));
+			wrong |= bytes[n] ^ byte_at(stream->irs + 1 + stream->popped);
 	}
+	require(wrong == 0 || f->any_bytes);
 }
 
 static void keep_array(struct fuzz *f, const demi_sgarray_t *sga)
@@ -550,15 +554,18 @@ static void wrap(struct out *out, bool v6, uint8_t protocol, uint32_t length)
 	out->length = ETHER_HEADER_BYTES + (v6 ? IPV6_HEADER_BYTES : IPV4_HEADER_BYTES) + length;
 }
 
+/* By the library's own sums, which have tests and a fuzzer of theirs: these here are many. */
 static void fix_transport(uint8_t *at, bool v6, uint8_t protocol, uint32_t length, uint32_t offset)
 {
-	struct ip_packet packet = {.from = address_of(v6, 1),
-				   .to = address_of(v6, 2),
-				   .protocol = protocol,
-				   .length = length};
+	struct ip_address from = address_of(v6, 1);
+	struct ip_address to = address_of(v6, 2);
 
-	if (length >= offset + 2)
-		bytes_transport(&packet, at, offset);
+	if (length < offset + 2)
+		return;
+	store16(at + offset, 0);
+	uint16_t checksum = checksum_finish(checksum_pseudo(&from, &to, protocol, length) +
+					    checksum_partial(at, length));
+	memcpy(at + offset, &checksum, sizeof(checksum));
 }
 
 static void make_segment(struct out *out, const struct flow *flow, const struct tcp_header *header,
@@ -1052,6 +1059,7 @@ static void step_free(struct fuzz *f)
 		memset(&f->arrays[i], 0, sizeof(f->arrays[i]));
 	}
 	heap_check(f->demi->sched.heap);
+	net_check(net_of(f));
 }
 
 static void step_pass(struct fuzz *f)

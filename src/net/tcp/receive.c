@@ -185,7 +185,9 @@ static void drain_ahead(struct tcp_conn *conn)
 	struct tcp_piece piece;
 
 	while (tcp_ooo_take(&conn->ooo, heap, conn->rcv_nxt, &piece)) {
-		if (!deliver(conn, &piece)) {
+		if (unlikely(conn->read_shut)) {
+			(void)heap_free(heap, piece.object); /* nobody will read it */
+		} else if (!deliver(conn, &piece)) {
 			(void)heap_free(heap, piece.object); /* the peer sends it again */
 			break;
 		}
@@ -213,6 +215,7 @@ bool tcp_receive(struct tcp_conn *conn, struct tcp_segment *seg)
 
 	if (unlikely(conn->read_shut)) { /* nobody will read it; the peer may go on sending */
 		conn->rcv_nxt += length;
+		drain_ahead(conn); /* that came before it was shut */
 		tcp_schedule_ack(conn, false);
 		return true;
 	}

@@ -126,6 +126,8 @@ static void retransmission_due(struct tcp_conn *conn)
 		probe_timeout(conn);
 	else if (conn->snd_una != conn->snd_max)
 		retransmit_timeout(conn);
+	else
+		tcp_want_output(conn); /* memory was short when it was to be sent */
 }
 
 static void keepalive_due(struct tcp_conn *conn)
