@@ -307,39 +307,6 @@ static void test_reverse_bytes(void **state)
 	close_bench(&bench);
 }
 
-static void test_held_bound(void **state)
-{
-	struct bench bench = open_bench(64 << 20, 0);
-	struct tcp_block duplicate;
-
-	(void)state;
-	for (uint32_t i = 10; i > 0; i--) {
-		uint8_t *object = heap_alloc(bench.heap, 100);
-		const struct tcp_piece piece = {
-			.data = object, .object = object, .length = 100, .held = 100};
-		assert_int_equal(
-			tcp_ooo_add(&bench.ooo, bench.heap, 0, i * 1000, &piece, 450, &duplicate),
-			0);
-		assert_in_range(tcp_ooo_held(bench.ooo), 0, 450);
-	}
-	assert_int_equal(tcp_ooo_held(bench.ooo), 400);
-	close_bench(&bench);
-}
-
-static void test_nothing_fits(void **state)
-{
-	struct bench bench = open_bench(64 << 20, 0);
-	struct tcp_block duplicate;
-	uint8_t *object = heap_alloc(bench.heap, 100);
-	const struct tcp_piece piece = {
-		.data = object, .object = object, .length = 100, .held = 100};
-
-	(void)state;
-	assert_int_equal(tcp_ooo_add(&bench.ooo, bench.heap, 0, 10, &piece, 99, &duplicate), 0);
-	assert_null(bench.ooo);
-	close_bench(&bench);
-}
-
 /* Random segments beyond both bounds: what is kept was received, and all comes out right. */
 static void test_random_bounds(void **state)
 {
@@ -420,6 +387,39 @@ static void test_no_memory_for_ranges(void **state)
 			assert_int_equal(heap_free(bench.heap, nodes[--n]), 0);
 		close_bench(&bench);
 	}
+}
+
+static void test_held_bound(void **state)
+{
+	struct bench bench = open_bench(64 << 20, 0);
+	struct tcp_block duplicate;
+
+	(void)state;
+	for (uint32_t i = 10; i > 0; i--) {
+		uint8_t *object = heap_alloc(bench.heap, 100);
+		const struct tcp_piece piece = {
+			.data = object, .object = object, .length = 100, .held = 100};
+		assert_int_equal(
+			tcp_ooo_add(&bench.ooo, bench.heap, 0, i * 1000, &piece, 450, &duplicate),
+			0);
+		assert_in_range(tcp_ooo_held(bench.ooo), 0, 450);
+	}
+	assert_int_equal(tcp_ooo_held(bench.ooo), 400);
+	close_bench(&bench);
+}
+
+static void test_nothing_fits(void **state)
+{
+	struct bench bench = open_bench(64 << 20, 0);
+	struct tcp_block duplicate;
+	uint8_t *object = heap_alloc(bench.heap, 100);
+	const struct tcp_piece piece = {
+		.data = object, .object = object, .length = 100, .held = 100};
+
+	(void)state;
+	assert_int_equal(tcp_ooo_add(&bench.ooo, bench.heap, 0, 10, &piece, 99, &duplicate), 0);
+	assert_null(bench.ooo);
+	close_bench(&bench);
 }
 
 /* The heap is exhausted: the segment is given up, what is kept stays. */
