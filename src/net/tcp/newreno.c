@@ -4,6 +4,8 @@
  */
 #include "net/tcp/cc.h"
 
+#include "base/bits.h"
+
 #include <stdbool.h>
 #include <stddef.h>
 
@@ -30,6 +32,8 @@ static uint32_t credited(struct tcp_cc *cc, uint32_t bytes, uint32_t flight)
 
 	if (used >= cc->cwnd)
 		cc->state[CREDIT] = flight;
+	else if (likely(cc->state[CREDIT] == 0))
+		return 0;
 	if (bytes > cc->state[CREDIT])
 		bytes = (uint32_t)cc->state[CREDIT];
 	cc->state[CREDIT] -= bytes;
@@ -51,7 +55,7 @@ static void newreno_acked(struct tcp_cc *cc, uint32_t bytes, uint32_t flight, ui
 	(void)now_ns;
 	(void)srtt_ns;
 	bytes = credited(cc, bytes, flight);
-	if (cc->cwnd >= WINDOW_MAX)
+	if (bytes == 0 || cc->cwnd >= WINDOW_MAX)
 		return;
 	if (cc->cwnd < cc->ssthresh) {
 		slow_start(cc, bytes);
