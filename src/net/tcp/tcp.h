@@ -191,6 +191,7 @@ struct tcp_conn {
 	struct timer timer;
 	uint64_t timer_ns; /* what timer is armed for */
 	uint64_t deadline_ns[TCP_DEADLINES];
+	uint32_t armed_reads;    /* sched->clock_reads when the retransmission deadline was set */
 	uint32_t retries;        /* of the same segment, or probes without an answer */
 	uint32_t keepalive_sent; /* probes without an answer */
 	uint64_t received_ns;    /* when the last segment came */

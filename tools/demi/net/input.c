@@ -195,7 +195,8 @@ static bool ack_once(struct rig *rig)
 			return complain("an acknowledgement", EBUSY);
 	if (!poll_counted(rig))
 		return false;
-	return pair_results(&none, 1) == 0; /* the server's timers see the time, too */
+	/* The server's timers see the time, too. */
+	return pair_results(&none, 1) == 0 || complain("a result", EBUSY);
 }
 
 static bool run(bool (*once)(struct rig *rig), uint64_t count)
