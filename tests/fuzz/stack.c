@@ -359,8 +359,8 @@ static bool is_error(const struct ip_packet *packet, const struct cursor *c)
 	if (cursor_left(c) == 0)
 		return false;
 	uint8_t type = c->at[0];
-	if (packet->protocol == IP_ICMPV6)
-		return type < 128;
+	if (!ip_is_v4(&packet->to) || !ip_is_v4(&packet->from))
+		return packet->protocol == IP_ICMPV6 && type < 128;
 	return packet->protocol == IP_ICMP &&
 	       (type == ICMP_UNREACHABLE || type == ICMP_SOURCE_QUENCH || type == ICMP_REDIRECT ||
 		type == ICMP_TIME_EXCEEDED || type == ICMP_PARAMETER_PROBLEM);
@@ -676,6 +676,7 @@ static uint32_t stream_offset(const struct segment *s, const struct tcp_conn *co
 
 static void step_tcp(struct program *p)
 {
+	run_turns(p); /* the numbers are those of what was sent */
 	struct tcp_conn *conn = take_conn(p);
 	uint32_t shape = take(p);
 	struct segment s = {0};
