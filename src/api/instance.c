@@ -4,6 +4,7 @@
 #include "api/instance.h"
 
 #include "base/assert.h"
+#include "netdev/netdev.h"
 
 #include <demi/libos.h>
 #include <pthread.h>
@@ -196,7 +197,7 @@ static int open_instance(struct demi *demi, const struct config *config,
 	demi->timer.fd = -1;
 	int err = sched_open(&demi->sched, config, &log, world);
 	if (err)
-		return err;
+		goto out_netdev;
 	err = queue_table_open(&demi->queues, (uint32_t)config->queues_max);
 	if (err)
 		goto out_sched;
@@ -208,8 +209,14 @@ static int open_instance(struct demi *demi, const struct config *config,
 
 out_queues:
 	queue_table_close(&demi->queues);
+	sched_close(&demi->sched);
+	return err;
+
 out_sched:
 	sched_close(&demi->sched);
+out_netdev: /* no engine took it */
+	if (world->netdev)
+		world->netdev->ops->close(world->netdev);
 	return err;
 }
 

@@ -163,6 +163,11 @@ static void make_current(struct heap *heap, uint32_t class, struct superblock *s
 	heap->current[class] = sb;
 }
 
+static bool frames_exhausted(const struct heap *heap, uint32_t class)
+{
+	return class == HEAP_FRAMES && heap->frame_blocks == heap->frame_blocks_max;
+}
+
 static struct superblock *superblock_for(struct heap *heap, uint32_t class)
 {
 	struct superblock *sb = heap->current[class];
@@ -171,11 +176,10 @@ static struct superblock *superblock_for(struct heap *heap, uint32_t class)
 		return sb;
 	if (!list_empty(&heap->partial[class])) {
 		sb = container_of(heap->partial[class].next, struct superblock, in_class);
-
-	} else if (class == HEAP_FRAMES && heap->frame_blocks == heap->frame_blocks_max) {
-		return NULL;
 	} else {
-		sb = superblock_new(heap, class, class_bytes(heap, class), 1);
+		sb = frames_exhausted(heap, class)
+			     ? NULL
+			     : superblock_new(heap, class, class_bytes(heap, class), 1);
 		if (!sb)
 			return NULL;
 	}

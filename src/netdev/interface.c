@@ -131,7 +131,7 @@ bool interface_veth_peer(const struct interface *interface, char peer_out[IFNAMS
 	if (!NLMSG_OK(&answer.header, length) || answer.header.nlmsg_type != RTM_NEWLINK)
 		return false;
 	size_t left = NLMSG_PAYLOAD(&answer.header, sizeof(struct ifinfomsg));
-	const struct rtattr *attribute = IFLA_RTA(NLMSG_DATA(&answer.header));
+	struct rtattr *attribute = IFLA_RTA(NLMSG_DATA(&answer.header));
 	for (; RTA_OK(attribute, left); attribute = RTA_NEXT(attribute, left)) {
 		if (attribute->rta_type == IFLA_LINK_NETNSID)
 			return false; /* it is in another namespace */

@@ -284,3 +284,12 @@ static inline struct op *op_list_take(struct op_slab *slab, struct op_list *list
 		op_list_remove(slab, list, op);
 	return op;
 }
+
+static inline uint32_t op_list_length(const struct op_slab *slab, const struct op_list *list)
+{
+	uint32_t n = 0;
+
+	for (struct op *op = op_list_first(slab, list); op; op = op_list_next(slab, op))
+		n++;
+	return n;
+}

@@ -77,6 +77,7 @@ void sched_remove_poller(struct sched *sched, struct poller *poller)
 
 uint64_t sched_now(struct sched *sched)
 {
+	sched->clock_reads++;
 	sched->now_ns = sched->world.now_ns(sched->world.arg);
 	return sched->now_ns;
 }
@@ -138,6 +139,7 @@ bool sched_turn(struct sched *sched)
 
 void sched_finish_turn(struct sched *sched, uint64_t timeout_ns)
 {
+	(void)sched_now(sched);
 	sched_flush(sched);
 	bool happened = take_input(sched) > 0;
 	(void)fdset_wait(&sched->fds, happened ? 0 : timeout_ns);

@@ -91,6 +91,8 @@ struct sched {
 	struct fdset fds;
 	struct timer_wheel timers;
 	struct sched_world world;
+	uint32_t clock_reads; /* so many: two deadlines between which there was one may be a pause
+				 apart */
 	uint32_t clock_turns; /* turns between two reads of the clock, a power of two */
 	struct prng prng;
 	struct config config;

@@ -15,6 +15,7 @@
 
 #include "sched/sched.h"
 
+#include <netinet/in.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <sys/socket.h>
@@ -138,3 +139,13 @@ const struct engine_ops *transport_engine(const struct config *config);
 
 extern const struct engine_ops kernel_direct_engine;
 extern const struct engine_ops inet_engine;
+
+/* The sockets that there are: TCP and UDP over both families. */
+static inline bool transport_supports(int domain, int type, int protocol)
+{
+	if (domain != AF_INET && domain != AF_INET6)
+		return false;
+	if (type == SOCK_STREAM)
+		return protocol == 0 || protocol == IPPROTO_TCP;
+	return type == SOCK_DGRAM && (protocol == 0 || protocol == IPPROTO_UDP);
+}

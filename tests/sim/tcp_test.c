@@ -46,6 +46,7 @@ struct side {
 	uint64_t stream; /* number of the bytes that it sends */
 	int qd;
 	struct inet_name name; /* a client's own */
+	bool accepted;         /* a server's */
 	bool open;
 	uint64_t total;    /* to be sent */
 	uint64_t pushed;   /* handed to push */
@@ -54,6 +55,7 @@ struct side {
 	bool ended; /* the end of the peer's stream was popped */
 	int error;
 	bool push_failed;
+	bool shut;         /* its sending part has ended */
 	uint64_t quit_at;  /* rude: closes when it has pushed and received so much together */
 	uint64_t pause_ns; /* at most, between two pops */
 	uint64_t gap_ns;   /* at most, between two pushes */
@@ -78,7 +80,7 @@ struct run {
 	struct conn conns[CONNS_MAX];
 	uint32_t finished; /* sides */
 	int listeners[WORLD_HOSTS][2];
-	int domains[2];
+	bool short_memory;
 };
 
 static struct side *peer_of(struct side *side)
@@ -101,22 +103,41 @@ static void close_side(struct side *side)
 	WORLD_EXPECT(world_of(side), demi_close(side->qd) == 0);
 }
 
+/* May operations of this connection fail?  Where memory is short only what must not happen is
+ * looked for: wrong bytes, leaks. */
+static bool may_fail(const struct side *side)
+{
+	return side->conn->mode == MODE_RUDE || side->conn->run->short_memory;
+}
+
+static void finish(struct side *side)
+{
+	side->finished = true;
+	side->conn->run->finished++;
+}
+
 static void part_ends(struct side *side)
 {
 	if (--side->parts > 0)
 		return;
 	close_side(side);
-	side->finished = true;
-	side->conn->run->finished++;
+	finish(side);
+	/* A client that is gone before its connection was accepted: perhaps it never is. */
+	struct side *peer = peer_of(side);
+	if (may_fail(side) && side->name.length && !peer->accepted) {
+		peer->accepted = true;
+		finish(peer);
+	}
 }
 
-/* An operation failed: in a rude connection, and after it, that may be. */
 static void failed(struct side *side, int error)
 {
 	struct world *world = world_of(side);
 
 	side->error = error;
-	WORLD_EXPECT(world, side->conn->mode == MODE_RUDE);
+	WORLD_EXPECT(world, may_fail(side));
+	if (side->conn->run->short_memory)
+		return;
 	WORLD_EXPECT(world, error == ECONNRESET || error == EPIPE || error == ECANCELED ||
 				    error == ECONNABORTED);
 	WORLD_EXPECT(world, error != ECANCELED || !side->open);
@@ -142,13 +163,11 @@ static void add_segment(struct side *side, struct push *push, demi_sgarray_t *sg
 {
 	struct world *world = world_of(side);
 	demi_sgaseg_t *seg = &sga->sga_segs[sga->sga_numsegs++];
-	void *memory;
+	void *memory = world_below(world, 4) ? demi_malloc(bytes) : NULL;
 
-	if (world_below(world, 4) == 0) {
+	if (!memory) {
 		memory = malloc(bytes);
 		push->foreign[push->num_foreign++] = memory;
-	} else {
-		memory = demi_malloc(bytes);
 	}
 	WORLD_EXPECT(world, memory);
 	inet_fill(side->stream, side->pushed + push->bytes, memory, bytes);
@@ -171,7 +190,8 @@ static void release(struct world *world, const struct push *push, const demi_sga
 	}
 }
 
-/* Pushes a random piece of what is left.  False: it was refused. */
+/* Pushes a random piece of what is left.  False: it was refused; for want of memory if there is no
+ * error. */
 static bool push_some(struct side *side, struct push *push)
 {
 	struct world *world = world_of(side);
@@ -196,7 +216,8 @@ static bool push_some(struct side *side, struct push *push)
 	}
 	for (uint32_t i = 0; i < push->num_foreign; i++)
 		free(push->foreign[i]);
-	failed(side, err);
+	if (err != ENOMEM)
+		failed(side, err);
 	return false;
 }
 
@@ -207,6 +228,11 @@ static void await_push(struct side *side, struct push *push)
 	WORLD_EXPECT(world_of(side), demi_wait(&qr, push->qt, NULL) == 0);
 	for (uint32_t i = 0; i < push->num_foreign; i++)
 		free(push->foreign[i]);
+	if (qr.qr_opcode == DEMI_OPC_FAILED && qr.qr_ret == ENOMEM) {
+		WORLD_EXPECT(world_of(side), side->conn->run->short_memory);
+		side->pushed -= push->bytes; /* nothing of it was taken, and nothing is behind it */
+		return;
+	}
 	if (qr.qr_opcode == DEMI_OPC_FAILED) {
 		side->push_failed = true;
 		failed(side, (int)qr.qr_ret);
@@ -220,30 +246,33 @@ static void await_push(struct side *side, struct push *push)
 
 static void shut(struct side *side)
 {
-	if (!side->open || side->error)
+	if (!side->open || side->error || side->shut)
 		return;
 	int err = demi_shutdown(side->qd, SHUT_WR);
+	side->shut = true;
 	if (err) /* reset meanwhile */
-		WORLD_EXPECT(world_of(side), err == ENOTCONN && side->conn->mode == MODE_RUDE);
+		WORLD_EXPECT(world_of(side), err == ENOTCONN && may_fail(side));
 }
 
-static void send_part(void *arg)
+/* Pushes what is left, most pushes at a time, and awaits them. */
+static void send_left(struct side *side, uint32_t most, bool shut_early)
 {
-	struct side *side = arg;
 	struct world *world = world_of(side);
 	struct push pushes[PUSHES_MAX];
 	uint32_t first = 0;
 	uint32_t count = 0;
-	bool shut_early = world_below(world, 2) == 0;
 
 	while (side->open && !side->error && side->pushed < side->total) {
-		if (count == PUSHES_MAX || (count > 0 && world_below(world, 2) == 0)) {
+		if (count == most || (count > 0 && world_below(world, 2) == 0)) {
 			await_push(side, &pushes[first++ % PUSHES_MAX]);
 			count--;
 			continue;
 		}
-		if (!push_some(side, &pushes[(first + count) % PUSHES_MAX]))
-			break;
+		if (!push_some(side, &pushes[(first + count) % PUSHES_MAX])) {
+			WORLD_EXPECT(world, side->error || side->conn->run->short_memory);
+			inet_sleep(world_between(world, 1, 500) * WORLD_MS);
+			continue;
+		}
 		count++;
 		maybe_quit(side);
 		if (side->gap_ns && world_below(world, 4) == 0)
@@ -253,8 +282,18 @@ static void send_part(void *arg)
 		shut(side);
 	for (; count > 0; count--)
 		await_push(side, &pushes[first++ % PUSHES_MAX]);
-	if (!shut_early)
-		shut(side);
+}
+
+static void send_part(void *arg)
+{
+	struct side *side = arg;
+
+	if (side->conn->run->short_memory) /* a push that fails is pushed again, before others */
+		while (side->open && !side->error && side->pushed < side->total)
+			send_left(side, 1, false);
+	else
+		send_left(side, PUSHES_MAX, world_below(world_of(side), 2) == 0);
+	shut(side);
 	part_ends(side);
 }
 
@@ -282,7 +321,7 @@ static void take(struct side *side, demi_qresult_t *qr)
 		side->ended = true;
 		/* The end comes behind all that its sender was told to be taken. */
 		WORLD_EXPECT(world, side->received >= peer->admitted);
-		WORLD_EXPECT(world, peer->conn->mode == MODE_RUDE || side->received == peer->total);
+		WORLD_EXPECT(world, may_fail(peer) || side->received == peer->total);
 	}
 }
 
@@ -335,7 +374,7 @@ static void use_side(struct side *side, int qd)
 	side->qd = qd;
 	side->open = true;
 	side->parts = 2;
-	if (side->conn->mode == MODE_RUDE)
+	if (may_fail(side))
 		keep_alive(side);
 	WORLD_EXPECT(world_of(side), demi_go(send_part, side) == 0);
 	receive_part(side);
@@ -395,7 +434,13 @@ static void client(void *arg)
 	inet_sleep(conn->begin_ns);
 	int qd = open_socket(side, conn->binds ? (uint16_t)(FIRST_PORT + conn->id) : 0);
 	int err = connect_to(side, qd, conn->domain == AF_INET ? PORT_V4 : PORT_V6);
-	WORLD_EXPECT(world, err == 0);
+	WORLD_EXPECT(world, err == 0 || conn->run->short_memory);
+	if (err) {
+		WORLD_EXPECT(world, demi_close(qd) == 0);
+		finish(side);
+		finish(peer_of(side));
+		return;
+	}
 	side->name = inet_local(world, qd);
 	use_side(side, qd);
 }
@@ -412,14 +457,19 @@ static void opener(void *arg)
 
 	inet_sleep(conn->begin_ns);
 	for (int tries = 0;; tries++) {
-		WORLD_EXPECT(world, tries < OPEN_TRIES);
+		WORLD_EXPECT(world, tries < OPEN_TRIES || conn->run->short_memory);
+		if (tries == OPEN_TRIES) {
+			finish(side);
+			return;
+		}
 		int qd = open_socket(side, own);
 		int err = connect_to(side, qd, other);
 		if (!err) {
 			use_side(side, qd);
 			return;
 		}
-		WORLD_EXPECT(world, err == ECONNREFUSED || err == ECONNRESET);
+		WORLD_EXPECT(world,
+			     err == ECONNREFUSED || err == ECONNRESET || conn->run->short_memory);
 		WORLD_EXPECT(world, demi_close(qd) == 0);
 		/* the next full tenth of a second */
 		inet_sleep(WORLD_S / 10 - side->host->sched->now_ns % (WORLD_S / 10));
@@ -447,7 +497,7 @@ static void serve(void *arg)
 	use_side(side, qd);
 }
 
-/* The connection whose client has this name. */
+/* The connection whose client has this name; a port may be used again. */
 static struct side *find_server(struct run *run, const struct host *host,
 				const struct inet_name *peer)
 {
@@ -455,7 +505,7 @@ static struct side *find_server(struct run *run, const struct host *host,
 		struct conn *conn = &run->conns[i];
 		const struct side *one = &conn->sides[0];
 		if (conn->mode == MODE_SIMULTANEOUS || conn->sides[1].host != host ||
-		    !one->name.length)
+		    conn->sides[1].accepted || !one->name.length)
 			continue;
 		if (one->name.length == peer->length &&
 		    memcmp(&one->name.room, &peer->room, peer->length) == 0)
@@ -474,6 +524,8 @@ static void accept_all(void *arg)
 		demi_qresult_t qr;
 		WORLD_EXPECT(world, demi_accept(&qt, acceptor->qd) == 0);
 		WORLD_EXPECT(world, demi_wait(&qr, qt, NULL) == 0);
+		if (qr.qr_opcode == DEMI_OPC_FAILED && qr.qr_ret == ENOMEM)
+			continue;
 		if (qr.qr_opcode == DEMI_OPC_FAILED) {
 			WORLD_EXPECT(world, qr.qr_ret == ECANCELED);
 			break;
@@ -483,7 +535,12 @@ static void accept_all(void *arg)
 		accepted->qd = qr.qr_value.ares.qd;
 		const struct inet_name peer = inet_peer(world, accepted->qd);
 		accepted->side = find_server(acceptor->run, acceptor->host, &peer);
-		WORLD_EXPECT(world, accepted->side && !accepted->side->parts);
+		if (!accepted->side) { /* its client is gone already */
+			WORLD_EXPECT(world, demi_close(accepted->qd) == 0);
+			free(accepted);
+			continue;
+		}
+		accepted->side->accepted = true;
 		WORLD_EXPECT(world, demi_go(serve, accepted) == 0);
 	}
 	free(acceptor);
@@ -523,6 +580,9 @@ static void add_hosts(struct run *run)
 		inet_config(&config, i);
 		inet_draw_config(world, &config);
 		inet_draw_device(world, mtu, &options);
+		if (run->short_memory)
+			config.heap_max_bytes =
+				(int64_t)world_between(world, 6, 32) * SUPERBLOCK_BYTES;
 		struct host *host = world_add_instance(world, &config, &options);
 		listen_on(run, host, 0);
 		listen_on(run, host, 1);
@@ -661,6 +721,7 @@ static uint64_t run_seed(uint64_t seed)
 	world_open(world, seed);
 	world->check = inet_check;
 	world->describe = describe;
+	run->short_memory = world_below(world, 8) == 0;
 	add_hosts(run);
 	if (world_below(world, 8) != 0)
 		world_swarm(world);

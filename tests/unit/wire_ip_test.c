@@ -13,7 +13,7 @@
 
 /* ---- IPv4 ---- */
 
-/* RFC 791 3.1: 10.0.0.1 to 10.0.0.2, UDP, DSCP 46 with ECT(0), 32 bytes in all */
+/* RFC 791 3.1: 10.0.0.1 to 10.0.0.2, UDP, DSCP 46 and an ECN of 2, 32 bytes in all */
 static const uint8_t golden4[IPV4_HEADER_BYTES] = {0x45, 0xba, 0,  32, 0, 0, 0x40, 0, 64, 17,
 						   0x26, 0x11, 10, 0,  0, 1, 10,   0, 0,  2};
 

@@ -17,6 +17,7 @@ void tool_complain(const char *format, ...)
 	progress_clear();
 	va_start(args, format);
 	fputs("demi: ", stderr);
+	/* NOLINTNEXTLINE(clang-analyzer-valist.Uninitialized): va_start is above */
 	vfprintf(stderr, format, args);
 	fputc('\n', stderr);
 	va_end(args);
@@ -59,6 +60,7 @@ void progress_show(const char *format, ...)
 		return;
 	va_start(args, format);
 	fputs("\r\033[K", stderr);
+	/* NOLINTNEXTLINE(clang-analyzer-valist.Uninitialized): va_start is above */
 	vfprintf(stderr, format, args);
 	fflush(stderr);
 	va_end(args);

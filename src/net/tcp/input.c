@@ -5,7 +5,7 @@
  * (established_input); everything else goes through RFC 9293 3.10.7.4 in the RFC's order, with RFC
  * 7323 5.3 (PAWS) in front and RFC 5961 in its checks.
  */
-#include "net/tcp/tcp.h"
+#include "net/tcp/lookup.h"
 
 #include "net/wire/icmp.h"
 
@@ -45,6 +45,34 @@ static inline bool is_plain(const struct tcp_conn *conn, const struct tcp_segmen
 	       !conn->fin_ahead;
 }
 
+/* Data in order, short, for a pop that waits: the common case.  False: it is not that. */
+static inline bool receive_short(struct tcp_conn *conn, const struct tcp_segment *seg)
+{
+	struct sched *sched = conn->net->sched;
+	struct op *op =
+		op_list_first(&sched->ops, &conn->pops); /* the queue is empty if there is one */
+	uint32_t length = seg->length;
+
+	if (!op || length >= TCP_COPY_BYTES || unlikely(conn->read_shut))
+		return false;
+	void *object = heap_alloc(sched->heap, length);
+	if (unlikely(!object))
+		return false;
+	memcpy(object, seg->data, length);
+	op_list_remove(&sched->ops, &conn->pops, op);
+	op->sga_buf = object;
+	op_set_segment(op, object, length);
+	op_complete(sched, op, 0);
+	conn->rcv_nxt += length;
+	conn->bytes_received += length;
+	sched_count(sched, COUNTER_BYTES_IN, length);
+	if (length > conn->rcv_mss)
+		conn->rcv_mss = (uint16_t)length;
+	tcp_note_taken(conn, length);
+	tcp_schedule_ack(conn, false);
+	return true;
+}
+
 /* A pure ACK, or data in order.  False: it must take the long way after all. */
 static inline bool established_input(struct tcp_conn *conn, struct tcp_segment *seg)
 {
@@ -58,7 +86,7 @@ static inline bool established_input(struct tcp_conn *conn, struct tcp_segment *
 	if (moved)
 		tcp_ack_advance(conn, h);
 	bool window = tcp_update_window(conn, h);
-	if (seg->length > 0)
+	if (seg->length > 0 && !receive_short(conn, seg))
 		(void)tcp_receive(conn, seg);
 	if (moved || window) {
 		if (tcp_unsent(conn) > 0)
@@ -432,7 +460,8 @@ void tcp_input(struct net *net, struct frame *frame, const struct ip_packet *pac
 	seg.length = cursor_left(&c);
 	seg.frame = frame;
 	seg.packet = packet;
-	struct tcp_conn *conn = tcp_find(net->tcp, packet, &seg.h);
+	struct tcp_conn *conn =
+		tcp_lookup(net->tcp, &packet->to, seg.h.destination, &packet->from, seg.h.source);
 	if (likely(conn != NULL)) {
 		note_received(conn);
 		if (!is_plain(conn, &seg) || !established_input(conn, &seg))

@@ -118,21 +118,17 @@ static void consider_update(struct tcp_conn *conn)
 
 /* The user takes data as fast as the path brings it: let the path bring more.  What was taken in
  * one round trip twice over is a buffer that does not limit the peer. */
-static inline void note_taken(struct tcp_conn *conn, uint32_t bytes)
+void tcp_tune_buffer(struct tcp_conn *conn)
 {
-	uint64_t now = conn->net->sched->now_ns;
 	uint64_t max = (uint64_t)conn->net->sched->config.tcp_receive_buffer_max_bytes;
-
-	conn->rcv_space += bytes;
-	if (likely(now - conn->rcv_space_ns < conn->rtt.srtt_ns) || conn->rtt.srtt_ns == 0)
-		return;
 	uint64_t wanted = 2 * conn->rcv_space;
+
 	if (!conn->receive_buffer_fixed && wanted > conn->rcv_buffer)
 		conn->rcv_buffer = (uint32_t)(wanted < max             ? wanted
 					      : max > conn->rcv_buffer ? max
 								       : conn->rcv_buffer);
 	conn->rcv_space = 0;
-	conn->rcv_space_ns = now;
+	conn->rcv_space_ns = conn->net->sched->now_ns;
 }
 
 /* ---- acknowledging ---- */
@@ -169,7 +165,7 @@ static inline bool deliver(struct tcp_conn *conn, const struct tcp_piece *piece)
 		if (likely(op != NULL)) {
 			give(op, piece);
 			op_complete(sched, op, 0);
-			note_taken(conn, piece->length);
+			tcp_note_taken(conn, piece->length);
 			return true;
 		}
 	}
@@ -189,33 +185,15 @@ static void drain_ahead(struct tcp_conn *conn)
 	struct tcp_piece piece;
 
 	while (tcp_ooo_take(&conn->ooo, heap, conn->rcv_nxt, &piece)) {
-		if (!deliver(conn, &piece)) {
+		if (unlikely(conn->read_shut)) {
+			(void)heap_free(heap, piece.object); /* nobody will read it */
+		} else if (!deliver(conn, &piece)) {
 			(void)heap_free(heap, piece.object); /* the peer sends it again */
 			break;
 		}
 		conn->rcv_nxt += piece.length;
 		conn->bytes_received += piece.length;
 	}
-}
-
-/* The common case: a short piece for a pop that waits.  False: it is not that. */
-static inline bool receive_short(struct tcp_conn *conn, const struct tcp_segment *seg)
-{
-	struct sched *sched = conn->net->sched;
-	struct op *op = op_list_first(&sched->ops, &conn->pops);
-
-	if (!op || seg->length >= TCP_COPY_BYTES)
-		return false;
-	void *object = heap_alloc(sched->heap, seg->length);
-	if (unlikely(!object))
-		return false;
-	memcpy(object, seg->data, seg->length);
-	op_list_remove(&sched->ops, &conn->pops, op);
-	op->sga_buf = object;
-	op_set_segment(op, object, seg->length);
-	op_complete(sched, op, 0);
-	note_taken(conn, seg->length);
-	return true;
 }
 
 static bool receive_piece(struct tcp_conn *conn, struct tcp_segment *seg)
@@ -237,11 +215,11 @@ bool tcp_receive(struct tcp_conn *conn, struct tcp_segment *seg)
 
 	if (unlikely(conn->read_shut)) { /* nobody will read it; the peer may go on sending */
 		conn->rcv_nxt += length;
+		drain_ahead(conn); /* that came before it was shut */
 		tcp_schedule_ack(conn, false);
 		return true;
 	}
-	/* A pop waits only while the queue is empty. */
-	if (!receive_short(conn, seg) && !receive_piece(conn, seg))
+	if (unlikely(!receive_piece(conn, seg)))
 		return false;
 	conn->rcv_nxt += length;
 	conn->bytes_received += length;
@@ -333,7 +311,7 @@ static void complete_first(struct tcp_conn *conn, struct op *op)
 	conn->rcv_held -= piece->held;
 	tcp_queue_drop_first(&conn->receive_queue, conn->net->heap);
 	op_complete(conn->net->sched, op, 0);
-	note_taken(conn, length);
+	tcp_note_taken(conn, length);
 	consider_update(conn);
 }
 

@@ -6,7 +6,7 @@
  * doubled as connections come; the table never shrinks.
  */
 #include "net/siphash.h"
-#include "net/tcp/tcp.h"
+#include "net/tcp/lookup.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -17,64 +17,17 @@
 
 /* ---- connections ---- */
 
-static inline uint64_t mix(uint64_t a, uint64_t b)
-{
-	unsigned __int128 product = (unsigned __int128)a * b;
-
-	return (uint64_t)product ^ (uint64_t)(product >> 64);
-}
-
-/* A product of two words that a peer does not know: enough where it never sees the result. */
-static inline uint32_t hash_tuple(const struct tcp *tcp, const struct ip_address *local,
-				  uint16_t local_port, const struct ip_address *remote,
-				  uint16_t remote_port)
-{
-	const uint64_t *key = tcp->hash_key;
-	uint64_t ports = (uint64_t)local_port << 16 | remote_port;
-	uint64_t h = mix(local->pair[1] ^ key[0], remote->pair[1] ^ key[1]);
-
-	if (unlikely((local->pair[0] | remote->pair[0]) != 0))
-		h ^= mix(local->pair[0] ^ key[1], remote->pair[0] ^ ~key[0]);
-	return (uint32_t)mix(h ^ ports, key[0] ^ 0x9e3779b97f4a7c15U);
-}
-
-static inline bool matches(const struct tcp_conn *conn, const struct ip_address *local,
-			   uint16_t local_port, const struct ip_address *remote,
-			   uint16_t remote_port)
-{
-	return conn->remote_port == remote_port && conn->local_port == local_port &&
-	       ip_equal(&conn->remote, remote) && ip_equal(&conn->local, local);
-}
-
-static inline struct tcp_conn *find(const struct tcp *tcp, const struct ip_address *local,
-				    uint16_t local_port, const struct ip_address *remote,
-				    uint16_t remote_port)
-{
-	uint32_t hash = hash_tuple(tcp, local, local_port, remote, remote_port);
-	struct tcp_conn *conn = tcp->buckets[hash & (tcp->num_buckets - 1)];
-
-	while (conn && !matches(conn, local, local_port, remote, remote_port))
-		conn = conn->hash_next;
-	return conn;
-}
-
-struct tcp_conn *tcp_find(const struct tcp *tcp, const struct ip_packet *packet,
-			  const struct tcp_header *h)
-{
-	return find(tcp, &packet->to, h->destination, &packet->from, h->source);
-}
-
 struct tcp_conn *tcp_find_tuple(const struct tcp *tcp, const struct ip_address *local,
 				uint16_t local_port, const struct ip_address *remote,
 				uint16_t remote_port)
 {
-	return find(tcp, local, local_port, remote, remote_port);
+	return tcp_lookup(tcp, local, local_port, remote, remote_port);
 }
 
 static void insert(struct tcp *tcp, struct tcp_conn *conn)
 {
 	uint32_t hash =
-		hash_tuple(tcp, &conn->local, conn->local_port, &conn->remote, conn->remote_port);
+		tcp_hash(tcp, &conn->local, conn->local_port, &conn->remote, conn->remote_port);
 	struct tcp_conn **bucket = &tcp->buckets[hash & (tcp->num_buckets - 1)];
 
 	conn->hash_next = *bucket;
@@ -117,7 +70,7 @@ void tcp_table_remove(struct tcp *tcp, struct tcp_conn *conn)
 	if (!conn->in_table)
 		return;
 	uint32_t hash =
-		hash_tuple(tcp, &conn->local, conn->local_port, &conn->remote, conn->remote_port);
+		tcp_hash(tcp, &conn->local, conn->local_port, &conn->remote, conn->remote_port);
 	struct tcp_conn **at = &tcp->buckets[hash & (tcp->num_buckets - 1)];
 	while (*at != conn)
 		at = &(*at)->hash_next;

@@ -191,6 +191,7 @@ struct tcp_conn {
 	struct timer timer;
 	uint64_t timer_ns; /* what timer is armed for */
 	uint64_t deadline_ns[TCP_DEADLINES];
+	uint32_t armed_reads;    /* sched->clock_reads when the retransmission deadline was set */
 	uint32_t retries;        /* of the same segment, or probes without an answer */
 	uint32_t keepalive_sent; /* probes without an answer */
 	uint64_t received_ns;    /* when the last segment came */
@@ -331,8 +332,6 @@ void tcp_check(const struct tcp_conn *conn);
 void tcp_check_all(const struct net *net);
 
 /* table.c */
-struct tcp_conn *tcp_find(const struct tcp *tcp, const struct ip_packet *packet,
-			  const struct tcp_header *h);
 struct tcp_conn *tcp_find_tuple(const struct tcp *tcp, const struct ip_address *local,
 				uint16_t local_port, const struct ip_address *remote,
 				uint16_t remote_port);
@@ -366,6 +365,8 @@ void tcp_window_changed(struct tcp_conn *conn, uint32_t window);
 /* receive.c */
 /* Data at rcv_nxt; the piece or the frame is taken.  false: no memory, nothing was taken. */
 bool tcp_receive(struct tcp_conn *conn, struct tcp_segment *seg);
+/* A round trip has passed: makes the receive buffer what the user took in it wants. */
+void tcp_tune_buffer(struct tcp_conn *conn);
 void tcp_receive_out_of_order(struct tcp_conn *conn, struct tcp_segment *seg);
 void tcp_receive_fin(struct tcp_conn *conn);
 /* Serves pops that wait for the end of the stream or an error. */
@@ -508,4 +509,14 @@ static inline bool tcp_update_window(struct tcp_conn *conn, const struct tcp_hea
 		return false;
 	tcp_window_changed(conn, window);
 	return true;
+}
+
+/* The user took bytes. */
+static inline void tcp_note_taken(struct tcp_conn *conn, uint32_t bytes)
+{
+	uint64_t srtt_ns = conn->rtt.srtt_ns;
+
+	conn->rcv_space += bytes;
+	if (unlikely(conn->net->sched->now_ns - conn->rcv_space_ns >= srtt_ns) && srtt_ns != 0)
+		tcp_tune_buffer(conn);
 }

@@ -19,6 +19,8 @@ static void arm(struct tcp_conn *conn, uint64_t deadline_ns)
 void tcp_set_deadline(struct tcp_conn *conn, enum tcp_deadline which, uint64_t deadline_ns)
 {
 	conn->deadline_ns[which] = deadline_ns;
+	if (which == TCP_RETRANSMIT)
+		conn->armed_reads = conn->net->sched->clock_reads;
 	if (!timer_armed(&conn->timer) || conn->timer_ns > deadline_ns)
 		arm(conn, deadline_ns);
 }
@@ -117,8 +119,22 @@ static void retransmit_timeout(struct tcp_conn *conn)
 	tcp_retransmit_lost(conn);
 }
 
+/* What an application pushes after it was away for long goes out at the time that was read before:
+ * the deadline then lies in the past at the next reading.  Between setting a deadline and its time
+ * the clock is read twice at least in a thread that keeps its word to enter the library each
+ * millisecond, or sleeps in it. */
+static bool set_before_a_pause(const struct tcp_conn *conn)
+{
+	return conn->net->sched->clock_reads - conn->armed_reads < 2;
+}
+
 static void retransmission_due(struct tcp_conn *conn)
 {
+	if (set_before_a_pause(conn)) {
+		conn->progress_ns = conn->net->sched->now_ns;
+		set_retransmit(conn);
+		return;
+	}
 	tcp_clear_deadline(conn, TCP_RETRANSMIT);
 	if (conn->state == TCPS_SYN_SENT || conn->state == TCPS_SYN_RECEIVED)
 		syn_timeout(conn);
@@ -126,6 +142,8 @@ static void retransmission_due(struct tcp_conn *conn)
 		probe_timeout(conn);
 	else if (conn->snd_una != conn->snd_max)
 		retransmit_timeout(conn);
+	else
+		tcp_want_output(conn); /* memory was short when it was to be sent */
 }
 
 static void keepalive_due(struct tcp_conn *conn)

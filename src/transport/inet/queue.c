@@ -11,15 +11,6 @@ static void delete (struct inet_queue *iq)
 	free(iq);
 }
 
-static uint32_t length_of(const struct op_slab *ops, const struct op_list *list)
-{
-	uint32_t n = 0;
-
-	for (struct op *op = op_list_first(ops, list); op; op = op_list_next(ops, op))
-		n++;
-	return n;
-}
-
 /* ---- streams ---- */
 
 static int stream_push(struct queue *queue, struct op *op, const struct sockaddr *to,
@@ -58,8 +49,9 @@ static void stream_describe(struct queue *queue, struct queue_info *info)
 		.kind = "tcp",
 		.state = conn->error && conn->state == TCPS_CLOSED ? "reset"
 								   : tcp_state_name(conn->state),
-		.pops_pending = length_of(ops, &conn->pops),
-		.pushes_pending = length_of(ops, &conn->pushes) + length_of(ops, &conn->unacked),
+		.pops_pending = op_list_length(ops, &conn->pops),
+		.pushes_pending =
+			op_list_length(ops, &conn->pushes) + op_list_length(ops, &conn->unacked),
 		.held_bytes = conn->rcv_held,
 	};
 	inet_to_sockaddr(iq->domain, &conn->local, conn->local_port,

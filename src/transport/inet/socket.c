@@ -22,21 +22,12 @@ static struct inet_queue *queue_new(struct inet_engine *engine, int domain, bool
 	return iq;
 }
 
-static bool supported(int domain, int type, int protocol)
-{
-	if (domain != AF_INET && domain != AF_INET6)
-		return false;
-	if (type == SOCK_STREAM)
-		return protocol == 0 || protocol == IPPROTO_TCP;
-	return type == SOCK_DGRAM && (protocol == 0 || protocol == IPPROTO_UDP);
-}
-
 static int inet_socket(struct engine *engine, int domain, int type, int protocol,
 		       struct queue **queue_out)
 {
 	struct inet_engine *ie = container_of(engine, struct inet_engine, engine);
 
-	if (!supported(domain, type, protocol))
+	if (!transport_supports(domain, type, protocol))
 		return -ENOTSUP;
 	struct inet_queue *iq = queue_new(ie, domain, type == SOCK_STREAM);
 	if (!iq)

@@ -485,15 +485,6 @@ static void kernel_close(struct queue *queue)
 	list_append(&ks->engine->lingering, &ks->in_engine);
 }
 
-static uint32_t length_of(const struct op_slab *ops, const struct op_list *list)
-{
-	uint32_t n = 0;
-
-	for (struct op *op = op_list_first(ops, list); op; op = op_list_next(ops, op))
-		n++;
-	return n;
-}
-
 static void kernel_describe(struct queue *queue, struct queue_info *info)
 {
 	static const char *const states[] = {
@@ -509,8 +500,8 @@ static void kernel_describe(struct queue *queue, struct queue_info *info)
 	*info = (struct queue_info){
 		.kind = ks->stream ? "tcp" : "udp",
 		.state = ks->reset ? "reset" : states[ks->state],
-		.pops_pending = length_of(ops, &ks->pops) + length_of(ops, &ks->accepts),
-		.pushes_pending = length_of(ops, &ks->pushes),
+		.pops_pending = op_list_length(ops, &ks->pops) + op_list_length(ops, &ks->accepts),
+		.pushes_pending = op_list_length(ops, &ks->pushes),
 		.held_bytes = ks->copied_bytes,
 	};
 	(void)getsockname(ks->watch.fd, (struct sockaddr *)&info->local, &length);

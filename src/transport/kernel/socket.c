@@ -95,22 +95,13 @@ void ksock_delete(struct ksock *ks)
 	free(ks);
 }
 
-static bool supported(int domain, int type, int protocol)
-{
-	if (domain != AF_INET && domain != AF_INET6)
-		return false;
-	if (type == SOCK_STREAM)
-		return protocol == 0 || protocol == IPPROTO_TCP;
-	return type == SOCK_DGRAM && (protocol == 0 || protocol == IPPROTO_UDP);
-}
-
 static int kernel_socket(struct engine *engine, int domain, int type, int protocol,
 			 struct queue **queue_out)
 {
 	struct kernel_engine *ke = container_of(engine, struct kernel_engine, engine);
 	struct ksock *ks;
 
-	if (!supported(domain, type, protocol))
+	if (!transport_supports(domain, type, protocol))
 		return -ENOTSUP;
 	int fd = socket(domain, type | SOCK_NONBLOCK | SOCK_CLOEXEC, protocol);
 	if (fd < 0)

@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: MIT
  * tools/demi/net/input.c - what a received frame costs our stack.
  *
- * Data and acknowledgements: the other end makes one frame, then the poll of the end that receives
- * is called by hand and alone is counted: receive burst (the ring's copy included), Ethernet, IP,
- * TCP, the operation completed. Time is made up, so that acknowledgements are delayed as long as we
- * like.
+ * The other end makes one frame, then the poll of the end that receives is called by hand and
+ * counted from where the device's receive burst has returned the frame: Ethernet, IP, TCP, the
+ * operation completed, the frame freed. Three kinds: data that acknowledges nothing new; a request,
+ * which acknowledges the answer before it; a bare acknowledgement. Time is made up, so that
+ * acknowledgements are delayed as long as we like.
  */
 #include "input.h"
 
@@ -31,12 +32,46 @@
 #define WARMUP   200 /* frames; after 10 s of made-up time the neighbour has been asked for */
 #define DELAY_NS (50 * NS_PER_MS) /* more than an acknowledgement waits, less than a timeout */
 
+/* Stands for the device's own table: notes when a receive burst has returned frames. */
+struct stamp {
+	struct netdev_ops ops;
+	const struct netdev_ops *inner;
+	uint64_t ticks;
+	bool counts; /* the next frame is counted from there on */
+};
+
 struct rig {
 	struct pair pair;
+	struct stamp stamp; /* of the server's device */
 	int qds[2];
 	uint64_t now_ns; /* 0: real time */
 	bool warm;       /* polls are counted from now on */
 };
+
+static uint32_t stamped_burst(struct netdev *dev, struct frame **frames, uint32_t max)
+{
+	struct stamp *stamp =
+		container_of((struct netdev_ops *)(uintptr_t)dev->ops, struct stamp, ops);
+	uint32_t count = stamp->inner->rx_burst(dev, frames, max);
+
+	if (count == 0)
+		return 0;
+	if (stamp->counts)
+		count_on();
+	else
+		stamp->ticks = core_ticks();
+	return count;
+}
+
+static void stamp_device(struct rig *rig)
+{
+	struct netdev *device = rig->pair.devices[SERVER];
+
+	rig->stamp.inner = device->ops;
+	rig->stamp.ops = *device->ops;
+	rig->stamp.ops.rx_burst = stamped_burst;
+	device->ops = &rig->stamp.ops;
+}
 
 static bool complain(const char *what, int error)
 {
@@ -61,6 +96,7 @@ static bool rig_open(struct rig *rig, uint64_t now_ns)
 		return false;
 	for (int end = 0; end < 2 && now_ns; end++) /* made-up time is read in every turn */
 		rig->pair.ends[end]->sched.clock_turns = 1;
+	stamp_device(rig);
 	if (pair_connect(&rig->pair, 1, qds))
 		return true;
 	pair_close(&rig->pair);
@@ -94,18 +130,15 @@ static uint32_t poll_end(const struct rig *rig, int end)
 	return poller->ops->poll(poller);
 }
 
-/* The same, counted; exactly one frame must come. */
-static bool poll_counted(const struct rig *rig, int end)
+/* The server's, counted; exactly one frame must come. */
+static bool poll_counted(struct rig *rig)
 {
-	struct poller *poller = &rig->pair.ends[end]->engine->poller;
-
-	pair_enter(&rig->pair, end);
-	if (!rig->warm)
-		return poller->ops->poll(poller) > 0 || complain("a frame", ETIMEDOUT);
-	count_on();
-	uint32_t happened = poller->ops->poll(poller);
-	count_off();
-	return happened == 1 || complain("a frame", ETIMEDOUT);
+	rig->stamp.counts = rig->warm;
+	uint32_t happened = poll_end(rig, SERVER);
+	if (rig->stamp.counts && happened > 0)
+		count_off();
+	rig->stamp.counts = false;
+	return happened == 1 || (!rig->warm && happened > 0) || complain("a frame", ETIMEDOUT);
 }
 
 /* Takes the pop that the last poll completed, and pops again. */
@@ -120,12 +153,25 @@ static bool take_message(const struct rig *rig, int end)
 	return pop(rig->qds[end]);
 }
 
-/* A request comes in, counted; the answer acknowledges it, and the next request the answer. */
+/* Data comes in, counted; nothing is sent but what acknowledges it. */
 static bool data_once(struct rig *rig)
 {
+	demi_qresult_t none;
+
+	if (!send_message(rig, CLIENT) || !poll_counted(rig) || !take_message(rig, SERVER))
+		return false;
+	if (pair_results(&none, 1) != 0) /* the server's turn: the acknowledgement, if it is due */
+		return complain("nothing", EBUSY);
+	(void)poll_end(rig, CLIENT);
+	return true;
+}
+
+/* A request comes in, counted; the answer acknowledges it, and the next request the answer. */
+static bool request_once(struct rig *rig)
+{
 	(void)poll_end(rig, SERVER); /* at first, answers are acknowledged at once */
-	if (!send_message(rig, CLIENT) || !poll_counted(rig, SERVER) ||
-	    !take_message(rig, SERVER) || !send_message(rig, SERVER))
+	if (!send_message(rig, CLIENT) || !poll_counted(rig) || !take_message(rig, SERVER) ||
+	    !send_message(rig, SERVER))
 		return false;
 	(void)poll_end(rig, CLIENT);
 	return take_message(rig, CLIENT);
@@ -147,9 +193,10 @@ static bool ack_once(struct rig *rig)
 	for (int turns = 0; turns < 2; turns++) /* the timer; what it puts out */
 		if (pair_results(&none, 1) != 0)
 			return complain("an acknowledgement", EBUSY);
-	if (!poll_counted(rig, SERVER))
+	if (!poll_counted(rig))
 		return false;
-	return pair_results(&none, 1) == 0; /* the server's timers see the time, too */
+	/* The server's timers see the time, too. */
+	return pair_results(&none, 1) == 0 || complain("a result", EBUSY);
 }
 
 static bool run(bool (*once)(struct rig *rig), uint64_t count)
@@ -176,6 +223,11 @@ bool input_data(uint64_t count)
 	return run(data_once, count);
 }
 
+bool input_request(uint64_t count)
+{
+	return run(request_once, count);
+}
+
 bool input_ack(uint64_t count)
 {
 	return run(ack_once, count);
@@ -183,32 +235,13 @@ bool input_ack(uint64_t count)
 
 /* ---- to the waiter ---- */
 
-/* Stands for the device's own table: notes when a receive burst has returned frames. */
-struct stamp {
-	struct netdev_ops ops;
-	const struct netdev_ops *inner;
-	uint64_t ticks;
-};
-
 struct waiter {
 	struct rig rig;
-	struct stamp stamp;
 	int done; /* a memory queue: tells coroutine 0 */
 	uint64_t count;
 	double *ticks;
 	int error;
 };
-
-static uint32_t stamped_burst(struct netdev *dev, struct frame **frames, uint32_t max)
-{
-	struct stamp *stamp =
-		container_of((struct netdev_ops *)(uintptr_t)dev->ops, struct stamp, ops);
-	uint32_t count = stamp->inner->rx_burst(dev, frames, max);
-
-	if (count > 0)
-		stamp->ticks = core_ticks();
-	return count;
-}
 
 /* The coroutine: a message, and the news of it to coroutine 0. */
 static int wait_once(struct waiter *waiter, uint64_t i)
@@ -219,7 +252,7 @@ static int wait_once(struct waiter *waiter, uint64_t i)
 
 	if (!error)
 		error = demi_wait(&result, token, NULL);
-	waiter->ticks[i] = (double)(core_ticks() - waiter->stamp.ticks);
+	waiter->ticks[i] = (double)(core_ticks() - waiter->rig.stamp.ticks);
 	if (error)
 		return error;
 	error = demi_push(&token, waiter->done, &result.qr_value.sga);
@@ -281,11 +314,6 @@ double input_to_waiter_ns(uint64_t count)
 
 	if (!rig_open(&waiter.rig, 0))
 		return ns;
-	struct netdev *device = waiter.rig.pair.devices[SERVER];
-	waiter.stamp.inner = device->ops;
-	waiter.stamp.ops = *device->ops;
-	waiter.stamp.ops.rx_burst = stamped_burst;
-	device->ops = &waiter.stamp.ops;
 	waiter.ticks = tool_alloc(count, sizeof(*waiter.ticks));
 	uint64_t begin_ns = clock_now_ns();
 	uint64_t begin = core_ticks();

@@ -6,10 +6,12 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-/* So many frames come in, one a poll, each counted (count.h) from the receive burst of the poll to
- * its end: a request of 64 bytes, whose pop is complete then; a bare acknowledgement.  false after
- * a complaint. */
+/* So many frames come in, one a poll, each counted (count.h) from where the device has returned it
+ * to the end of the poll: 64 bytes in order that acknowledge nothing new, whose pop is complete
+ * then; a request of 64 bytes that acknowledges the answer before it; a bare acknowledgement. false
+ * after a complaint. */
 bool input_data(uint64_t count);
+bool input_request(uint64_t count);
 bool input_ack(uint64_t count);
 
 /* Time from the moment when the device's receive burst has returned a frame of 64 bytes to the one

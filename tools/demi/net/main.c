@@ -75,6 +75,8 @@ static int run_only(const struct net_options *options)
 		good = only_case(net_case, contender, options->count);
 	else if (strcmp(options->only, "rx_data") == 0)
 		good = input_data(options->count);
+	else if (strcmp(options->only, "rx_request") == 0)
+		good = input_request(options->count);
 	else
 		good = input_ack(options->count);
 	return good ? TOOL_GOOD : TOOL_FAILED;
@@ -170,6 +172,8 @@ static void print_table(const struct report *report)
 	if (input) {
 		print_figure("instructions, data of 64 bytes in to operation completed", input,
 			     "rx_data_instructions");
+		print_figure("the same, acknowledging an answer as well", input,
+			     "rx_request_instructions");
 		print_figure("instructions, bare acknowledgement in", input, "rx_ack_instructions");
 		print_figure("ns, frame in to waiting coroutine running", input, "rx_to_waiter_ns");
 	}
@@ -210,7 +214,7 @@ static int read_options(struct net_options *options, int argc, char **argv)
 		 "request_1|request_32|request_10000|bulk_1460|bulk_9000|input|idle", "NAME",
 		 "measure only this"},
 		{"only", OPTION_TEXT, &options->only, 0, 0, NULL, "KEY",
-		 "run only this, untimed: request_N, bulk_N, rx_data, rx_ack"},
+		 "run only this, untimed: request_N, bulk_N, rx_data, rx_request, rx_ack"},
 		{"stack", OPTION_CHOICE, &options->stack, 0, 0, "demitasse|lwip", "NAME",
 		 "--only: of this stack (demitasse)"},
 		{"count", OPTION_WHOLE, &options->count, 1, 1e12, NULL, "N",
@@ -237,7 +241,8 @@ static int read_options(struct net_options *options, int argc, char **argv)
 		break;
 	}
 	if (options->only && !net_case_find(options->only) &&
-	    strcmp(options->only, "rx_data") != 0 && strcmp(options->only, "rx_ack") != 0) {
+	    strcmp(options->only, "rx_data") != 0 && strcmp(options->only, "rx_request") != 0 &&
+	    strcmp(options->only, "rx_ack") != 0) {
 		tool_complain("--only: '%s' is not a figure of this benchmark", options->only);
 		return TOOL_USAGE;
 	}

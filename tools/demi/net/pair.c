@@ -221,7 +221,7 @@ static bool connect_burst(struct pair *pair, unsigned count, int *qds[2])
 
 bool pair_connect(struct pair *pair, unsigned count, int *qds[2])
 {
-	int unused[2][NET_BURST];
+	int unused[2][NET_BURST] = {{0}};
 
 	for (unsigned made = 0; made < count;) {
 		unsigned burst = count - made < NET_BURST ? count - made : NET_BURST;

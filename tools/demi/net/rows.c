@@ -81,14 +81,23 @@ static bool run(const struct entrant *entrant, uint64_t count)
 				  : entrant->contender->request(entrant->world, count);
 }
 
+/* CPU time of the one thread, which never sleeps: others on the machine count for less. */
+static uint64_t cpu_now_ns(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
+	return (uint64_t)now.tv_sec * NS_PER_S + (uint64_t)now.tv_nsec;
+}
+
 /* Nanoseconds of one request or byte; 0 after a complaint. */
 static double timed(const struct entrant *entrant, uint64_t count)
 {
-	uint64_t begin_ns = clock_now_ns();
+	uint64_t begin_ns = cpu_now_ns();
 
 	if (!run(entrant, count))
 		return 0;
-	double ns = (double)(clock_now_ns() - begin_ns) / (double)count;
+	double ns = (double)(cpu_now_ns() - begin_ns) / (double)count;
 	if (entrant->spec.active > NET_BURST)
 		entrant->contender->settle(entrant->world, SETTLE_NS);
 	return ns;
@@ -312,6 +321,8 @@ static bool measure_input(const struct net_options *options, struct report *repo
 	row_whole(row, "size_bytes", NET_REQUEST_BYTES);
 	row_counted(row, "rx_data_instructions",
 		    counted(options, "rx_data", contenders[0]->name, COUNT_INPUT));
+	row_counted(row, "rx_request_instructions",
+		    counted(options, "rx_request", contenders[0]->name, COUNT_INPUT));
 	row_counted(row, "rx_ack_instructions",
 		    counted(options, "rx_ack", contenders[0]->name, COUNT_INPUT));
 	row_number(row, "rx_to_waiter_ns", ns);
