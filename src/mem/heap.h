@@ -300,3 +300,23 @@ static inline void *heap_alloc_frame(struct heap *heap)
 		return heap_alloc_slow(heap, heap->frame_bytes, HEAP_FRAMES);
 	return heap_take(sb, index, heap->frame_bytes);
 }
+
+/* As heap_free, for the start of an object of this heap that most likely is a frame. */
+static inline void heap_free_frame(struct heap *heap, void *ptr)
+{
+	struct superblock *sb = heap->current[HEAP_FRAMES];
+	uint64_t offset = (uint64_t)((char *)ptr - sb->base);
+
+	if (likely(offset < SUPERBLOCK_BYTES)) {
+		uint32_t index = heap_index(sb, ptr);
+		struct object *object = &sb->objects[index];
+		if (likely(object->app_refs == 1 && object->lib_refs == 0)) {
+			*object = (struct object){.lib_refs = OBJECT_FREE | sb->free_head};
+			sb->free_head = index;
+			sb->used--;
+			guard_free(ptr, sb->object_bytes);
+			return;
+		}
+	}
+	(void)heap_free(heap, ptr);
+}

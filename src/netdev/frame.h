@@ -124,6 +124,12 @@ static inline uint32_t frame_bytes(const struct frame *frame)
 	return bytes;
 }
 
+/* A received frame, which has no segments. */
+static inline void frame_free_received(struct heap *heap, struct frame *frame)
+{
+	heap_free_frame(heap, frame);
+}
+
 static inline void frame_free(struct heap *heap, struct frame *frame)
 {
 	for (uint32_t i = 0; i < frame->num_segments; i++)

@@ -359,8 +359,8 @@ static bool is_error(const struct ip_packet *packet, const struct cursor *c)
 	if (cursor_left(c) == 0)
 		return false;
 	uint8_t type = c->at[0];
-	if (packet->protocol == IP_ICMPV6)
-		return type < 128;
+	if (!ip_is_v4(&packet->to) || !ip_is_v4(&packet->from))
+		return packet->protocol == IP_ICMPV6 && type < 128;
 	return packet->protocol == IP_ICMP &&
 	       (type == ICMP_UNREACHABLE || type == ICMP_SOURCE_QUENCH || type == ICMP_REDIRECT ||
 		type == ICMP_TIME_EXCEEDED || type == ICMP_PARAMETER_PROBLEM);
@@ -676,6 +676,7 @@ static uint32_t stream_offset(const struct segment *s, const struct tcp_conn *co
 
 static void step_tcp(struct program *p)
 {
+	run_turns(p); /* the numbers are those of what was sent */
 	struct tcp_conn *conn = take_conn(p);
 	uint32_t shape = take(p);
 	struct segment s = {0};
@@ -730,6 +731,54 @@ static void step_raw(struct program *p)
 	arrive(p, &made);
 }
 
+static bool is_extension(uint8_t protocol)
+{
+	return protocol == 0 || protocol == 43 || protocol == 44 || protocol == 60;
+}
+
+/* The checksum of the header behind extension headers. */
+static void seal_behind(uint8_t *at, uint32_t length, const struct ip_shape *s)
+{
+	uint8_t protocol = s->protocol;
+
+	while (s->v6 && is_extension(protocol) && length >= 8) {
+		uint32_t bytes = protocol == 44 ? 8 : 8U * (1U + at[1]);
+		protocol = at[0];
+		if (bytes > length)
+			return;
+		at += bytes;
+		length -= bytes;
+	}
+	seal_transport(at, length, s, protocol);
+}
+
+/* A byte of the header is another, its checksum good; a bit is wrong; padding, or what is missing.
+ * false: it would be no frame. */
+static bool spoil(struct program *p, struct made *made, const struct ip_shape *s, uint32_t how)
+{
+	if (how & 16) {
+		uint32_t offset = take(p) % (payload_at(s) - ETHER_HEADER_BYTES);
+		made->bytes[ETHER_HEADER_BYTES + offset] ^= (uint8_t)take(p);
+		if (!s->v6)
+			seal_v4(made);
+	}
+	if (how & 32)
+		flip_bit(p, made);
+	if (!(how & 64))
+		return true;
+	uint32_t delta = take(p);
+	if (delta >= 128) {
+		uint32_t missing = (delta - 127) % 64;
+		made->length -= missing < made->length ? missing : made->length;
+		return true;
+	}
+	if (made->length + delta > FRAME_BYTES)
+		return false;
+	memset(made->bytes + made->length, 0x55, delta);
+	made->length += delta;
+	return true;
+}
+
 /* Any packet: its headers' checksums good, changed where the input says. */
 static void step_ip(struct program *p)
 {
@@ -757,35 +806,9 @@ static void step_ip(struct program *p)
 	for (uint32_t i = 0; i < length; i++)
 		at[i] = (uint8_t)take(p);
 	wrap_ip(&made, &s);
-	/* the upper header behind extension headers */
-	uint8_t protocol = s.protocol;
-	uint32_t skip = 0;
-	while (s.v6 && (protocol == 0 || protocol == 43 || protocol == 44 || protocol == 60) &&
-	       skip + 8 <= length) {
-		uint32_t bytes = protocol == 44 ? 8 : 8U * (1U + at[skip + 1]);
-		protocol = at[skip];
-		if (skip + bytes > length)
-			break;
-		skip += bytes;
-	}
-	seal_transport(at + skip, length - skip, &s, protocol);
-	if (how & 16) { /* a byte of the header is another, its checksum good */
-		uint32_t offset = take(p) % (payload_at(&s) - ETHER_HEADER_BYTES);
-		made.bytes[ETHER_HEADER_BYTES + offset] ^= (uint8_t)take(p);
-		if (!s.v6)
-			seal_v4(&made);
-	}
-	if (how & 32)
-		flip_bit(p, &made);
-	if (how & 64) { /* padding, or what is missing of it */
-		uint32_t delta = take(p);
-		made.length = delta < 128 ? made.length + delta : made.length - (delta - 127) % 64;
-		if (delta < 128)
-			memset(made.bytes + made.length - delta, 0x55, delta);
-		if (made.length > FRAME_BYTES)
-			return;
-	}
-	arrive(p, &made);
+	seal_behind(at, length, &s);
+	if (spoil(p, &made, &s, how))
+		arrive(p, &made);
 }
 
 /* An ICMP error about a segment of a live connection. */

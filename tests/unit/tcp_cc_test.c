@@ -18,6 +18,7 @@ static struct tcp_cc fresh(uint32_t mss, uint32_t segments)
 static void acked(struct tcp_cc *cc, uint32_t bytes, uint32_t flight)
 {
 	cc->ops->acked(cc, bytes, flight, 0, 0);
+	tcp_cc_check(cc);
 }
 
 static void test_names(void **state)
@@ -97,6 +98,26 @@ static void test_limited_by_the_application(void **state)
 	assert_int_equal(cc.cwnd, 10000);
 }
 
+/* RFC 7661 4.1: the ACKs of a full window count, also if they come in one burst before more is
+ * sent. */
+static void test_burst_of_acks(void **state)
+{
+	struct tcp_cc cc = fresh(1000, 10);
+
+	(void)state;
+	for (uint32_t flight = 10000; flight > 0; flight -= 2000)
+		acked(&cc, 2000, flight);
+	assert_int_equal(cc.cwnd, 20000);
+	cc.ssthresh = 20000;
+	for (uint32_t flight = 20000; flight > 0; flight -= 2000)
+		acked(&cc, 2000, flight);
+	assert_int_equal(cc.cwnd, 21000);
+	/* and no more than that window */
+	for (int i = 0; i < 100; i++)
+		acked(&cc, 1000, 1000);
+	assert_int_equal(cc.cwnd, 21000);
+}
+
 /* RFC 5681 equation 4: half of what is in flight, two segments at least. */
 static void test_loss(void **state)
 {
@@ -123,6 +144,44 @@ static void test_timeout(void **state)
 	assert_int_equal(cc.ssthresh, 5000);
 	acked(&cc, 1000, 1000);
 	assert_int_equal(cc.cwnd, 2000);
+}
+
+/* RFC 3465 2.3 MUST: in the slow start after a timeout one segment an ACK at most. */
+static void test_slow_start_after_timeout(void **state)
+{
+	struct tcp_cc cc = fresh(1000, 10);
+
+	(void)state;
+	cc.ops->timeout(&cc, 8000, 0, 0);
+	acked(&cc, 5000, 6000);
+	assert_int_equal(cc.cwnd, 2000);
+	acked(&cc, 2000, 2000);
+	assert_int_equal(cc.cwnd, 3000);
+	acked(&cc, 500, 3000);
+	acked(&cc, 2500, 3000);
+	assert_int_equal(cc.cwnd, 4500);
+	/* The slow start is over once ssthresh is reached; a later one takes two again. */
+	cc.cwnd = 4000;
+	acked(&cc, 1000, 4000);
+	cc.ssthresh = 50000;
+	acked(&cc, 2000, 4000);
+	assert_int_equal(cc.cwnd, 6000);
+}
+
+/* RFC 5681 3.1: a smaller segment size makes the window smaller in proportion. */
+static void test_smaller_segments(void **state)
+{
+	struct tcp_cc cc = fresh(1000, 10);
+
+	(void)state;
+	tcp_cc_set_mss(&cc, 500);
+	assert_int_equal(cc.cwnd, 5000);
+	assert_int_equal(cc.initial_window, 5000);
+	cc.cwnd = 600;
+	tcp_cc_set_mss(&cc, 400);
+	assert_int_equal(cc.cwnd, 480);
+	tcp_cc_set_mss(&cc, 100);
+	tcp_cc_check(&cc);
 }
 
 /* RFC 5681 4.1: the restart window. */
@@ -160,8 +219,11 @@ int main(void)
 		cmocka_unit_test(test_slow_start),
 		cmocka_unit_test(test_congestion_avoidance),
 		cmocka_unit_test(test_limited_by_the_application),
+		cmocka_unit_test(test_burst_of_acks),
 		cmocka_unit_test(test_loss),
 		cmocka_unit_test(test_timeout),
+		cmocka_unit_test(test_slow_start_after_timeout),
+		cmocka_unit_test(test_smaller_segments),
 		cmocka_unit_test(test_restart),
 		cmocka_unit_test(test_no_overflow),
 	};

@@ -192,7 +192,8 @@ static void test_first_copy_counts(void **state)
 struct model {
 	bool kept[SPACE];
 	uint32_t base;
-	uint32_t next; /* rcv_nxt, counted from base */
+	uint32_t next;   /* rcv_nxt, counted from base */
+	uint32_t latest; /* where the last segment began */
 };
 
 static void model_add(struct bench *bench, struct model *model, struct prng *prng)
@@ -209,10 +210,14 @@ static void model_add(struct bench *bench, struct model *model, struct prng *prn
 	if (first == end) {
 		assert_int_equal(duplicate.start, duplicate.end);
 	} else {
+		uint32_t stop = first;
+		while (stop < end && model->kept[stop])
+			stop++;
 		assert_int_equal(duplicate.start, model->base + first);
-		assert_true(model->kept[duplicate.end - 1 - model->base]);
+		assert_int_equal(duplicate.end, model->base + stop);
 	}
 	memset(model->kept + start, true, end - start);
+	model->latest = start;
 }
 
 /* The gap at rcv_nxt is filled by n bytes, then what was ahead is taken. */
@@ -236,6 +241,11 @@ static void model_blocks(const struct bench *bench, const struct model *model)
 	struct tcp_block blocks[TCP_SACK_BLOCKS_MAX];
 	uint32_t n = tcp_ooo_blocks(bench->ooo, blocks, TCP_SACK_BLOCKS_MAX);
 
+	uint32_t expected = 0;
+
+	for (uint32_t i = model->next; i < SPACE; i++)
+		expected += model->kept[i] && !(i > model->next && model->kept[i - 1]);
+	assert_int_equal(n, expected < TCP_SACK_BLOCKS_MAX ? expected : TCP_SACK_BLOCKS_MAX);
 	for (uint32_t i = 0; i < n; i++) {
 		uint32_t start = blocks[i].start - model->base;
 		uint32_t end = blocks[i].end - model->base;
@@ -244,7 +254,13 @@ static void model_blocks(const struct bench *bench, const struct model *model)
 			assert_true(model->kept[at]);
 		assert_false(model->kept[start - 1] && start > model->next);
 		assert_false(end < SPACE && model->kept[end]);
+		for (uint32_t k = 0; k < i; k++)
+			assert_int_not_equal(blocks[k].start, blocks[i].start);
 	}
+	/* RFC 2018 4: the latest segment's block is the first. */
+	if (model->latest > model->next)
+		assert_in_range(model->base + model->latest - blocks[0].start, 0,
+				blocks[0].end - blocks[0].start - 1);
 }
 
 static void test_model(void **state)
@@ -289,6 +305,88 @@ static void test_reverse_bytes(void **state)
 	add(&bench, 1000 + 2 * count, 1000 + 2 * count + 1);
 	assert_int_equal(tcp_ooo_held(bench.ooo), TCP_OOO_RANGES_MAX);
 	close_bench(&bench);
+}
+
+/* Random segments beyond both bounds: what is kept was received, and all comes out right. */
+static void test_random_bounds(void **state)
+{
+	struct prng prng;
+
+	(void)state;
+	prng_seed(&prng, test_seed(20261126));
+	for (int round = 0; round < 20; round++) {
+		uint32_t base = round % 2 ? UINT32_MAX - 2000 : (uint32_t)prng_next(&prng);
+		uint32_t longest = round % 4 < 2 ? 1 : 100;
+		uint32_t held_max = 1000 + (uint32_t)prng_below(&prng, 3000);
+		struct bench bench = open_bench(64 << 20, base);
+		for (int i = 0; i < 4000; i++) {
+			uint32_t seq = base + 1 + (uint32_t)prng_below(&prng, 6000);
+			uint32_t length = 1 + (uint32_t)prng_below(&prng, longest);
+			struct tcp_block duplicate;
+			uint8_t *object = heap_alloc(bench.heap, length);
+			for (uint32_t k = 0; k < length; k++)
+				object[k] = byte_at(seq + k, 0);
+			const struct tcp_piece piece = {
+				.data = object, .object = object, .length = length, .held = length};
+			assert_int_equal(tcp_ooo_add(&bench.ooo, bench.heap, base, seq, &piece,
+						     held_max, &duplicate),
+					 0);
+			tcp_ooo_check(bench.ooo, base);
+			assert_in_range(tcp_ooo_held(bench.ooo), 1, held_max);
+		}
+		struct tcp_block nearest;
+		uint32_t taken = 0;
+		while (tcp_ooo_blocks(bench.ooo, &nearest, 1) == 1) {
+			bench.rcv_nxt++;
+			taken += take_all(&bench);
+		}
+		assert_in_range(taken, 1, held_max);
+		close_bench(&bench);
+	}
+}
+
+#define NODES 262144 /* more than fit the heap */
+
+/* Memory for some of the ranges that a segment becomes: none is entered, and nothing leaks. */
+static void test_no_memory_for_ranges(void **state)
+{
+	static const struct tcp_block before[] = {{4000, 4100}, {3000, 3100}, {2000, 2100}};
+	static const struct tcp_block after[] = {{1900, 4200}};
+
+	(void)state;
+	for (uint32_t left = 0; left <= 4; left++) {
+		static void *nodes[NODES];
+		struct bench bench = open_bench(12 << 20, 1000);
+		struct tcp_block duplicate;
+		uint32_t n = 0;
+		add(&bench, 2000, 2100);
+		add(&bench, 3000, 3100);
+		add(&bench, 4000, 4100);
+		uint8_t *object = heap_alloc(bench.heap, 2300);
+		assert_non_null(object);
+		for (uint32_t i = 0; i < 2300; i++)
+			object[i] = byte_at(1900 + i, 0);
+		while (n < NODES && (nodes[n] = heap_alloc(bench.heap, 48)))
+			n++;
+		assert_in_range(n, 5, NODES - 1);
+		for (uint32_t i = 0; i < left; i++)
+			assert_int_equal(heap_free(bench.heap, nodes[--n]), 0);
+		const struct tcp_piece piece = {
+			.data = object, .object = object, .length = 2300, .held = 2300};
+		int err = tcp_ooo_add(&bench.ooo, bench.heap, 1000, 1900, &piece, HELD_MAX,
+				      &duplicate);
+		tcp_ooo_check(bench.ooo, 1000);
+		assert_int_equal(err, left < 4 ? -ENOMEM : 0);
+		if (err)
+			expect_blocks(&bench, before, 3);
+		else
+			expect_blocks(&bench, after, 1);
+		bench.rcv_nxt = left < 4 ? 2000 : 1900;
+		assert_int_equal(take_all(&bench), left < 4 ? 100 : 2300);
+		while (n > 0)
+			assert_int_equal(heap_free(bench.heap, nodes[--n]), 0);
+		close_bench(&bench);
+	}
 }
 
 static void test_held_bound(void **state)
@@ -368,6 +466,8 @@ int main(void)
 		cmocka_unit_test(test_reverse_bytes),
 		cmocka_unit_test(test_held_bound),
 		cmocka_unit_test(test_nothing_fits),
+		cmocka_unit_test(test_random_bounds),
+		cmocka_unit_test(test_no_memory_for_ranges),
 		cmocka_unit_test(test_no_memory),
 	};
 

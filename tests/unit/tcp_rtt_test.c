@@ -27,6 +27,20 @@ static void test_initial(void **state)
 	assert_int_equal(tcp_rtt_timeout(&rtt), 200 * MS);
 }
 
+/* Each bound is in its range, but they are the wrong way round. */
+static void test_bounds_crossed(void **state)
+{
+	struct tcp_rtt rtt;
+
+	(void)state;
+	tcp_rtt_init(&rtt, 1000 * MS, 60000 * MS, 2000 * MS);
+	tcp_rtt_check(&rtt);
+	assert_int_equal(tcp_rtt_timeout(&rtt), 2000 * MS);
+	tcp_rtt_sample(&rtt, 1 * MS, 1, 0);
+	tcp_rtt_check(&rtt);
+	assert_int_equal(tcp_rtt_timeout(&rtt), 2000 * MS);
+}
+
 struct step {
 	uint64_t sample_ms;
 	uint64_t srtt_us;
@@ -49,6 +63,7 @@ static void test_samples(void **state)
 	(void)state;
 	for (size_t i = 0; i < sizeof(steps) / sizeof(steps[0]); i++) {
 		tcp_rtt_sample(&rtt, steps[i].sample_ms * MS, 1, 0);
+		tcp_rtt_check(&rtt);
 		assert_int_equal(rtt.srtt_ns / 1000, steps[i].srtt_us);
 		assert_int_equal(rtt.rttvar_ns / 1000, steps[i].rttvar_us);
 		assert_int_equal(tcp_rtt_timeout(&rtt) / 1000, steps[i].rto_us);
@@ -112,6 +127,7 @@ static void test_backoff(void **state)
 	for (int i = 0; i < 100; i++) {
 		tcp_rtt_back_off(&rtt);
 		assert_int_equal(tcp_rtt_timeout(&rtt), 60000 * MS);
+		tcp_rtt_check(&rtt);
 	}
 	tcp_rtt_reset_backoff(&rtt);
 	assert_int_equal(tcp_rtt_timeout(&rtt), 1000 * MS);
@@ -120,9 +136,10 @@ static void test_backoff(void **state)
 int main(void)
 {
 	static const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_initial),      cmocka_unit_test(test_samples),
-		cmocka_unit_test(test_bounds),       cmocka_unit_test(test_granularity),
-		cmocka_unit_test(test_many_samples), cmocka_unit_test(test_backoff),
+		cmocka_unit_test(test_initial),     cmocka_unit_test(test_bounds_crossed),
+		cmocka_unit_test(test_samples),     cmocka_unit_test(test_bounds),
+		cmocka_unit_test(test_granularity), cmocka_unit_test(test_many_samples),
+		cmocka_unit_test(test_backoff),
 	};
 
 	return test_run("tcp_rtt", tests);

@@ -61,7 +61,20 @@ void tcp_cc_restart(struct tcp_cc *cc)
 void tcp_cc_set_mss(struct tcp_cc *cc, uint32_t mss)
 {
 	ASSERT(mss > 0);
+	/* RFC 5681 3.1 SHOULD: by the ratio of the sizes, lest many small segments go out at once.
+	 */
+	if (mss < cc->mss) {
+		cc->cwnd = (uint32_t)((uint64_t)cc->cwnd * mss / cc->mss);
+		cc->initial_window = (uint32_t)((uint64_t)cc->initial_window * mss / cc->mss);
+	}
 	cc->mss = mss;
 	if (cc->cwnd < mss)
 		cc->cwnd = mss;
+}
+
+void tcp_cc_check(const struct tcp_cc *cc)
+{
+	ASSERT(cc->ops && cc->mss > 0);
+	ASSERT(cc->cwnd >= cc->mss);
+	ASSERT(cc->ssthresh > 0 && cc->initial_window > 0);
 }

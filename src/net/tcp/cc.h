@@ -48,5 +48,6 @@ void tcp_cc_init(struct tcp_cc *cc, const struct tcp_cc_ops *ops, uint32_t mss,
 void tcp_cc_restart(struct tcp_cc *cc);
 /* The path's segment size changed. */
 void tcp_cc_set_mss(struct tcp_cc *cc, uint32_t mss);
+void tcp_cc_check(const struct tcp_cc *cc);
 
 extern const struct tcp_cc_ops tcp_cc_newreno;

@@ -495,7 +495,9 @@ void tcp_check(const struct tcp_conn *conn)
 	ASSERT(conn->state == TCPS_SYN_SENT || seq_reached(conn->rcv_nxt, conn->rcv_adv));
 	ASSERT(conn->state == TCPS_TIME_WAIT || conn->snd_una == conn->snd_max ||
 	       conn->deadline_ns[TCP_RETRANSMIT] != 0);
-	ASSERT(conn->cc.cwnd >= conn->cc.mss);
+	tcp_rtt_check(&conn->rtt);
+	if (conn->state != TCPS_SYN_SENT)
+		tcp_cc_check(&conn->cc);
 	tcp_ooo_check(conn->ooo, conn->rcv_nxt);
 }
 

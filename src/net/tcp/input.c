@@ -85,13 +85,17 @@ static inline bool established_input(struct tcp_conn *conn, struct tcp_segment *
 		take_timestamp(conn, h);
 	if (moved)
 		tcp_ack_advance(conn, h);
-	bool window = tcp_update_window(conn, h);
+	/* In order, and acknowledging no less than before: nothing newer told of the window. */
+	uint32_t window = (uint32_t)h->window << conn->snd_wscale;
+	bool changed = window != conn->snd_wnd;
+	conn->snd_wl1 = h->seq;
+	conn->snd_wl2 = h->ack;
+	if (unlikely(changed))
+		tcp_window_changed(conn, window);
 	if (seg->length > 0 && !receive_short(conn, seg))
 		(void)tcp_receive(conn, seg);
-	if (moved || window) {
-		if (tcp_unsent(conn) > 0)
-			tcp_want_output(conn);
-	}
+	if ((moved || changed) && tcp_unsent(conn) > 0)
+		tcp_want_output(conn);
 	return true;
 }
 
@@ -286,6 +290,23 @@ static bool closing_ack(struct tcp_conn *conn)
 	}
 }
 
+/* RFC 9293 3.10.7.4: takes the peer's window if SND.WL1 < SEG.SEQ, or they are equal and SND.WL2 =<
+ * SEG.ACK; returns whether it changed. */
+static bool update_window(struct tcp_conn *conn, const struct tcp_header *h)
+{
+	uint32_t window = (uint32_t)h->window << conn->snd_wscale;
+
+	if (seq_before(h->seq, conn->snd_wl1) ||
+	    (h->seq == conn->snd_wl1 && seq_before(h->ack, conn->snd_wl2)))
+		return false;
+	conn->snd_wl1 = h->seq;
+	conn->snd_wl2 = h->ack;
+	if (window == conn->snd_wnd)
+		return false;
+	tcp_window_changed(conn, window);
+	return true;
+}
+
 /* A probe's octet was taken: it counts as sent. */
 static void accept_probe(struct tcp_conn *conn, const struct tcp_header *h)
 {
@@ -315,7 +336,7 @@ static bool ack_input(struct tcp_conn *conn, const struct tcp_segment *seg)
 		tcp_ack_advance(conn, h);
 	if (!closing_ack(conn))
 		return false;
-	bool window = seq_before(h->ack, conn->snd_una) ? false : tcp_update_window(conn, h);
+	bool window = seq_before(h->ack, conn->snd_una) ? false : update_window(conn, h);
 	if (!moved)
 		tcp_ack_duplicate(conn, seg, window);
 	if (moved || window)
@@ -470,7 +491,7 @@ void tcp_input(struct net *net, struct frame *frame, const struct ip_packet *pac
 		no_connection(net, &seg);
 	}
 	if (seg.frame)
-		frame_free(net->heap, seg.frame);
+		frame_free_received(net->heap, seg.frame);
 }
 
 /* ---- what ICMP tells ---- */

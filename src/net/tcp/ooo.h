@@ -4,9 +4,11 @@
  *
  * Bytes that were kept once are not replaced by later copies.  Each range keeps what it owns (a
  * frame, or an object that payload was copied to); adjoining ranges stay apart but are told as one
- * block. Work per segment is O(log ranges) with a bound on ranges and on the memory held: what is
- * beyond is dropped, furthest first (RFC 2018 8 allows reneging).  Memory exists only while there
- * are ranges.
+ * block. Ranges and the memory held are bounded: what is beyond is dropped, furthest first (RFC
+ * 2018 8 allows reneging).  Work per segment: a binary search over blocks, and at worst half of
+ * them, of 1024, moved by one place; nothing is moved for segments in ascending or descending
+ * order, and blocks are told in a time that does not depend on how much is kept.  Memory exists
+ * only while there are ranges.
  *
  * Invariant: ranges are sorted, do not overlap, are not empty, all start behind rcv_nxt.
  */

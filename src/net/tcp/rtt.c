@@ -17,7 +17,9 @@ static uint64_t clamp(const struct tcp_rtt *rtt, uint64_t ns)
 
 void tcp_rtt_init(struct tcp_rtt *rtt, uint64_t initial_ns, uint64_t min_ns, uint64_t max_ns)
 {
-	ASSERT(min_ns > 0 && min_ns <= max_ns);
+	ASSERT(min_ns > 0 && max_ns > 0);
+	if (min_ns > max_ns)
+		min_ns = max_ns;
 	*rtt = (struct tcp_rtt){.rto_min_ns = min_ns, .rto_max_ns = max_ns, .min_ns = UINT64_MAX};
 	rtt->rto_ns = clamp(rtt, initial_ns);
 }
@@ -67,4 +69,11 @@ void tcp_rtt_back_off(struct tcp_rtt *rtt)
 void tcp_rtt_reset_backoff(struct tcp_rtt *rtt)
 {
 	rtt->backoff = 0;
+}
+
+void tcp_rtt_check(const struct tcp_rtt *rtt)
+{
+	ASSERT(rtt->rto_min_ns <= rtt->rto_ns && rtt->rto_ns <= rtt->rto_max_ns);
+	ASSERT(rtt->backoff <= BACKOFF_MAX);
+	ASSERT((rtt->srtt_ns == 0) == (rtt->min_ns == UINT64_MAX));
 }

@@ -18,6 +18,7 @@ struct tcp_rtt {
 	uint32_t backoff; /* doublings */
 };
 
+/* All at least 1.  The configuration may say min_ns > max_ns: then max_ns is both. */
 void tcp_rtt_init(struct tcp_rtt *rtt, uint64_t initial_ns, uint64_t min_ns, uint64_t max_ns);
 /* samples_per_rtt: at least 1.  The granularity G of RFC 6298 is granularity_ns. */
 void tcp_rtt_sample(struct tcp_rtt *rtt, uint64_t sample_ns, uint32_t samples_per_rtt,
@@ -28,3 +29,4 @@ uint64_t tcp_rtt_timeout(const struct tcp_rtt *rtt);
 void tcp_rtt_back_off(struct tcp_rtt *rtt);
 /* New data was acknowledged. */
 void tcp_rtt_reset_backoff(struct tcp_rtt *rtt);
+void tcp_rtt_check(const struct tcp_rtt *rtt);

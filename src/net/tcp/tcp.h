@@ -494,23 +494,6 @@ static inline bool tcp_can_receive(const struct tcp_conn *conn)
 	       conn->state == TCPS_FIN_WAIT_2;
 }
 
-/* RFC 9293 3.10.7.4: takes the peer's window if SND.WL1 < SEG.SEQ, or they are equal and SND.WL2 =<
- * SEG.ACK; returns whether it changed. */
-static inline bool tcp_update_window(struct tcp_conn *conn, const struct tcp_header *h)
-{
-	uint32_t window = (uint32_t)h->window << conn->snd_wscale;
-
-	if (unlikely(seq_before(h->seq, conn->snd_wl1) ||
-		     (h->seq == conn->snd_wl1 && seq_before(h->ack, conn->snd_wl2))))
-		return false;
-	conn->snd_wl1 = h->seq;
-	conn->snd_wl2 = h->ack;
-	if (likely(window == conn->snd_wnd))
-		return false;
-	tcp_window_changed(conn, window);
-	return true;
-}
-
 /* The user took bytes. */
 static inline void tcp_note_taken(struct tcp_conn *conn, uint32_t bytes)
 {
