@@ -151,7 +151,7 @@ static void close_blocks(struct tcp_ooo *ooo, uint32_t i, uint32_t n)
 /* seq came; the block it is in, [start, end), is the latest. */
 static void remember(struct tcp_ooo *ooo, uint32_t seq, uint32_t start, uint32_t end)
 {
-	uint32_t others[RECENT];
+	uint32_t others[RECENT] = {0};
 	uint32_t n = 0;
 
 	for (uint32_t i = 0; i < ooo->num_recent && n < RECENT - 1; i++) {
