@@ -63,7 +63,8 @@ struct slot {
 	int qd;
 	uint32_t pushed; /* bytes: what the next one's pattern is */
 	uint32_t popped;
-	bool unsure; /* a push was cancelled or failed: the pattern has a gap */
+	bool datagrams; /* of any bytes */
+	bool unsure;    /* a push was cancelled or failed: the pattern has a gap */
 };
 
 struct program {
@@ -987,9 +988,9 @@ static void finish(struct program *p, demi_qresult_t *qr)
 	demi_sgarray_t *sga = &qr->qr_value.sga;
 	for (uint32_t i = 0; i < sga->sga_numsegs; i++) {
 		const uint8_t *bytes = sga->sga_segs[i].sgaseg_buf;
-		/* a connection has no source address in what it pops */
-		for (uint32_t k = 0; k < sga->sga_segs[i].sgaseg_len && slot; k++, slot->popped++)
-			require(p->unsure || bytes[k] == 0xaa || bytes[k] == pattern(slot->popped));
+		for (uint32_t k = 0; k < sga->sga_segs[i].sgaseg_len && slot && !slot->datagrams;
+		     k++, slot->popped++)
+			require(p->unsure || bytes[k] == pattern(slot->popped));
 	}
 	demi_sgarray_t *kept = &p->arrays[p->next_array++ % ARRAYS];
 	(void)demi_sgafree(kept);
@@ -1131,6 +1132,7 @@ static void step_connect(struct program *p)
 			       choice & 2 ? SOCK_DGRAM : SOCK_STREAM, 0)))
 		return;
 	keep_qd(p, qd);
+	slot_of(p, qd)->datagrams = choice & 2;
 	if (answer(demi_connect(&qt, qd, (struct sockaddr *)&to, length)) == 0)
 		keep_token(p, qt);
 }
@@ -1292,6 +1294,7 @@ static int open_socket(struct program *p, bool v6, int type, uint16_t port)
 
 	require(demi_socket(&qd, v6 ? AF_INET6 : AF_INET, type, 0) == 0);
 	keep_qd(p, qd);
+	slot_of(p, qd)->datagrams = type == SOCK_DGRAM;
 	if (v6) /* the other listens for IPv4 */
 		require(demi_setsockopt(qd, IPPROTO_IPV6, IPV6_V6ONLY, &(int){1}, sizeof(int)) ==
 			0);
