@@ -90,7 +90,7 @@ struct fuzz {
 	uint32_t room;  /* frames that the device takes before it says to wait */
 	bool silent;    /* neighbours do not answer */
 	bool any_bytes; /* came in: streams may hold anything */
-	bool cancelled; /* a push: streams may lack anything */
+	bool cancelled; /* a push, or one failed for want of memory: streams may lack anything */
 	struct flow flows[FLOWS];
 	uint32_t next_flow;
 	struct stream streams[QUEUES];
@@ -1230,6 +1230,7 @@ static void open_instance(struct fuzz *f)
 	configure(&config, choice);
 	(void)demi_set_log(quiet, NULL);
 	f->silent = device & 32;
+	f->cancelled = choice & 1; /* the heap is small */
 	config.keepalive = !!(device & 64);
 	config.keepalive_time_ms = 1000;
 	config.keepalive_interval_ms = 1000;

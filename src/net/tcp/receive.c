@@ -256,6 +256,8 @@ void tcp_receive_out_of_order(struct tcp_conn *conn, struct tcp_segment *seg)
 void tcp_receive_fin(struct tcp_conn *conn)
 {
 	conn->rcv_nxt++;
+	/* RFC 9293 3.10.7.4 seventh: nothing comes behind a FIN; what claimed to is given up */
+	tcp_ooo_free(&conn->ooo, conn->net->heap);
 	conn->fin_received = true;
 	conn->fin_ahead = false;
 	conn->ack_now = true;
