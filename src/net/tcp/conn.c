@@ -252,13 +252,12 @@ int tcp_connect(struct tcp_conn *conn, struct op *op, const struct ip_address *a
 	conn->remote = *address;
 	conn->remote_port = port;
 	err = choose_local(conn);
-	if (!err)
-		err = tcp_table_add(conn->net->tcp, conn);
 	if (err) {
 		conn->local = bound_local;
 		conn->local_port = bound_port;
 		return err;
 	}
+	tcp_table_add(conn->net->tcp, conn);
 	conn->error = 0;
 	conn->soft_error = 0;
 	conn->retries = 0;

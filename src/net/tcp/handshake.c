@@ -156,7 +156,7 @@ static void listen_syn(struct tcp_conn *parent, const struct tcp_segment *seg)
 		net_count_drop(net, DROP_TX_MEMORY);
 		return;
 	}
-	(void)tcp_table_add(net->tcp, conn);
+	tcp_table_add(net->tcp, conn);
 	conn->parent = parent;
 	list_append(&listener->half_open, &conn->in_listener);
 	listener->num_half_open++;

@@ -54,7 +54,7 @@ static void grow(struct tcp *tcp)
 	free(old);
 }
 
-int tcp_table_add(struct tcp *tcp, struct tcp_conn *conn)
+void tcp_table_add(struct tcp *tcp, struct tcp_conn *conn)
 {
 	ASSERT(!conn->in_table);
 	if (tcp->num_conns >= tcp->num_buckets)
@@ -62,7 +62,6 @@ int tcp_table_add(struct tcp *tcp, struct tcp_conn *conn)
 	insert(tcp, conn);
 	tcp->num_conns++;
 	conn->in_table = true;
-	return 0;
 }
 
 void tcp_table_remove(struct tcp *tcp, struct tcp_conn *conn)

@@ -315,7 +315,7 @@ static inline bool tcp_connected(const struct tcp_conn *conn)
 /* conn.c */
 struct tcp_conn *tcp_conn_alloc(struct net *net, int domain);
 void tcp_conn_free(struct tcp_conn *conn);
-/* Takes over what the peer's SYN says, and sets sequence numbers and windows up. */
+/* Chooses the initial sequence number, and sets what counts from it. */
 void tcp_choose_iss(struct tcp_conn *conn);
 void tcp_set_state(struct tcp_conn *conn, enum tcp_state state);
 /* The connection is over: err is what its user is told (0: nothing).  It is freed if nobody has it
@@ -326,7 +326,7 @@ void tcp_shutdown_pushed(struct tcp_conn *conn);
 /* Resets the peer, then finishes. */
 void tcp_abort(struct tcp_conn *conn, int err);
 void tcp_enter_time_wait(struct tcp_conn *conn);
-/* The FIN of a closed connection was acknowledged... counts what lingers. */
+/* Counts the connection among those that linger, or no more, as its state is now. */
 void tcp_update_closing(struct tcp_conn *conn);
 void tcp_check(const struct tcp_conn *conn);
 void tcp_check_all(const struct net *net);
@@ -339,7 +339,7 @@ struct tcp_conn *tcp_find_listener(const struct tcp *tcp, const struct ip_addres
 				   uint16_t port);
 int tcp_table_open(struct tcp *tcp);
 void tcp_table_close(struct tcp *tcp);
-int tcp_table_add(struct tcp *tcp, struct tcp_conn *conn);
+void tcp_table_add(struct tcp *tcp, struct tcp_conn *conn);
 void tcp_table_remove(struct tcp *tcp, struct tcp_conn *conn);
 /* A free port to connect from (RFC 6056); 0: none. */
 uint16_t tcp_choose_port(struct tcp_conn *conn);
@@ -352,6 +352,7 @@ void tcp_child_established(struct tcp_conn *conn);
 void tcp_listener_close(struct tcp_conn *conn);
 /* A child of a listener ends. */
 void tcp_child_forget(struct tcp_conn *conn);
+/* Takes over what the peer's SYN says: options, window, where its numbers begin. */
 void tcp_apply_syn(struct tcp_conn *conn, const struct tcp_header *h);
 void tcp_established(struct tcp_conn *conn);
 
