@@ -17,7 +17,9 @@ static struct tcp_cc fresh(uint32_t mss, uint32_t segments)
 
 static void acked(struct tcp_cc *cc, uint32_t bytes, uint32_t flight)
 {
-	cc->ops->acked(cc, bytes, flight, 0, 0);
+	struct tcp_cc_ack ack = {.bytes = bytes, .flight = flight};
+
+	cc->ops->acked(cc, &ack);
 	tcp_cc_check(cc);
 }
 
@@ -124,9 +126,9 @@ static void test_loss(void **state)
 	struct tcp_cc cc = fresh(1000, 10);
 
 	(void)state;
-	cc.ops->lost(&cc, 9000, 0);
+	cc.ops->reduce(&cc, 9000, 0, 0);
 	assert_int_equal(cc.ssthresh, 4500);
-	cc.ops->lost(&cc, 1000, 0);
+	cc.ops->reduce(&cc, 1000, 0, 0);
 	assert_int_equal(cc.ssthresh, 2000);
 }
 

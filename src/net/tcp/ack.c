@@ -53,7 +53,7 @@ static void enter_recovery(struct tcp_conn *conn)
 
 	sched_count(sched, COUNTER_TCP_FAST_RETRANSMITS, 1);
 	/* RFC 6582 3.2 step 2 */
-	conn->cc.ops->lost(&conn->cc, tcp_flight(conn), sched->now_ns);
+	conn->cc.ops->reduce(&conn->cc, tcp_flight(conn), false, sched->now_ns);
 	conn->recover = conn->snd_max;
 	conn->recovering = true;
 	conn->partial_seen = false;
@@ -150,7 +150,15 @@ void tcp_ack_advance(struct tcp_conn *conn, const struct tcp_header *h)
 	} else {
 		conn->dupacks = 0;
 		/* The window grows only while it is what limits. */
-		conn->cc.ops->acked(&conn->cc, acked, flight, sched->now_ns, conn->rtt.srtt_ns);
+		struct tcp_cc_ack ack = {
+			.bytes = acked,
+			.flight = flight,
+			.una = conn->snd_una,
+			.nxt = conn->snd_max,
+			.now_ns = sched->now_ns,
+			.srtt_ns = conn->rtt.srtt_ns,
+		};
+		conn->cc.ops->acked(&conn->cc, &ack);
 	}
 	restart_timer(conn);
 	ip_path_confirm(conn->net, &conn->path);

@@ -52,6 +52,26 @@ void tcp_cc_init(struct tcp_cc *cc, const struct tcp_cc_ops *ops, uint32_t mss,
 	ops->init(cc);
 }
 
+void tcp_cc_change(struct tcp_cc *cc, const struct tcp_cc_ops *ops)
+{
+	cc->ops = ops;
+	cc->acked_bytes = 0;
+	memset(cc->state, 0, sizeof(cc->state));
+	ops->init(cc);
+}
+
+/* Twice the window in slow start, so that it can double in a round trip; then 1.2 times: the window
+ * stays what limits. */
+uint64_t tcp_cc_pacing_rate(const struct tcp_cc *cc, uint64_t srtt_ns)
+{
+	uint64_t gain = cc->cwnd < cc->ssthresh / 2 ? 200 : 120;
+
+	if (srtt_ns == 0)
+		return 0;
+	uint64_t rate = (uint64_t)cc->cwnd * gain * 10000000 / srtt_ns;
+	return rate > 0 ? rate : 1;
+}
+
 void tcp_cc_restart(struct tcp_cc *cc)
 {
 	if (cc->cwnd > cc->initial_window)

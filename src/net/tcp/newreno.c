@@ -49,12 +49,10 @@ static void slow_start(struct tcp_cc *cc, uint32_t bytes)
 	cc->cwnd += bytes < bound ? bytes : bound;
 }
 
-static void newreno_acked(struct tcp_cc *cc, uint32_t bytes, uint32_t flight, uint64_t now_ns,
-			  uint64_t srtt_ns)
+static void newreno_acked(struct tcp_cc *cc, const struct tcp_cc_ack *ack)
 {
-	(void)now_ns;
-	(void)srtt_ns;
-	bytes = credited(cc, bytes, flight);
+	uint32_t bytes = credited(cc, ack->bytes, ack->flight);
+
 	if (bytes == 0 || cc->cwnd >= WINDOW_MAX)
 		return;
 	if (cc->cwnd < cc->ssthresh) {
@@ -75,8 +73,9 @@ static uint32_t half(const struct tcp_cc *cc, uint32_t flight)
 	return flight / 2 > 2 * cc->mss ? flight / 2 : 2 * cc->mss;
 }
 
-static void newreno_lost(struct tcp_cc *cc, uint32_t flight, uint64_t now_ns)
+static void newreno_reduce(struct tcp_cc *cc, uint32_t flight, int ecn, uint64_t now_ns)
 {
+	(void)ecn;
 	(void)now_ns;
 	cc->ssthresh = half(cc, flight);
 	cc->acked_bytes = 0;
@@ -99,6 +98,6 @@ const struct tcp_cc_ops tcp_cc_newreno = {
 	.name = "reno", /* as Linux calls it */
 	.init = newreno_init,
 	.acked = newreno_acked,
-	.lost = newreno_lost,
+	.reduce = newreno_reduce,
 	.timeout = newreno_timeout,
 };
