@@ -43,14 +43,30 @@ void world_note(struct world *world, uint64_t value)
 	world->hash = h ^ (h >> 29);
 }
 
+static void mix(uint64_t sums[4], const uint8_t *bytes)
+{
+	uint64_t words[4];
+
+	memcpy(words, bytes, sizeof(words));
+	for (int i = 0; i < 4; i++) {
+		uint64_t h = (sums[i] ^ words[i]) * 0x9e3779b97f4a7c15U;
+		sums[i] = h ^ (h >> 29);
+	}
+}
+
+/* Four sums that do not wait for each other: half of a run's time was this. */
 static void note_bytes(struct world *world, const uint8_t *bytes, uint32_t length)
 {
-	world_note(world, length);
-	for (uint32_t i = 0; i < length; i += 8) {
-		uint64_t word = 0;
-		memcpy(&word, bytes + i, length - i < 8 ? length - i : 8);
-		world_note(world, word);
-	}
+	uint64_t sums[4] = {length, 0, 0, 0};
+	uint8_t rest[32] = {0};
+	uint32_t i = 0;
+
+	for (; i + sizeof(rest) <= length; i += sizeof(rest))
+		mix(sums, bytes + i);
+	memcpy(rest, bytes + i, length - i);
+	mix(sums, rest);
+	for (i = 0; i < 4; i++)
+		world_note(world, sums[i]);
 }
 
 /* ---- traces ---- */
