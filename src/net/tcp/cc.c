@@ -76,12 +76,13 @@ void tcp_cc_change(struct tcp_cc *cc, const struct tcp_cc_ops *ops)
 
 /* ---- growing and shrinking ---- */
 
-uint32_t tcp_cc_credited_slow(struct tcp_cc *cc, uint32_t bytes, uint32_t credit)
+uint32_t tcp_cc_credited(struct tcp_cc *cc, const struct tcp_cc_ack *ack)
 {
 	/* What was in flight counts until it is acknowledged: many ACKs may come before anything is
 	 * sent again, each of which leaves less in flight. */
-	if (bytes > credit)
-		bytes = credit;
+	uint32_t credit = tcp_cc_full(cc, ack) ? ack->flight : cc->credit;
+	uint32_t bytes = ack->bytes < credit ? ack->bytes : credit;
+
 	cc->credit = credit - bytes;
 	return bytes;
 }

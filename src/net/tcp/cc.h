@@ -137,21 +137,23 @@ void tcp_cc_check(const struct tcp_cc *cc);
 
 /* ---- between the algorithms ---- */
 
-/* What of bytes, just acknowledged, counts for the window's growth. */
-uint32_t tcp_cc_credited_slow(struct tcp_cc *cc, uint32_t bytes, uint32_t flight);
-
 /* RFC 7661 4.1, RFC 9438 5.8: a window that was not used proves nothing, so it does not grow.  In
  * slow start half of it is use enough, as a window doubles in a round trip. */
-static inline uint32_t tcp_cc_credited(struct tcp_cc *cc, const struct tcp_cc_ack *ack)
+static inline bool tcp_cc_full(const struct tcp_cc *cc, const struct tcp_cc_ack *ack)
 {
-	uint64_t used = cc->cwnd < cc->ssthresh ? 2 * (uint64_t)ack->flight
-						: (uint64_t)ack->flight + cc->mss;
+	uint32_t spare = cc->cwnd < cc->ssthresh ? ack->flight : cc->mss;
 
-	if (used < cc->cwnd && cc->credit == 0)
-		return 0;
-	return tcp_cc_credited_slow(cc, ack->bytes, used >= cc->cwnd ? ack->flight : cc->credit);
+	return ack->flight + spare >= cc->cwnd;
 }
 
+/* The common case, of every algorithm: nothing grows. */
+static inline bool tcp_cc_rests(const struct tcp_cc *cc, const struct tcp_cc_ack *ack)
+{
+	return !tcp_cc_full(cc, ack) && cc->credit == 0;
+}
+
+/* Else: what of the bytes acknowledged counts. */
+uint32_t tcp_cc_credited(struct tcp_cc *cc, const struct tcp_cc_ack *ack);
 /* Adds to the window, as far as a window may be. */
 void tcp_cc_grow(struct tcp_cc *cc, uint64_t bytes);
 /* Slow start counting bytes, of one ACK at most bound segments (RFC 3465 2.3). */

@@ -185,12 +185,11 @@ static void avoid_congestion(struct tcp_cc *cc, const struct tcp_cc_ack *ack, ui
 		tcp_cc_grow(cc, cu->w_est - cc->cwnd);
 }
 
-static void cubic_acked(struct tcp_cc *cc, const struct tcp_cc_ack *ack)
+/* Apart, so that the common case saves no registers. */
+static __attribute__((noinline)) void grow(struct tcp_cc *cc, const struct tcp_cc_ack *ack)
 {
 	uint32_t bytes = tcp_cc_credited(cc, ack);
 
-	if (likely(bytes == 0))
-		return;
 	if (cc->cwnd >= cc->ssthresh) {
 		avoid_congestion(cc, ack, bytes);
 	} else if (!first_slow_start(cc)) {
@@ -201,6 +200,12 @@ static void cubic_acked(struct tcp_cc *cc, const struct tcp_cc_ack *ack)
 		if (!first_slow_start(cc)) /* it is over without a loss: there is no W_max */
 			memset(cc->words, 0, sizeof(cc->words));
 	}
+}
+
+static void cubic_acked(struct tcp_cc *cc, const struct tcp_cc_ack *ack)
+{
+	if (unlikely(!tcp_cc_rests(cc, ack)))
+		grow(cc, ack);
 }
 
 /* ---- congestion events ---- */

@@ -13,12 +13,11 @@ static void newreno_init(struct tcp_cc *cc)
 	(void)cc;
 }
 
-void tcp_newreno_acked(struct tcp_cc *cc, const struct tcp_cc_ack *ack)
+/* Apart, so that the common case saves no registers. */
+static __attribute__((noinline)) void grow(struct tcp_cc *cc, const struct tcp_cc_ack *ack)
 {
 	uint32_t bytes = tcp_cc_credited(cc, ack);
 
-	if (likely(bytes == 0))
-		return;
 	if (cc->cwnd < cc->ssthresh) {
 		tcp_cc_slow_start(cc, bytes);
 		return;
@@ -29,6 +28,12 @@ void tcp_newreno_acked(struct tcp_cc *cc, const struct tcp_cc_ack *ack)
 		cc->acked_bytes -= cc->cwnd;
 		tcp_cc_grow(cc, cc->mss);
 	}
+}
+
+void tcp_newreno_acked(struct tcp_cc *cc, const struct tcp_cc_ack *ack)
+{
+	if (unlikely(!tcp_cc_rests(cc, ack)))
+		grow(cc, ack);
 }
 
 void tcp_newreno_reduce(struct tcp_cc *cc, uint32_t flight, int ecn, uint64_t now_ns)
