@@ -400,6 +400,8 @@ void tcp_child_forget(struct tcp_conn *conn);
 /* Takes over what the peer's SYN says: options, window, where its numbers begin. */
 void tcp_apply_syn(struct tcp_conn *conn, const struct tcp_header *h);
 void tcp_established(struct tcp_conn *conn);
+/* Shall our SYN ask for ECN? */
+bool tcp_wants_ecn(const struct tcp_conn *conn);
 
 /* ack.c */
 /* The short way: an ACK of new data while nothing is in doubt (tcp_is_calm). */
@@ -421,6 +423,8 @@ void tcp_recovery_restart_timer(struct tcp_conn *conn);
 void tcp_enter_loss(struct tcp_conn *conn);
 /* The deadline TCP_LATER came: what may have been reordered before is lost by now. */
 void tcp_reorder_due(struct tcp_conn *conn);
+/* The congestion control or what was agreed on changed. */
+void tcp_update_watch(struct tcp_conn *conn);
 /* Congestion was told of without a loss to repair: by ECN, or by a probe that repaired it. */
 void tcp_congestion_marked(struct tcp_conn *conn);
 /* Bytes were sent again. */
@@ -607,6 +611,12 @@ static inline bool tcp_can_receive(const struct tcp_conn *conn)
 {
 	return conn->state == TCPS_ESTABLISHED || conn->state == TCPS_FIN_WAIT_1 ||
 	       conn->state == TCPS_FIN_WAIT_2;
+}
+
+/* RFC 8257 3.2: each ACK tells how what it acknowledges was marked. */
+static inline bool tcp_echoes_each(const struct tcp_conn *conn)
+{
+	return conn->cc.ops->ecn;
 }
 
 /* The user took bytes. */
