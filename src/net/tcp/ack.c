@@ -209,6 +209,9 @@ void tcp_ack(struct tcp_conn *conn, const struct tcp_segment *seg, bool window_c
 	if (d.bytes > 0)
 		take_rtt(conn, &d, &facts);
 	tcp_recover(conn, &d, &facts);
+	conn->watch &= (uint8_t)~TCP_WATCH_SACKED;
+	if (conn->sb.sacked > 0)
+		conn->watch |= TCP_WATCH_SACKED;
 	if (conn->ecn)
 		take_marks(conn, &facts);
 	if (facts.acked > 0) {

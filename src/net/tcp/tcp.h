@@ -90,6 +90,7 @@ enum tcp_recovery_state {
 enum tcp_watch {
 	TCP_WATCH_PROBE = 1, /* a tail loss probe is out */
 	TCP_WATCH_ECN = 2,   /* the congestion control counts what is marked */
+	TCP_WATCH_SACKED = 4,
 };
 
 /* What only a connection that met loss, reordering or congestion marks needs; made then. */
@@ -205,7 +206,6 @@ struct tcp_conn {
 	uint8_t rcv_wscale;
 	uint8_t snd_wscale;
 	uint8_t quick_left;
-	uint8_t dupacks;
 	uint16_t rcv_mss; /* largest payload received */
 
 	/* sending */
@@ -238,8 +238,17 @@ struct tcp_conn {
 	struct tcp_trouble *trouble; /* NULL: there was none */
 	uint64_t paced_ns;           /* when the next segment may leave */
 	uint32_t recover;
-	uint8_t recovery; /* enum tcp_recovery_state */
-	uint8_t watch;    /* enum tcp_watch */
+
+	union {
+		uint32_t unrest; /* 0: nothing is lost, reordered or in doubt */
+
+		struct {
+			uint8_t recovery; /* enum tcp_recovery_state */
+			uint8_t watch;    /* enum tcp_watch */
+			uint8_t dupacks;
+		};
+	};
+
 	uint32_t iss;
 	uint32_t irs;
 	struct tcp_block dsack; /* to be told with the next ACK; start == end: none */
@@ -590,7 +599,7 @@ static inline uint32_t tcp_timestamp(const struct tcp_conn *conn, uint64_t ns)
 /* Nothing is lost, reordered or in doubt. */
 static inline bool tcp_is_calm(const struct tcp_conn *conn)
 {
-	return (conn->recovery | conn->watch | conn->dupacks | conn->sb.sacked) == TCP_OPEN;
+	return conn->unrest == 0;
 }
 
 /* Queued bytes that were never sent. */
