@@ -189,7 +189,7 @@ static inline void ack_sent(struct tcp_conn *conn)
 
 static void arm_retransmit(struct tcp_conn *conn)
 {
-	if (conn->deadline_ns[TCP_RETRANSMIT] && !conn->persist)
+	if (conn->deadline_ns[TCP_RETRANSMIT] && !conn->persist && likely(!conn->probe_single))
 		return;
 	conn->persist = false;
 	tcp_set_deadline(conn, TCP_RETRANSMIT, tcp_retransmit_deadline(conn));

@@ -189,6 +189,7 @@ struct tcp_conn {
 	bool lingers : 1;      /* counts in num_closing */
 	bool dead : 1;         /* freed by the next tcp_flush */
 	bool probe_next : 1;   /* the retransmission deadline is a tail loss probe's */
+	bool probe_single : 1; /* it is what it is because a single segment was out */
 	bool paced : 1;        /* segments leave at cc's rate */
 	bool ecn : 1;          /* both sides use it */
 	bool ecn_echo : 1;     /* our ACKs say ECE */
