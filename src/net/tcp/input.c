@@ -169,9 +169,19 @@ static void unacceptable(struct tcp_conn *conn, struct tcp_segment *seg, enum dr
 	if (seg->h.flags & TCP_RST)
 		return;
 	if (is_repeated_syn(conn, seg)) {
-		tcp_send_syn(conn);
+		if (tcp_may_answer(conn))
+			tcp_send_syn(conn);
 		return;
 	}
+	/* RFC 5961 4.2: a SYN is challenged, whatever its sequence number. */
+	if (seg->h.flags & TCP_SYN) {
+		tcp_challenge_ack(conn);
+		return;
+	}
+	/* RFC 9293 3.10.7.4, first step, without an end if both sides do it: ACKs that carry
+	 * nothing wait (attack row 22). */
+	if (segment_length(seg) == 0 && !tcp_may_answer(conn))
+		return;
 	/* A FIN that comes again restarts TIME-WAIT (RFC 9293 3.10.7.4 eighth). */
 	if (conn->state == TCPS_TIME_WAIT && seg->h.flags & TCP_FIN)
 		tcp_enter_time_wait(conn);
@@ -208,6 +218,12 @@ static void trim(struct tcp_conn *conn, struct tcp_segment *seg)
 /* Second, check the RST bit: RFC 5961 3.2. */
 static void reset_input(struct tcp_conn *conn, const struct tcp_segment *seg)
 {
+	/* RFC 1337 3: a reset does not end TIME-WAIT, or old duplicates would reach the next
+	 * connection. */
+	if (conn->state == TCPS_TIME_WAIT) {
+		net_count_drop(conn->net, DROP_TCP_RESET);
+		return;
+	}
 	if (seg->h.seq != conn->rcv_nxt) {
 		net_count_drop(conn->net, DROP_TCP_RESET);
 		tcp_challenge_ack(conn);
@@ -219,7 +235,6 @@ static void reset_input(struct tcp_conn *conn, const struct tcp_segment *seg)
 		break;
 	case TCPS_CLOSING:
 	case TCPS_LAST_ACK:
-	case TCPS_TIME_WAIT:
 		tcp_finish(conn, conn->user ? ECONNRESET : 0);
 		break;
 	default:
@@ -231,7 +246,8 @@ static void reset_input(struct tcp_conn *conn, const struct tcp_segment *seg)
 static void syn_input(struct tcp_conn *conn, struct tcp_segment *seg)
 {
 	if (is_repeated_syn(conn, seg)) {
-		tcp_send_syn(conn);
+		if (tcp_may_answer(conn))
+			tcp_send_syn(conn);
 		return;
 	}
 	net_count_drop(conn->net, DROP_TCP_SYN);
@@ -398,6 +414,8 @@ static void synchronized_input(struct tcp_conn *conn, struct tcp_segment *seg)
 {
 	struct tcp_header *h = &seg->h;
 
+	if (conn->state == TCPS_TIME_WAIT && tcp_reopen(conn, seg))
+		return;
 	if (paws_rejects(conn, seg)) {
 		unacceptable(conn, seg, DROP_TCP_PAWS);
 		return;
@@ -459,6 +477,13 @@ static void no_connection(struct net *net, struct tcp_segment *seg)
 	struct tcp_conn *listener =
 		tcp_find_listener(net->tcp, &seg->packet->to, seg->h.destination);
 
+	struct tcp_conn *conn;
+
+	if (listener && tcp_take_cookie(listener, seg, &conn)) {
+		if (conn)
+			conn_input(conn, seg);
+		return;
+	}
 	if (listener) {
 		tcp_listen_input(listener, seg);
 		return;
