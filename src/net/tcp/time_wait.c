@@ -9,8 +9,9 @@
 
 #include <errno.h>
 
-#define ISS_STEP 65537 /* a new connection begins that far behind the old one's numbers at least \
-			*/
+#define ISS_STEP                                                                        \
+	65537 /* a new connection begins that far behind the old one's numbers at least \
+	       */
 
 void tcp_enter_time_wait(struct tcp_conn *conn)
 {
