@@ -130,12 +130,14 @@ static bool acceptable(const struct tcp_conn *conn, const struct tcp_segment *se
 	return first < window || first + length - 1 < window;
 }
 
-/* RFC 2883 4: an ACK for data that was here already says so. */
+/* RFC 2883 4: an ACK for data that was here already says so.  Nobody sends again what lies further
+ * back than the largest window: such data is a blind guess, and not to make the peer undo what it
+ * did about a loss. */
 static void note_duplicate(struct tcp_conn *conn, const struct tcp_segment *seg)
 {
 	uint32_t end = seg->h.seq + seg->length;
 
-	if (!conn->sack || seg->length == 0 || !seq_before(seg->h.seq, conn->rcv_nxt))
+	if (!conn->sack || seg->length == 0 || conn->rcv_nxt - seg->h.seq - 1 >= conn->rcv_buffer)
 		return;
 	conn->dsack.start = seg->h.seq;
 	conn->dsack.end = seq_before(end, conn->rcv_nxt) ? end : conn->rcv_nxt;

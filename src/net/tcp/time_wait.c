@@ -9,9 +9,8 @@
 
 #include <errno.h>
 
-#define ISS_STEP                                                                        \
-	65537 /* a new connection begins that far behind the old one's numbers at least \
-	       */
+/* From the last number of an old connection to the first of the new one, at least. */
+#define ISS_STEP 65537
 
 void tcp_enter_time_wait(struct tcp_conn *conn)
 {
