@@ -658,7 +658,7 @@ static void reuse(void (*change)(struct config *config), bool possible)
 	run_for(life, 10 * WORLD_MS);
 	close_qd(life->server, &life->server_qd);
 	run_for(life, 10 * WORLD_MS);
-	uint32_t old = conn_of(life)->snd_max;
+	uint32_t old = conn_of(life)->snd_nxt;
 	WORLD_EXPECT(&life->world, connect_from(life, 5555) == EADDRNOTAVAIL);
 	run_for(life, WORLD_S);
 	WORLD_EXPECT(&life->world, connect_from(life, 5555) == (possible ? 0 : EADDRNOTAVAIL));

@@ -225,7 +225,6 @@ static struct tcp_conn *establish(struct tcp_conn *listener, const struct tcp_se
 	/* Our SYN is acknowledged; there was no retransmission timer. */
 	conn->snd_una = seg->h.ack;
 	conn->snd_nxt = seg->h.ack;
-	conn->snd_max = seg->h.ack;
 	conn->snd_wnd = (uint32_t)seg->h.window << conn->snd_wscale;
 	conn->snd_wnd_max = conn->snd_wnd;
 	conn->snd_wl1 = seg->h.seq;

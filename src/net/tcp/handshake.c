@@ -64,10 +64,21 @@ void tcp_apply_syn(struct tcp_conn *conn, const struct tcp_header *h)
 	conn->snd_wnd_max = h->window;
 	conn->snd_wl1 = h->seq;
 	conn->snd_wl2 = h->ack;
-	tcp_cc_init(&conn->cc, &tcp_cc_newreno, conn->mss, (uint32_t)config->tcp_initial_window);
+	tcp_cc_init(&conn->cc, conn->cc.ops, conn->mss, (uint32_t)config->tcp_initial_window);
 	conn->quick_left = config->tcp_quick_ack ? TCP_QUICK_SEGMENTS : 0;
 	conn->received_ns = sched->now_ns;
 	conn->rcv_space_ns = sched->now_ns;
+}
+
+/* Our SYN is acknowledged: RFC 6298 2.2, and Karn's rule. */
+static void syn_acked(struct tcp_conn *conn)
+{
+	struct tcp_delivered d = {0};
+
+	tcp_scoreboard_acked(&conn->sb, conn->snd_una, conn->iss + 1, &d);
+	conn->snd_una = conn->iss + 1;
+	if (d.first_ns != 0 && !d.retransmitted)
+		tcp_rtt_sample(&conn->rtt, conn->net->sched->now_ns - d.first_ns, 1, 0);
 }
 
 /* The connection is synchronized: ESTABLISHED, or beyond if the user closed it meanwhile. */
@@ -124,6 +135,9 @@ struct tcp_conn *tcp_child_new(struct tcp_conn *listener, const struct tcp_segme
 	conn->receive_buffer_fixed = listener->receive_buffer_fixed;
 	conn->send_buffer_fixed = listener->send_buffer_fixed;
 	conn->push_acked = listener->push_acked;
+	conn->notsent_lowat = listener->notsent_lowat;
+	conn->max_pacing_kbps = listener->max_pacing_kbps;
+	conn->cc.ops = listener->cc.ops;
 	conn->ttl = listener->ttl;
 	conn->tos = listener->tos;
 	tcp_table_add(listener->net->tcp, conn);
@@ -303,10 +317,7 @@ static void simultaneous_open(struct tcp_conn *conn, const struct tcp_segment *s
 static void syn_ack(struct tcp_conn *conn, struct tcp_segment *seg)
 {
 	tcp_apply_syn(conn, &seg->h);
-	conn->snd_una = seg->h.ack;
-	if (conn->timing)
-		tcp_rtt_sample(&conn->rtt, conn->net->sched->now_ns - conn->timed_ns, 1, 0);
-	conn->timing = false;
+	syn_acked(conn);
 	tcp_restart_retransmit(conn);
 	tcp_established(conn);
 	/* What else the SYN carries (data, FIN) is not kept: acknowledging the SYN alone has the
@@ -321,7 +332,7 @@ void tcp_syn_sent_input(struct tcp_conn *conn, struct tcp_segment *seg)
 	bool acked = h->flags & TCP_ACK;
 
 	/* RFC 9293 3.10.7.3 first: an ACK must be for our SYN. */
-	if (acked && (seq_reached(h->ack, conn->iss) || seq_after(h->ack, conn->snd_max))) {
+	if (acked && (seq_reached(h->ack, conn->iss) || seq_after(h->ack, conn->snd_nxt))) {
 		if (!(h->flags & TCP_RST))
 			tcp_reset_unknown(conn->net, seg);
 		return;

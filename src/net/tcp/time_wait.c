@@ -70,7 +70,7 @@ bool tcp_reopen(struct tcp_conn *conn, const struct tcp_segment *seg)
 		net_count_drop(conn->net, DROP_TCP_BACKLOG);
 		return true;
 	}
-	uint32_t iss_min = conn->snd_max + ISS_STEP;
+	uint32_t iss_min = conn->snd_nxt + ISS_STEP;
 	sched_count(conn->net->sched, COUNTER_TCP_TIME_WAITS_REUSED, 1);
 	tcp_finish(conn, 0);
 	tcp_open_child(listener, seg, &iss_min);
@@ -85,6 +85,6 @@ bool tcp_may_reuse(const struct tcp_conn *conn, uint32_t *iss_min_out)
 	    !conn->net->sched->config.tcp_timestamps ||
 	    conn->net->sched->now_ns - conn->ts_recent_ns <= 1000000000)
 		return false;
-	*iss_min_out = conn->snd_max + ISS_STEP;
+	*iss_min_out = conn->snd_nxt + ISS_STEP;
 	return true;
 }
