@@ -100,9 +100,12 @@ uint32_t tcp_rack_detect(struct tcp_conn *conn)
 	uint32_t lost = 0;
 	uint32_t start = conn->snd_una;
 
-	for (uint32_t i = 0; i < sb->count && seq_before(start, t->rack_fack); i++) {
+	for (uint32_t i = 0; i < sb->count; i++) {
 		struct tcp_run *run = tcp_scoreboard_at(sb, i);
 		uint32_t bytes = run->end - start;
+		/* Beyond what was delivered all is in the order of its time. */
+		if (!seq_before(start, t->rack_fack) && run->sent_ns > t->rack_sent_ns)
+			break;
 		start = run->end;
 		if (run->flags & (RUN_SACKED | RUN_LOST) || run->sent_ns > t->rack_sent_ns ||
 		    (run->sent_ns == t->rack_sent_ns && !seq_before(run->end, t->rack_end)))
