@@ -14,7 +14,8 @@
 /* demitasse.tcp.ecn */
 enum { ECN_OFF, ECN_PASSIVE, ECN_ACTIVE };
 
-#define HALF_OPEN_MIN 256 /* handshakes in progress that every listener may have */
+#define HALF_OPEN_MIN      256 /* handshakes in progress that every listener may have */
+#define SYN_COOKIES_ALWAYS 2   /* the choice of the key */
 
 /* ---- what SYNs agree on ---- */
 
@@ -132,7 +133,7 @@ static bool acceptable_peer(const struct ip_packet *packet)
 	       !ip_is_multicast(&packet->to) && !ip_is_any(&packet->from);
 }
 
-static struct tcp_conn *child_new(struct tcp_conn *listener, const struct tcp_segment *seg)
+struct tcp_conn *tcp_child_new(struct tcp_conn *listener, const struct tcp_segment *seg)
 {
 	struct tcp_conn *conn = tcp_conn_alloc(listener->net, listener->domain);
 
@@ -163,17 +164,47 @@ static struct tcp_conn *child_new(struct tcp_conn *listener, const struct tcp_se
 	conn->cc.ops = listener->cc.ops;
 	conn->ttl = listener->ttl;
 	conn->tos = listener->tos;
+	tcp_table_add(listener->net->tcp, conn);
+	conn->parent = listener;
+	list_append(&listener->listener->half_open, &conn->in_listener);
+	listener->listener->num_half_open++;
 	return conn;
 }
 
-static bool listener_full(const struct tcp_listener *listener)
+bool tcp_accept_full(const struct tcp_listener *listener)
 {
-	/* Half-open ones are bounded as well; beyond it the SYN is dropped, and comes again. */
+	return listener->num_accepted >= listener->backlog;
+}
+
+static bool half_open_full(const struct tcp_listener *listener)
+{
 	uint32_t half_open_max =
 		listener->backlog > HALF_OPEN_MIN ? listener->backlog : HALF_OPEN_MIN;
 
-	return listener->num_accepted >= listener->backlog ||
-	       listener->num_half_open >= half_open_max;
+	return listener->num_half_open >= half_open_max;
+}
+
+bool tcp_listener_full(const struct tcp_listener *listener)
+{
+	return tcp_accept_full(listener) || half_open_full(listener);
+}
+
+void tcp_open_child(struct tcp_conn *parent, const struct tcp_segment *seg, const uint32_t *iss_min)
+{
+	struct net *net = parent->net;
+	struct tcp_conn *conn = tcp_child_new(parent, seg);
+
+	if (!conn) {
+		net_count_drop(net, DROP_TX_MEMORY);
+		return;
+	}
+	tcp_choose_iss(conn, iss_min);
+	/* Data that came with the SYN is not kept and not acknowledged: the peer sends it again
+	 * (RFC 9293 3.10.7.2 lets it be queued). */
+	tcp_apply_syn(conn, &seg->h);
+	tcp_set_state(conn, TCPS_SYN_RECEIVED);
+	conn->progress_ns = net->sched->now_ns;
+	tcp_send_syn(conn);
 }
 
 static void listen_syn(struct tcp_conn *parent, const struct tcp_segment *seg)
@@ -185,26 +216,13 @@ static void listen_syn(struct tcp_conn *parent, const struct tcp_segment *seg)
 		net_count_drop(net, DROP_IP_SOURCE);
 		return;
 	}
-	if (listener_full(listener)) {
+	bool cookie = net->sched->config.tcp_syn_cookies == SYN_COOKIES_ALWAYS ||
+		      half_open_full(listener);
+	/* Half-open ones are bounded; beyond it the SYN is answered by a cookie, or comes again. */
+	if (tcp_accept_full(listener) || (cookie && !tcp_send_cookie(parent, seg)))
 		net_count_drop(net, DROP_TCP_BACKLOG);
-		return;
-	}
-	struct tcp_conn *conn = child_new(parent, seg);
-	if (!conn) {
-		net_count_drop(net, DROP_TX_MEMORY);
-		return;
-	}
-	tcp_table_add(net->tcp, conn);
-	conn->parent = parent;
-	list_append(&listener->half_open, &conn->in_listener);
-	listener->num_half_open++;
-	tcp_choose_iss(conn);
-	/* Data that came with the SYN is not kept and not acknowledged: the peer sends it again
-	 * (RFC 9293 3.10.7.2 lets it be queued). */
-	tcp_apply_syn(conn, &seg->h);
-	tcp_set_state(conn, TCPS_SYN_RECEIVED);
-	conn->progress_ns = net->sched->now_ns;
-	tcp_send_syn(conn);
+	else if (!cookie)
+		tcp_open_child(parent, seg, NULL);
 }
 
 void tcp_listen_input(struct tcp_conn *listener, struct tcp_segment *seg)

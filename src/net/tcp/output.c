@@ -502,12 +502,6 @@ void tcp_send_ack(struct tcp_conn *conn)
 		ack_sent(conn);
 }
 
-void tcp_challenge_ack(struct tcp_conn *conn)
-{
-	sched_count(conn->net->sched, COUNTER_TCP_CHALLENGE_ACKS, 1);
-	tcp_send_ack(conn);
-}
-
 /* RFC 3168 6.1.1: a SYN asks for ECN by both flags, and not again if it seems to be lost for it
  * (6.1.1.1); the answer by one. */
 static uint8_t syn_ecn(struct tcp_conn *conn, bool ack)
@@ -629,12 +623,19 @@ void tcp_reset_unknown(struct net *net, const struct tcp_segment *seg)
 		h.flags = TCP_RST | TCP_ACK;
 	}
 	sched_count(net->sched, COUNTER_TCP_RESETS_OUT, 1);
-	struct frame *frame = frame_alloc_tx(net->heap, TCP_HEADER_BYTES);
+	tcp_reply(net, packet, &h);
+}
+
+/* A segment that no connection sends, back to where packet came from. */
+void tcp_reply(struct net *net, const struct ip_packet *packet, const struct tcp_header *h)
+{
+	struct frame *frame = frame_alloc_tx(net->heap, tcp_header_bytes(&h->options));
+
 	if (!frame) {
 		net_count_drop(net, DROP_TX_MEMORY);
 		return;
 	}
-	frame->length = tcp_write(frame->data, &h);
+	frame->length = tcp_write(frame->data, h);
 	uint64_t sum = checksum_pseudo(&packet->to, &packet->from, IP_TCP, frame->length) +
 		       checksum_partial(frame->data, frame->length);
 	uint16_t checksum = checksum_finish(sum);

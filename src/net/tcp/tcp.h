@@ -276,6 +276,8 @@ struct tcp_conn {
 	uint32_t send_buffer;     /* bytes queued beyond which a push waits */
 	uint32_t notsent_lowat;   /* TCP_NOTSENT_LOWAT: unsent bytes with which it waits; 0: none */
 	uint32_t max_pacing_kbps; /* SO_MAX_PACING_RATE, kilobytes (1024) a second; 0: none */
+	uint32_t challenge_ms;    /* when the limit of challenges is unused again */
+	uint32_t answered_ms;     /* when something unacceptable was answered last; 0: never */
 	uint16_t mss_limit;       /* TCP_MAXSEG; 0: none */
 	uint16_t peer_mss;        /* 0: it told none */
 	uint8_t ttl;
@@ -298,6 +300,21 @@ struct tcp_conn {
 
 #define TCP_BOUND_BUCKETS 1024
 
+/* What a connection is known by, all bytes of it set. */
+struct tcp_tuple {
+	struct ip_address local;
+	struct ip_address remote;
+	uint16_t local_port;
+	uint16_t remote_port;
+};
+
+/* Secrets of SYN cookies: each is used for an epoch and known for another. */
+struct tcp_cookies {
+	uint64_t epoch;        /* of the secret made last */
+	uint64_t sent_ns;      /* when the last cookie went out; 0: never */
+	uint64_t secret[2][2]; /* by the last bit of the epoch */
+};
+
 struct tcp {
 	struct net *net;
 	struct tcp_conn **buckets;
@@ -309,6 +326,10 @@ struct tcp {
 	struct list all;
 	struct list dead;     /* ended in the middle of something; freed by the next tcp_flush */
 	uint32_t num_closing; /* closed by their users, with something unsent or unacknowledged */
+	uint32_t num_time_wait;
+	struct list time_wait; /* the one that ends first in front */
+	uint64_t ooo_held; /* bytes of memory that data out of order costs, of all connections */
+	struct tcp_cookies cookies;
 };
 
 /* What recovery wants to know of an ACK. */
@@ -329,6 +350,16 @@ struct tcp_segment {
 	struct frame *frame; /* NULL: somebody took it */
 	const struct ip_packet *packet;
 };
+
+/* Of the connection that it belongs to. */
+static inline void tcp_segment_tuple(const struct tcp_segment *seg, struct tcp_tuple *tuple)
+{
+	memset(tuple, 0, sizeof(*tuple));
+	tuple->local = seg->packet->to;
+	tuple->remote = seg->packet->from;
+	tuple->local_port = seg->h.destination;
+	tuple->remote_port = seg->h.source;
+}
 
 /* ---- for net.c ---- */
 
@@ -370,8 +401,20 @@ static inline bool tcp_connected(const struct tcp_conn *conn)
 /* conn.c */
 struct tcp_conn *tcp_conn_alloc(struct net *net, int domain);
 void tcp_conn_free(struct tcp_conn *conn);
-/* Chooses the initial sequence number, and sets what counts from it. */
-void tcp_choose_iss(struct tcp_conn *conn);
+/* Chooses the initial sequence number, at or behind *iss_min unless that is NULL, and sets what
+ * counts from it. */
+void tcp_choose_iss(struct tcp_conn *conn, const uint32_t *iss_min);
+/* The same with a number that was chosen already. */
+void tcp_set_iss(struct tcp_conn *conn, uint32_t iss);
+/* What a peer that does not know the secret cannot tell of a tuple. */
+uint64_t tcp_tuple_hash(const struct net *net, const struct tcp_tuple *tuple);
+
+/* RFC 7323 7.1: an offset for each tuple, so that the clock tells nothing. */
+static inline uint32_t tcp_timestamp_offset(uint64_t hash)
+{
+	return (uint32_t)(hash >> 32);
+}
+
 void tcp_set_state(struct tcp_conn *conn, enum tcp_state state);
 /* The connection is over: err is what its user is told (0: nothing).  It is freed if nobody has it
  * any more. */
@@ -380,7 +423,6 @@ void tcp_finish(struct tcp_conn *conn, int err);
 void tcp_shutdown_pushed(struct tcp_conn *conn);
 /* Resets the peer, then finishes. */
 void tcp_abort(struct tcp_conn *conn, int err);
-void tcp_enter_time_wait(struct tcp_conn *conn);
 /* Counts the connection among those that linger, or no more, as its state is now. */
 void tcp_update_closing(struct tcp_conn *conn);
 void tcp_check(const struct tcp_conn *conn);
@@ -400,6 +442,15 @@ void tcp_table_remove(struct tcp *tcp, struct tcp_conn *conn);
 uint16_t tcp_choose_port(struct tcp_conn *conn);
 
 /* handshake.c */
+/* As many connections as the backlog wait for an accept? */
+bool tcp_accept_full(const struct tcp_listener *listener);
+/* That, or as many handshakes as may be are under way? */
+bool tcp_listener_full(const struct tcp_listener *listener);
+/* A connection in the making for a SYN; iss_min as above. */
+void tcp_open_child(struct tcp_conn *parent, const struct tcp_segment *seg,
+		    const uint32_t *iss_min);
+/* The same without a half-open state: in no list yet.  NULL: no memory. */
+struct tcp_conn *tcp_child_new(struct tcp_conn *listener, const struct tcp_segment *seg);
 void tcp_listen_input(struct tcp_conn *listener, struct tcp_segment *seg);
 void tcp_syn_sent_input(struct tcp_conn *conn, struct tcp_segment *seg);
 /* A child got its handshake's last ACK. */
@@ -470,6 +521,8 @@ void tcp_fail_ops(struct tcp_conn *conn, struct op_list *list, int err);
 uint8_t tcp_receive_scale(const struct tcp_conn *conn);
 uint16_t tcp_window_to_advertise(struct tcp_conn *conn);
 void tcp_receive_free(struct tcp_conn *conn);
+/* Gives up what was received ahead. */
+void tcp_drop_ahead(struct tcp_conn *conn);
 /* An ACK is owed after data. */
 void tcp_schedule_ack(struct tcp_conn *conn, bool now);
 
@@ -502,8 +555,6 @@ void tcp_output(struct tcp_conn *conn);
  * again: it was a retransmission. */
 bool tcp_send_loss_probe(struct tcp_conn *conn, bool *again);
 void tcp_send_ack(struct tcp_conn *conn);
-/* RFC 5961: an ACK that makes the peer prove itself. */
-void tcp_challenge_ack(struct tcp_conn *conn);
 void tcp_send_syn(struct tcp_conn *conn);
 /* A zero-window probe, or one of keep-alive (with data: what a closed window is probed with). */
 void tcp_send_probe(struct tcp_conn *conn);
@@ -515,6 +566,32 @@ void tcp_send_keepalive(struct tcp_conn *conn);
 void tcp_send_reset(struct tcp_conn *conn);
 /* The answer of a closed port (RFC 9293 3.10.7.1). */
 void tcp_reset_unknown(struct net *net, const struct tcp_segment *seg);
+void tcp_reply(struct net *net, const struct ip_packet *packet, const struct tcp_header *h);
+
+/* challenge.c */
+/* RFC 5961: an ACK that makes the peer prove itself, if the connection did not send many lately. */
+void tcp_challenge_ack(struct tcp_conn *conn);
+/* May something that is not acceptable, and may be an answer itself, be answered?  Then it is. */
+bool tcp_may_answer(struct tcp_conn *conn);
+
+/* time_wait.c */
+void tcp_enter_time_wait(struct tcp_conn *conn);
+void tcp_leave_time_wait(struct tcp_conn *conn);
+/* A segment for a connection in TIME-WAIT: true: it was a SYN that opened, or may open, a new one,
+ * and nothing more is to be done with it. */
+bool tcp_reopen(struct tcp_conn *conn, const struct tcp_segment *seg);
+/* May a new connection of ours take the place of this one?  Its numbers begin at *iss_min_out or
+ * behind it. */
+bool tcp_may_reuse(const struct tcp_conn *conn, uint32_t *iss_min_out);
+
+/* cookie.c */
+/* The SYN is answered by a SYN-ACK that holds all that is to be known of it.  False: it cannot be.
+ */
+bool tcp_send_cookie(struct tcp_conn *listener, const struct tcp_segment *seg);
+/* An ACK that no connection knows.  True: it brought a cookie of ours; the connection is
+ * established then, or NULL if the listener has no room or there is no memory. */
+bool tcp_take_cookie(struct tcp_conn *listener, const struct tcp_segment *seg,
+		     struct tcp_conn **conn_out);
 
 /* info.c: of tcp_get_option */
 /* Copies what fits; length becomes what was copied. */
