@@ -14,7 +14,7 @@
 
 /* RFC 6864 4.3 MUST, RFC 7739 4: the next of the ids of IPv4, none of which comes again before all
  * others were used, and which nobody can guess: a permutation of a counter (a Feistel network). */
-static uint16_t next_id_v4(struct net *net)
+uint16_t fragment_next_id_v4(struct net *net)
 {
 	uint32_t id = net->fragmented++ & 0xffff;
 
@@ -29,7 +29,7 @@ static uint16_t next_id_v4(struct net *net)
 /* RFC 7739 5.2: of IPv6's 32 bits, random ones */
 static uint32_t next_id(struct net *net, bool v4)
 {
-	return v4 ? next_id_v4(net) : (uint32_t)net_random(net);
+	return v4 ? fragment_next_id_v4(net) : (uint32_t)net_random(net);
 }
 
 /* One fragment; length bytes from offset of what whole holds. */

@@ -235,6 +235,9 @@ int ip_output_datagram(struct net *net, struct frame *frame, const struct ip_add
 		       const struct ip_address *to, uint8_t protocol, uint8_t ttl, uint8_t tos,
 		       struct ip_path *path);
 
+/* The id of the next datagram of IPv4 that goes out in fragments. */
+uint16_t fragment_next_id_v4(struct net *net);
+
 #define IP_DEFAULT_TTL 64
 
 /* ---- icmp.c ---- */
