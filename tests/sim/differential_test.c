@@ -56,32 +56,51 @@ static struct {
 	} unknown[UNKNOWN_MAX];
 } total;
 
+/* May an acknowledgement alone be compared?  Not where one may ride on data. */
+static bool is_quiet(const struct diff_run *run)
+{
+	for (int i = 0; i < 2; i++) {
+		const struct diff_side *side = &run->sides[i];
+		if (side->seen.data || side->seen.again ||
+		    side->high - 1 - side->fin != run->wanted)
+			return false;
+	}
+	return run->step.act == ACT_PACKET && run->handshake && run->in_step;
+}
+
+/* Is the application there, and does it listen? */
+static bool is_told(const struct diff_run *run)
+{
+	return run->reading && !run->closed && run->in_step && !run->sides[OURS].app.ended &&
+	       !run->sides[LWIP].app.ended;
+}
+
 /* The value of a field; -1: it is not compared here. */
 static int64_t value_of(const struct diff_run *run, const struct diff_side *side,
 			enum diff_field field)
 {
 	const struct diff_seen *seen = &side->seen;
-	bool drained = run->step.act == ACT_DRAIN;
+	bool drained = run->step.act == ACT_DRAIN && !run->over;
 
 	switch (field) {
 	case DIFF_RST:
-		return seen->rst;
+		return run->in_step ? seen->rst : -1;
 	case DIFF_RST_FORM:
 		return seen->rst_form;
 	case DIFF_SYN:
 		return seen->syn;
 	case DIFF_ACKED:
-		return side->acked;
+		return run->over ? -1 : (int64_t)side->acked;
 	case DIFF_ANSWER:
-		return run->step.act == ACT_PACKET ? seen->pure : -1;
+		return is_quiet(run) ? seen->pure : -1;
 	case DIFF_CONNECTED:
 		return side->app.connected;
 	case DIFF_DELIVERED:
-		return run->reading ? (int64_t)side->app.delivered : -1;
+		return run->reading && !run->closed ? (int64_t)side->app.delivered : -1;
 	case DIFF_ENDED:
-		return run->reading ? side->app.ended : -1;
+		return run->reading && !run->closed ? side->app.ended : -1;
 	case DIFF_FAILED:
-		return run->reading && !run->closed ? side->app.failed : -1;
+		return is_told(run) ? side->app.failed : -1;
 	case DIFF_SENT:
 		return drained ? (int64_t)side->high : -1;
 	case DIFF_FIN:
@@ -166,20 +185,40 @@ static bool is_over(const struct diff_run *run)
 	       (run->reset && run->step.flags & TCP_RST);
 }
 
+/* What the reasons have to know of the past. */
+static void take_stock(struct diff_run *run)
+{
+	const struct diff_side *ours = &run->sides[OURS];
+	const struct diff_side *lwip = &run->sides[LWIP];
+
+	run->in_step = ours->high == lwip->high && ours->fin == lwip->fin;
+	if (run->step.act != ACT_PACKET)
+		return;
+	run->future_acks |= run->step.ack == ACK_FUTURE;
+	run->old_acks |= diff_is_outside(run) && run->step.flags & TCP_ACK &&
+			 run->step.ack == ACK_ALL && (ours->fin || lwip->fin);
+}
+
 static void play(struct diff_run *run)
 {
 	uint32_t steps = (uint32_t)prng_below(&run->prng, STEPS_MAX) + 2;
 
 	for (; run->steps < steps; run->steps++) {
 		diff_draw(run);
+		take_stock(run);
 		diff_do(run);
 		total.steps++;
 		if (!compare(run))
 			return;
-		if (run->handshake && is_over(run) && steps > run->steps + AFTER_RESET)
+		if (run->over && run->sides[OURS].seen.syn)
+			return; /* a new connection */
+		if (run->handshake && !run->over && is_over(run)) {
+			run->over = true;
 			steps = run->steps + AFTER_RESET;
+		}
 	}
 	run->step = (struct diff_step){.act = ACT_DRAIN, .what = "the end"};
+	take_stock(run);
 	diff_do(run);
 	(void)compare(run);
 }

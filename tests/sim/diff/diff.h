@@ -59,7 +59,7 @@ struct diff_seen {
 	uint32_t frames;
 	bool rst;
 	bool rst_form; /* not as RFC 9293 3.5.2 has it */
-	bool syn;      /* with or without ACK */
+	bool syn;      /* with or without ACK, at once */
 	bool pure;     /* an ACK without data, not a probe */
 	bool data;
 	bool again; /* data or FIN that came before */
@@ -77,6 +77,7 @@ struct diff_side {
 	uint32_t acked; /* relative to the peer's initial one: the highest acknowledgement */
 	uint32_t window;
 	uint32_t told; /* relative: what the peer acknowledged last */
+	bool at_once;  /* it answers what was done now: time has not passed */
 	struct diff_seen seen;
 	struct diff_app app;
 	char *log;
@@ -114,15 +115,19 @@ struct diff_run {
 	bool handshake; /* it believes that the connection is there */
 	bool fin_sent;
 	uint32_t farthest; /* relative: behind all it has sent in the window */
-	uint32_t fin_at;   /* farthest FIN it sent anywhere; 0: none */
 	bool reset;        /* it has sent a reset that counts */
+	bool over;         /* there is no connection any more */
+	/* before the step that is compared */
+	bool in_step;     /* both stacks have sent the same */
+	bool fin_first;   /* the peer's FIN found one of the stack sent */
+	bool future_acks; /* there were acknowledgements of what was not sent */
+	bool old_acks;    /* segments outside of the window acknowledged a FIN */
 	/* the application */
 	bool reading;
 	bool shut;
 	bool closed;
 	uint32_t wanted; /* bytes it has sent */
 	struct diff_step step;
-	struct diff_step before;
 };
 
 extern const char *const diff_field_names[DIFF_FIELDS];
@@ -135,6 +140,9 @@ struct diff_reason {
 	bool ends;         /* the connections are in different states from then on */
 	bool (*holds)(const struct diff_run *run, enum diff_field field);
 };
+
+/* Does nothing of the packet lie in the window? */
+bool diff_is_outside(const struct diff_run *run);
 
 extern const struct diff_reason diff_reasons[];
 extern const uint32_t diff_num_reasons;

@@ -159,9 +159,8 @@ static err_t on_data(void *arg, struct tcp_pcb *pcb, struct pbuf *data, err_t er
 static void on_error(void *arg, err_t error)
 {
 	(void)arg;
-	(void)error;
 	own.pcb = NULL;
-	own.app.failed = true;
+	own.app.failed |= error != ERR_CLSD; /* that is the end of LAST_ACK */
 }
 
 static void set_up(struct tcp_pcb *pcb)
@@ -284,11 +283,21 @@ static void stack_shutdown(void)
 		(void)tcp_shutdown(own.pcb, 0, 1);
 }
 
-static void stack_close(void)
+/* Of a connection that the application gives up. */
+static struct tcp_pcb *take_pcb(void)
 {
 	struct tcp_pcb *pcb = own.pcb;
 
 	own.pcb = NULL;
+	own.unread = 0;
+	own.end_unread = false;
+	return pcb;
+}
+
+static void stack_close(void)
+{
+	struct tcp_pcb *pcb = take_pcb();
+
 	if (!pcb)
 		return;
 	tcp_recv(pcb, NULL);
@@ -299,9 +308,8 @@ static void stack_close(void)
 
 static void stack_abort(void)
 {
-	struct tcp_pcb *pcb = own.pcb;
+	struct tcp_pcb *pcb = take_pcb();
 
-	own.pcb = NULL;
 	if (!pcb)
 		return;
 	tcp_err(pcb, NULL);

@@ -78,7 +78,7 @@ void diff_output(void *arg, const uint8_t *frame, uint32_t length)
 		return;
 	}
 	if (s.header.flags & TCP_SYN) {
-		side->seen.syn = true;
+		side->seen.syn |= side->at_once;
 		if (!side->has_iss) {
 			side->has_iss = true;
 			side->iss = s.header.seq;

@@ -169,8 +169,10 @@ void diff_drain(struct diff_run *run)
 void diff_do(struct diff_run *run)
 {
 	trace_step(run);
-	for (int i = 0; i < 2; i++)
+	for (int i = 0; i < 2; i++) {
 		memset(&run->sides[i].seen, 0, sizeof(run->sides[i].seen));
+		run->sides[i].at_once = true;
+	}
 	switch (run->step.act) {
 	case ACT_READ:
 	case ACT_PAUSE:
@@ -188,6 +190,8 @@ void diff_do(struct diff_run *run)
 			do_call(&run->sides[i], &run->step);
 		break;
 	}
+	for (int i = 0; i < 2; i++)
+		run->sides[i].at_once = false;
 	diff_settle(run, 600 * NS_PER_MS);
 }
 
@@ -322,7 +326,7 @@ static void draw_fin(struct diff_run *run)
 	run->next += run->step.length + 1;
 	note_sent(run, run->next);
 	run->fin_sent = true;
-	run->fin_at = run->next - 1;
+	run->fin_first = run->sides[0].fin;
 }
 
 static void draw_reset(struct diff_run *run)
@@ -470,13 +474,13 @@ static void draw_handshake(struct diff_run *run)
 {
 	if (below(run, 5) == 0) {
 		draw_packet(run);
-		if (run->step.length && !(run->step.flags & TCP_SYN))
-			run->step.length = 0;
 		run->next = run->farthest = 1;
-		run->fin_sent = false;
-		run->reset = false;
-		run->fin_at = 0;
+		run->fin_sent = run->reset = false;
 		run->step.what = "stray";
+		run->step.length = 0;
+		run->step.flags &= ~TCP_FIN;
+		if (run->passive && !run->syn_sent) /* another would begin the connection */
+			run->step.flags &= ~TCP_SYN;
 		if (run->step.ack == ACK_ALL && !run->sides[0].has_iss)
 			run->step.ack = ACK_STRAY;
 		return;
@@ -495,7 +499,9 @@ static void draw_handshake(struct diff_run *run)
 
 void diff_draw(struct diff_run *run)
 {
-	run->before = run->step;
+	/* What came ahead may have closed a gap. */
+	if (!run->fin_sent && (int32_t)(run->sides[0].acked - run->next) > 0)
+		run->next = run->sides[0].acked;
 	if (run->nobody)
 		draw_packet(run);
 	else if (!run->handshake)
