@@ -88,7 +88,7 @@ static int64_t value_of(const struct diff_run *run, const struct diff_side *side
 	case DIFF_RST_FORM:
 		return seen->rst_form;
 	case DIFF_SYN:
-		return seen->syn;
+		return run->in_step ? seen->syn : -1;
 	case DIFF_ACKED:
 		return run->over ? -1 : (int64_t)side->acked;
 	case DIFF_ANSWER:
@@ -191,11 +191,12 @@ static void take_stock(struct diff_run *run)
 	const struct diff_side *ours = &run->sides[OURS];
 	const struct diff_side *lwip = &run->sides[LWIP];
 
-	run->in_step = ours->high == lwip->high && ours->fin == lwip->fin;
+	run->in_step =
+		ours->high == lwip->high && ours->fin == lwip->fin && ours->told == lwip->told;
 	if (run->step.act != ACT_PACKET)
 		return;
 	run->future_acks |= run->step.ack == ACK_FUTURE;
-	run->old_acks |= diff_is_outside(run) && run->step.flags & TCP_ACK &&
+	run->old_acks |= diff_is_outside(run, &run->step) && run->step.flags & TCP_ACK &&
 			 run->step.ack == ACK_ALL && (ours->fin || lwip->fin);
 }
 
@@ -204,15 +205,19 @@ static void play(struct diff_run *run)
 	uint32_t steps = (uint32_t)prng_below(&run->prng, STEPS_MAX) + 2;
 
 	for (; run->steps < steps; run->steps++) {
+		bool established = run->handshake;
+
 		diff_draw(run);
 		take_stock(run);
 		diff_do(run);
 		total.steps++;
 		if (!compare(run))
 			return;
-		if (run->over && run->sides[OURS].seen.syn)
+		if (established && run->sides[OURS].seen.syn)
 			return; /* a new connection */
 		if (run->handshake && !run->over && is_over(run)) {
+			if (!run->in_step)
+				return; /* perhaps it is not over for both */
 			run->over = true;
 			steps = run->steps + AFTER_RESET;
 		}

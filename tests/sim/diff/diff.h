@@ -126,6 +126,7 @@ struct diff_run {
 	bool reading;
 	bool shut;
 	bool closed;
+	bool aborted;
 	uint32_t wanted; /* bytes it has sent */
 	struct diff_step step;
 };
@@ -142,7 +143,7 @@ struct diff_reason {
 };
 
 /* Does nothing of the packet lie in the window? */
-bool diff_is_outside(const struct diff_run *run);
+bool diff_is_outside(const struct diff_run *run, const struct diff_step *step);
 
 extern const struct diff_reason diff_reasons[];
 extern const uint32_t diff_num_reasons;

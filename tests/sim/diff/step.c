@@ -68,7 +68,8 @@ static void send_packet(struct diff_side *side, const struct diff_step *step)
 	memcpy(s.to_mac, side->wire.mac, 6);
 	for (uint32_t i = 0; i < step->length; i++)
 		data[i] = diff_byte(false, step->seq - 1 + i);
-	if (step->flags & TCP_ACK && step->ack == ACK_ALL)
+	if (step->flags & TCP_ACK && !(step->flags & (TCP_SYN | TCP_RST)) && step->ack == ACK_ALL &&
+	    !step->bad_checksum && !diff_is_outside(side->run, step))
 		side->told = side->high;
 	side->stack->input(frame, segment_write(&s, frame));
 }
@@ -460,7 +461,7 @@ static void draw_call(struct diff_run *run)
 		run->closed = true;
 	} else if (x < 71 && both && !run->closed) {
 		call(run, ACT_ABORT);
-		run->closed = true;
+		run->closed = run->aborted = true;
 	} else if (x < 80) {
 		call(run, ACT_WAIT);
 		run->step.ns = (uint64_t)between(run, 1, 5000U >> below(run, 8)) * NS_PER_MS;
@@ -479,7 +480,8 @@ static void draw_handshake(struct diff_run *run)
 		run->step.what = "stray";
 		run->step.length = 0;
 		run->step.flags &= ~TCP_FIN;
-		if (run->passive && !run->syn_sent) /* another would begin the connection */
+		/* Another number than that of the handshake would begin the connection. */
+		if (run->passive ? !run->syn_sent : run->step.flags & TCP_ACK)
 			run->step.flags &= ~TCP_SYN;
 		if (run->step.ack == ACK_ALL && !run->sides[0].has_iss)
 			run->step.ack = ACK_STRAY;
