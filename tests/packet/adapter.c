@@ -273,7 +273,7 @@ static bool open_instance(struct adapter *a, const struct config *config)
 	int err = process_begin(&anew);
 
 	if (!err)
-		err = adapter_open_wire(a, config->mtu ? (uint32_t)config->mtu : 1500);
+		err = adapter_open_wire(a);
 	const struct sched_world world = {
 		.now_ns = adapter_now,
 		.arg = a,

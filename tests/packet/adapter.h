@@ -88,7 +88,7 @@ struct adapter_call {
 void adapter_enter(struct adapter *adapter);
 void adapter_leave(struct adapter *adapter);
 /* Opens the device on the wire and fills in the world's part.  0 or -errno. */
-int adapter_open_wire(struct adapter *adapter, uint32_t mtu);
+int adapter_open_wire(struct adapter *adapter);
 /* A bare IP packet arrives.  False: the device takes no more. */
 bool adapter_arrive(struct adapter *adapter, const uint8_t *packet, uint32_t length);
 /* Turns until nothing happens any more. */

@@ -152,10 +152,13 @@ void call_finish(struct running_call *call, int64_t result)
 
 void call_finish_fd(struct running_call *call, int live)
 {
+	const struct expr *wanted = call->event->call.result;
+
 	call_finish(call, live);
 	if (live < 0)
 		return;
-	call->result = run_enter(call->run, live);
+	call->result = run_enter(call->run, live,
+				 wanted && wanted->kind == EXPR_NUMBER ? wanted->number : -1);
 	if (call->result < 0)
 		(void)call_wrong(call, "more than %d descriptors", RUN_FDS);
 	else if (strncmp(call->event->call.name, "epoll", 5) != 0)

@@ -85,9 +85,13 @@ int run_live(const struct run *run, int fd)
 	return fd >= 0 && fd < RUN_FDS ? run->live[fd] : -1;
 }
 
-int run_enter(struct run *run, int live)
+int run_enter(struct run *run, int live, int64_t wanted)
 {
-	for (int fd = RUN_FIRST_FD; fd < RUN_FDS; fd++) {
+	int fd = RUN_FIRST_FD;
+
+	if (wanted >= 0 && wanted < RUN_FDS)
+		fd = (int)wanted;
+	for (; fd < RUN_FDS; fd++) {
 		if (run->live[fd] < 0) {
 			run->live[fd] = live;
 			run->written[fd] = 0;
@@ -128,9 +132,6 @@ static bool send_packet(struct run *run, const struct event *event)
 
 	if (length == 0)
 		return run_failed(run, event->line, "%s", why);
-	if (length > run->mtu)
-		return run_failed(run, event->line, "a packet of %u bytes is longer than the MTU",
-				  length);
 	return run->ifc.netdev_send(run->ifc.userdata, bytes, length) == 0 ||
 	       run_failed(run, event->line, "the device took no more frames");
 }
@@ -150,6 +151,58 @@ static bool check_time(struct run *run, const struct event *event, uint64_t due,
 			  seconds(run, due), seconds(run, at), shown);
 }
 
+/* Puts the segments that a script tells of as one together, as packetdrill does: they follow each
+ * other, all but the last are of one length, and what is compared is the last one's header from the
+ * first one's sequence number on.  NULL: they do not go together, or there are not enough. */
+static struct live_packet *gather(struct live_packet *first, struct live_packet *next,
+				  uint32_t whole)
+{
+	uint32_t header = next->length - next->payload_bytes;
+	uint32_t have = first->payload_bytes;
+	bool fits = next->kind == PACKET_TCP && next->payload_bytes > 0 &&
+		    next->from_port == first->from_port && next->to_port == first->to_port &&
+		    next->seq == first->seq + have && next->ack == first->ack &&
+		    next->window == first->window &&
+		    ((next->flags ^ first->flags) & ~(LIVE_PSH | LIVE_FIN)) == 0 &&
+		    (next->payload_bytes == first->fragment || have + next->payload_bytes >= whole);
+	struct live_packet *both = fits ? malloc(sizeof(*both) + next->length + have) : NULL;
+
+	if (!both)
+		return NULL;
+	*both = *next;
+	memcpy(both->bytes, next->bytes, header);
+	memcpy(both->bytes + header, first->payload, have);
+	memcpy(both->bytes + header + have, next->payload, next->payload_bytes);
+	both->seq = first->seq;
+	both->fragment = first->fragment;
+	both->options = both->bytes + (next->options - next->bytes);
+	both->payload = both->bytes + header;
+	both->payload_bytes = have + next->payload_bytes;
+	both->length = header + both->payload_bytes;
+	return both;
+}
+
+/* The packet, or so many as make up the payload that is expected. */
+static struct live_packet *next_packets(struct run *run, uint64_t until_us,
+					const struct packet_spec *spec)
+{
+	struct live_packet *live = next_packet(run, until_us);
+
+	if (!live || live->kind != PACKET_TCP || spec->kind != PACKET_TCP)
+		return live;
+	live->fragment = live->payload_bytes;
+	while (live->payload_bytes > 0 && live->payload_bytes < spec->length) {
+		struct live_packet *next = next_packet(run, until_us);
+		struct live_packet *both = next ? gather(live, next, spec->length) : NULL;
+		free(next);
+		if (!both) /* what came is too little, and so is told */
+			break;
+		free(live);
+		live = both;
+	}
+	return live;
+}
+
 static bool receive_packet(struct run *run, const struct event *event, uint64_t due)
 {
 	uint64_t latest = due + run->tolerance_us;
@@ -162,7 +215,7 @@ static bool receive_packet(struct run *run, const struct event *event, uint64_t 
 	else if (event->has_range)
 		latest += (uint64_t)(event->until_ns - event->at_ns) / 1000;
 	match_show_spec(&event->packet, expected, sizeof(expected));
-	struct live_packet *live = next_packet(run, latest);
+	struct live_packet *live = next_packets(run, latest, &event->packet);
 	if (!live)
 		return run_failed(run, event->line, "expected `%s`, got nothing until %.6f s",
 				  expected, seconds(run, run_now(run)));

@@ -80,8 +80,9 @@ enum run_result run_script(const struct run_adapter *adapter, const struct scrip
 
 /* The live descriptor of a script's; -1: none. */
 int run_live(const struct run *run, int fd);
-/* Gives a live descriptor the script's lowest free number; -1: too many. */
-int run_enter(struct run *run, int live);
+/* Gives a live descriptor the number that the script wants, or the lowest free one; -1: too many.
+ */
+int run_enter(struct run *run, int live, int64_t wanted);
 /* The live descriptor of a script's, which is nobody's any more. */
 int run_forget(struct run *run, int fd);
 uint64_t run_now(struct run *run);

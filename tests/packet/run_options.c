@@ -12,9 +12,9 @@
 
 #define TOLERANCE_US 4000
 
-static const char *const ignored_options[] = {"send_omit_free", "non_fatal", "init_scripts",
-					      "code",           "verbose",   "debug",
-					      "wire_client",    "so_flags"};
+static const char *const ignored_options[] = {
+	"send_omit_free", "non_fatal",   "init_scripts", "code", "verbose",
+	"debug",          "wire_client", "so_flags",     "mss",  "tcp_ts_tick_usecs"};
 
 static bool read_address(struct run *run, const struct option_line *o)
 {
