@@ -3,7 +3,9 @@
  * members that are packets and time; see adapter.h.
  *
  * The flags are words with commas between them:
- *	linux		what Linux's own scripts expect, as settings
+ *	linux		what Linux's own scripts expect, as settings; and jumbo
+ *	jumbo		packets that are longer than the MTU arrive, as from a device that puts
+ *			segments together
  *	local=ADDRESS	the stack's address of that family
  *	KEY=VALUE	any key of demi.yaml(5)
  * What is said later wins over what is said before, and over `linux` wherever that stands.
@@ -17,29 +19,46 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define JUMBO_BYTES 65535
+
 struct setting {
 	const char *key;
 	const char *value;
 };
+
+/* clang-format off: one a line */
 
 /* What a script may count on without a flag. */
 static const struct setting plain[] = {
 	{"libos", "catpowder"},   {"stat_socket", "off"},
 	{"tcp_quick_ack", "off"}, /* scripts that want it say so */
 	{"huge_pages", "never"},  {"heap_max_bytes", "268435456"},
+	{"frames_max", "2048"},   {"mtu", "1500"},
 };
 
 static const struct setting linux_profile[] = {
-	{"nodelay", "false"},          {"tcp_quick_ack", "on"},
-	{"tcp_initial_window", "10"},  {"tcp_rto_initial_ms", "1000"},
-	{"tcp_rto_min_ms", "200"},     {"tcp_delayed_ack_ms", "40"},
-	{"tcp_time_wait_ms", "60000"}, {"tcp_receive_buffer_max_bytes", "15728640"},
+	{"nodelay", "false"},
+	{"tcp_quick_ack", "on"},
+	{"tcp_initial_window", "10"},
+	{"tcp_rto_initial_ms", "1000"},
+	{"tcp_rto_min_ms", "200"},
+	{"tcp_rto_floor", "variation"},
+	{"tcp_delayed_ack_ms", "40"},
+	{"tcp_fin_ack", "delayed"},
+	{"tcp_push", "burst"},
+	{"tcp_idle_restart", "off"},
+	{"tcp_window_edge", "whole"},
+	{"tcp_time_wait_ms", "60000"},
+	{"tcp_receive_buffer_max_bytes", "15728640"},
 };
+
+/* clang-format on */
 
 struct setup {
 	struct config_override *overrides;
 	char v4[INET6_ADDRSTRLEN];
 	char v6[INET6_ADDRSTRLEN];
+	bool jumbo;
 	char refusal[512]; /* why not; empty: nothing is wrong */
 };
 
@@ -93,6 +112,10 @@ static void read_words(struct setup *setup, char *text)
 		char *equals = strchr(word, '=');
 		if (strcmp(word, "linux") == 0)
 			continue;
+		if (strcmp(word, "jumbo") == 0) {
+			setup->jumbo = true;
+			continue;
+		}
 		if (!equals) {
 			refuse(setup, "unknown flag", word);
 			return;
@@ -153,7 +176,8 @@ static bool configure(struct setup *setup, const char *flags, struct config *con
 		abort();
 	*setup = (struct setup){.v4 = "192.168.0.1", .v6 = "fd3d:a0b:17d6::1"};
 	set_all(setup, plain, sizeof(plain) / sizeof(plain[0]));
-	if (has_word(flags, "linux"))
+	setup->jumbo = has_word(flags, "linux");
+	if (setup->jumbo)
 		set_all(setup, linux_profile, sizeof(linux_profile) / sizeof(linux_profile[0]));
 	read_words(setup, copy);
 	free(copy);
@@ -267,13 +291,13 @@ static void so_free(void *adapter)
 }
 
 /* The instance.  False: a->log says why. */
-static bool open_instance(struct adapter *a, const struct config *config)
+static bool open_instance(struct adapter *a, const struct config *config, bool jumbo)
 {
 	bool anew;
 	int err = process_begin(&anew);
 
 	if (!err)
-		err = adapter_open_wire(a);
+		err = adapter_open_wire(a, jumbo ? JUMBO_BYTES : (uint32_t)config->mtu);
 	const struct sched_world world = {
 		.now_ns = adapter_now,
 		.arg = a,
@@ -289,7 +313,7 @@ static bool open_instance(struct adapter *a, const struct config *config)
 	return !err && posix_init(&a->posix, 0, ADAPTER_FILES, adapter_now, a) == 0;
 }
 
-static struct adapter *adapter_new(const struct config *config)
+static struct adapter *adapter_new(const struct config *config, bool jumbo)
 {
 	struct adapter *a = calloc(1, sizeof(*a));
 
@@ -301,7 +325,7 @@ static struct adapter *adapter_new(const struct config *config)
 	pthread_mutex_init(&a->lock, NULL);
 	pthread_cond_init(&a->left, NULL);
 	adapter_enter(a);
-	bool ok = open_instance(a, config);
+	bool ok = open_instance(a, config, jumbo);
 	if (ok)
 		adapter_settle(a);
 	adapter_leave(a);
@@ -319,7 +343,7 @@ void packetdrill_interface_init(const char *flags, struct packetdrill_interface 
 	struct adapter *adapter = NULL;
 
 	if (configure(&setup, flags ? flags : "", &config))
-		adapter = adapter_new(&config);
+		adapter = adapter_new(&config, setup.jumbo);
 	else
 		fprintf(stderr, "packetdrill-adapter: %s\n", setup.refusal);
 	if (!adapter)

@@ -87,8 +87,8 @@ struct adapter_call {
 /* Takes the lock and makes the instance the thread's, and back. */
 void adapter_enter(struct adapter *adapter);
 void adapter_leave(struct adapter *adapter);
-/* Opens the device on the wire and fills in the world's part.  0 or -errno. */
-int adapter_open_wire(struct adapter *adapter);
+/* Opens the device on the wire, which takes packets of up to mtu bytes.  0 or -errno. */
+int adapter_open_wire(struct adapter *adapter, uint32_t mtu);
 /* A bare IP packet arrives.  False: the device takes no more. */
 bool adapter_arrive(struct adapter *adapter, const uint8_t *packet, uint32_t length);
 /* Turns until nothing happens any more. */

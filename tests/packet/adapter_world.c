@@ -9,8 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define STEPS_MAX   10000000 /* turns and timers of one wait: more means no rest */
-#define JUMBO_BYTES 65535    /* the longest packet that arrives */
+#define STEPS_MAX 10000000 /* turns and timers of one wait: more means no rest */
 
 static const uint8_t our_mac[6] = {2, 0, 0, 0, 0, 1};
 static const uint8_t router_mac[6] = {2, 0, 0, 0, 0, 2};
@@ -167,12 +166,9 @@ static void wire_closed(struct sim_wire *wire)
 	(void)wire;
 }
 
-int adapter_open_wire(struct adapter *adapter)
+int adapter_open_wire(struct adapter *adapter, uint32_t mtu)
 {
-	/* Scripts inject packets that are longer than the MTU, as a device does that puts segments
-	 * together; what the stack sends keeps to its own setting. */
-	struct sim_options options = {
-		.mtu = JUMBO_BYTES, .max_segments = FRAME_SEGMENTS, .rx_slots = 4096};
+	struct sim_options options = {.mtu = mtu, .max_segments = FRAME_SEGMENTS, .rx_slots = 4096};
 
 	adapter->now_ns = ADAPTER_START_NS;
 	adapter->wire =

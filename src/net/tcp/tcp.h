@@ -173,6 +173,8 @@ struct tcp_conn {
 	bool partial_seen : 1; /* recovery: the first partial ACK restarted the timer */
 	bool nodelay : 1;
 	bool cork : 1;
+	bool more : 1;       /* corked for one write: its end is no end of a message */
+	bool push_burst : 1; /* PSH at the end of bursts too */
 	bool keepalive : 1;
 	bool push_acked : 1;
 	bool linger_on : 1;
