@@ -113,15 +113,21 @@ int run_forget(struct run *run, int fd)
 
 /* ---- events ---- */
 
-/* When an event is due; it is known only when its turn comes. */
+static bool is_inbound(const struct event *event)
+{
+	return event && event->kind == EVENT_PACKET && !event->packet.outbound;
+}
+
+/* When an event is due; it is known only when its turn comes.  A relative time counts from the
+ * present, as packetdrill has it; that of a packet behind a packet, both inbound, from the time the
+ * first was due. */
 static uint64_t due_us(struct run *run, const struct event *event)
 {
-	int64_t at =
-		event->time == TIME_RELATIVE ? run->last_event_ns + event->at_ns : event->at_ns;
-
-	if (event->time == TIME_ANY)
-		return run_now(run);
-	return run->start_us + (uint64_t)at / 1000;
+	if (event->time == TIME_ABSOLUTE)
+		return run->start_us + (uint64_t)event->at_ns / 1000;
+	if (event->time == TIME_RELATIVE && is_inbound(event) && is_inbound(run->last_event))
+		return run->last_due_us + (uint64_t)event->at_ns / 1000;
+	return run_now(run) + (uint64_t)event->at_ns / 1000;
 }
 
 static bool send_packet(struct run *run, const struct event *event)
@@ -227,12 +233,7 @@ static bool receive_packet(struct run *run, const struct event *event, uint64_t 
 	bool ok = same ? check_time(run, event, due, live, shown)
 		       : run_failed(run, event->line, "expected `%s`, got `%s` at %.6f s: %s",
 				    expected, shown, seconds(run, at), why);
-	if (event->time == TIME_ANY && at > run->start_us)
-		run->last_event_ns = (int64_t)(at - run->start_us) * 1000;
 	free(live);
-	/* The script goes on at its own time, though the packet came earlier. */
-	if (ok && event->time != TIME_ANY)
-		pass(run, due);
 	return ok;
 }
 
@@ -333,8 +334,8 @@ static bool run_event(struct run *run, const struct event *event)
 	    !await_call(run))
 		return false;
 	uint64_t due = due_us(run, event);
-	if (event->time != TIME_ANY)
-		run->last_event_ns = (int64_t)(due - run->start_us) * 1000;
+	run->last_event = event;
+	run->last_due_us = due;
 	if (event->kind == EVENT_PACKET && event->packet.outbound)
 		return receive_packet(run, event, due);
 	pass(run, due);
@@ -354,7 +355,7 @@ static bool run_event(struct run *run, const struct event *event)
 /* --strict: nothing was sent before the last event that the script does not tell of. */
 static bool check_rest(struct run *run, int line)
 {
-	uint64_t end = run->start_us + (uint64_t)run->last_event_ns / 1000;
+	uint64_t end = run->last_due_us;
 	char shown[512];
 	bool ok = true;
 

@@ -46,7 +46,8 @@ struct run {
 	struct packetdrill_interface ifc;
 	const struct script *script;
 	uint64_t start_us;
-	int64_t last_event_ns; /* script time of the event before */
+	const struct event *last_event; /* the event before, */
+	uint64_t last_due_us;           /* and when it was due */
 	uint64_t tolerance_us;
 	bool v6;
 	bool strict;
