@@ -304,6 +304,8 @@ size_t posix_send_space(struct posix *px, struct posix_file *file)
 	}
 	if (!posix_unacknowledged(file, &used))
 		return PUSH_MAX; /* a push will show */
+	if (posix_enough_unsent(file))
+		return 0;
 	size_t room = send_buffer(file);
 	return used < room ? room - used : 0;
 }

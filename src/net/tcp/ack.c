@@ -9,24 +9,50 @@
 
 /* ---- round-trip time ---- */
 
-static void take_rtt(struct tcp_conn *conn, const struct tcp_header *h,
-		     const struct tcp_delivered *d, uint32_t flight)
+static inline uint32_t samples_per_rtt(const struct tcp_conn *conn, uint32_t flight)
 {
-	uint64_t now = conn->net->sched->now_ns;
-	uint32_t samples = likely(flight < 2 * conn->mss) ? 1 : flight / (2 * conn->mss) + 1;
+	return likely(flight < 2 * conn->mss) ? 1 : flight / (2 * conn->mss) + 1;
+}
 
-	/* RFC 6298 3, Karn: not across a retransmission. */
-	if (likely(d->first_ns != 0 && !d->retransmitted)) {
-		tcp_rtt_sample(&conn->rtt, now - d->first_ns, samples, 0);
+/* Of an ACK that moved SND.UNA over what was sent again too: RFC 7323 4.1, the echoed timestamp
+ * tells which sending caused it. */
+static void take_echo(struct tcp_conn *conn, const struct tcp_delivered *d,
+		      const struct tcp_ack_facts *facts)
+{
+	const struct tcp_options *o = &facts->h->options;
+	uint32_t samples = samples_per_rtt(conn, facts->flight_before);
+	uint64_t now = conn->net->sched->now_ns;
+
+	if (!conn->timestamps || !(o->has & TCP_HAS_TIMESTAMP) || o->ts_echo == 0)
+		return;
+	if (d->last_ns != 0 && !seq_before(o->ts_echo, tcp_timestamp(conn, d->last_ns))) {
+		tcp_rtt_sample(&conn->rtt, now - d->last_ns, samples, 0);
 		return;
 	}
-	/* RFC 7323 4.1: the echoed timestamp is of the segment that caused the ACK, so it is good
-	 * for retransmissions too; but it counts milliseconds. */
-	if (!conn->timestamps || !(h->options.has & TCP_HAS_TIMESTAMP) || h->options.ts_echo == 0)
-		return;
-	uint32_t ms = tcp_timestamp(conn, now) - h->options.ts_echo;
-	if (ms > 0 && ms < 1U << 24)
+	/* An earlier one.  If its ACK was lost, and this one tells that it came twice, the echo
+	 * says how long we waited, not how long the way is. */
+	uint32_t ms = tcp_timestamp(conn, now) - o->ts_echo;
+	if (facts->dsack.start == facts->dsack.end && ms > 0 && ms < 1U << 24)
 		tcp_rtt_sample(&conn->rtt, (uint64_t)ms * 1000000, samples, 1000000);
+}
+
+/* RFC 6298 3, Karn: not across a retransmission. */
+static void take_rtt(struct tcp_conn *conn, const struct tcp_delivered *d,
+		     const struct tcp_ack_facts *facts)
+{
+	uint64_t now = conn->net->sched->now_ns;
+	uint32_t samples = samples_per_rtt(conn, facts->flight_before);
+
+	if (facts->acked == 0) {
+		/* Blocks tell of what came long ago as well, if the ACKs of that time were lost:
+		 * what was sent last has caused this one. */
+		if (d->last_ns != 0 && !d->last_again)
+			tcp_rtt_sample(&conn->rtt, now - d->last_ns, samples, 0);
+	} else if (d->first_ns != 0 && !d->retransmitted) {
+		tcp_rtt_sample(&conn->rtt, now - d->first_ns, samples, 0);
+	} else {
+		take_echo(conn, d, facts);
+	}
 }
 
 /* ---- the peer's window ---- */
@@ -87,7 +113,9 @@ void tcp_ack_plain(struct tcp_conn *conn, const struct tcp_header *h)
 	uint32_t acked = h->ack - conn->snd_una;
 
 	advance(conn, h->ack, &d);
-	take_rtt(conn, h, &d, flight);
+	if (likely(!d.retransmitted))
+		tcp_rtt_sample(&conn->rtt, conn->net->sched->now_ns - d.first_ns,
+			       samples_per_rtt(conn, flight), 0);
 	grow_window(conn, &d, acked, flight);
 	tcp_restart_retransmit(conn);
 	ip_path_confirm(conn->net, &conn->path);
@@ -176,14 +204,13 @@ void tcp_ack(struct tcp_conn *conn, const struct tcp_segment *seg, bool window_c
 	if (conn->sack && h->options.has & TCP_HAS_SACK)
 		take_sacks(conn, &h->options, &d, &facts);
 	if (d.bytes > 0)
-		take_rtt(conn, h, &d, facts.flight_before);
+		take_rtt(conn, &d, &facts);
 	uint32_t delivered = tcp_recover(conn, &d, &facts);
 	if (conn->ecn)
 		take_marks(conn, &facts);
 	if (facts.acked > 0) {
 		if (grows && conn->recovery != TCP_RECOVERY)
-			grow_window(conn, &d,
-				    delivered < facts.acked ? delivered : facts.acked,
+			grow_window(conn, &d, delivered < facts.acked ? delivered : facts.acked,
 				    facts.pipe_before);
 		tcp_recovery_restart_timer(conn);
 		ip_path_confirm(conn->net, &conn->path);

@@ -38,6 +38,7 @@ struct tcp_conn *tcp_conn_alloc(struct net *net, int domain)
 	conn->rcv_buffer = (uint32_t)config->tcp_receive_buffer_bytes;
 	conn->send_buffer = (uint32_t)config->tcp_send_buffer_bytes;
 	conn->ttl = IP_DEFAULT_TTL;
+	conn->cc.ops = tcp_cc_at((uint32_t)config->tcp_congestion);
 	op_list_init(&conn->pops);
 	op_list_init(&conn->pushes);
 	op_list_init(&conn->unacked);

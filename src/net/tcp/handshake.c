@@ -63,7 +63,7 @@ void tcp_apply_syn(struct tcp_conn *conn, const struct tcp_header *h)
 	conn->snd_wnd_max = h->window;
 	conn->snd_wl1 = h->seq;
 	conn->snd_wl2 = h->ack;
-	tcp_cc_init(&conn->cc, &tcp_cc_newreno, conn->mss, (uint32_t)config->tcp_initial_window);
+	tcp_cc_init(&conn->cc, conn->cc.ops, conn->mss, (uint32_t)config->tcp_initial_window);
 	conn->quick_left = config->tcp_quick_ack ? TCP_QUICK_SEGMENTS : 0;
 	conn->received_ns = sched->now_ns;
 	conn->rcv_space_ns = sched->now_ns;
@@ -134,6 +134,9 @@ static struct tcp_conn *child_new(struct tcp_conn *listener, const struct tcp_se
 	conn->receive_buffer_fixed = listener->receive_buffer_fixed;
 	conn->send_buffer_fixed = listener->send_buffer_fixed;
 	conn->push_acked = listener->push_acked;
+	conn->notsent_lowat = listener->notsent_lowat;
+	conn->max_pacing_kbps = listener->max_pacing_kbps;
+	conn->cc.ops = listener->cc.ops;
 	conn->ttl = listener->ttl;
 	conn->tos = listener->tos;
 	return conn;

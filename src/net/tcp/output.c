@@ -270,7 +270,7 @@ static void pace(struct tcp_conn *conn, uint32_t bytes)
 	const uint64_t burst_ns = 1000000;
 	uint64_t now = conn->net->sched->now_ns;
 	uint64_t rate = tcp_cc_pacing_rate(&conn->cc, conn->rtt.srtt_ns);
-	uint64_t limit = (uint64_t)conn->max_pacing_kbps * 1000;
+	uint64_t limit = (uint64_t)conn->max_pacing_kbps * 1024;
 
 	if (limit != 0 && (rate == 0 || rate > limit))
 		rate = limit;

@@ -234,7 +234,7 @@ struct tcp_conn {
 	struct ip_path path;
 	struct list output; /* link of tcp->output */
 
-	struct tcp_cc cc;
+	struct tcp_cc cc; /* before there is a peer: only ops, what the user wishes */
 	struct tcp_rtt rtt;
 	struct tcp_scoreboard sb;
 	struct tcp_trouble *trouble; /* NULL: there was none */
@@ -265,8 +265,9 @@ struct tcp_conn {
 	uint32_t keepalive_idle_s;
 	uint32_t keepalive_interval_s;
 	uint32_t keepalive_probes;
-	uint32_t max_pacing_kbps; /* kilobytes a second; 0: no limit */
 	uint32_t send_buffer;     /* bytes queued beyond which a push waits */
+	uint32_t notsent_lowat;   /* TCP_NOTSENT_LOWAT: unsent bytes with which it waits; 0: none */
+	uint32_t max_pacing_kbps; /* SO_MAX_PACING_RATE, kilobytes (1024) a second; 0: none */
 	uint16_t mss_limit;       /* TCP_MAXSEG; 0: none */
 	uint16_t peer_mss;        /* 0: it told none */
 	uint8_t ttl;
@@ -503,6 +504,13 @@ void tcp_send_keepalive(struct tcp_conn *conn);
 void tcp_send_reset(struct tcp_conn *conn);
 /* The answer of a closed port (RFC 9293 3.10.7.1). */
 void tcp_reset_unknown(struct net *net, const struct tcp_segment *seg);
+
+/* info.c: of tcp_get_option */
+/* Copies what fits; length becomes what was copied. */
+int tcp_give_bytes(const void *from, socklen_t bytes, void *value, socklen_t *length);
+int tcp_give_info(const struct tcp_conn *conn, void *value, socklen_t *length);
+int tcp_give_cc_info(const struct tcp_conn *conn, void *value, socklen_t *length);
+int tcp_give_memory(const struct tcp_conn *conn, void *value, socklen_t *length);
 
 /* timer.c */
 void tcp_timer_fired(struct timer *timer);
