@@ -208,7 +208,7 @@ void tcp_ack(struct tcp_conn *conn, const struct tcp_segment *seg, bool window_c
 		take_sacks(conn, &h->options, &d, &facts);
 	if (d.bytes > 0)
 		take_rtt(conn, &d, &facts);
-	tcp_recover(conn, &d, &facts);
+	uint32_t delivered = tcp_recover(conn, &d, &facts);
 	conn->watch &= (uint8_t)~TCP_WATCH_SACKED;
 	if (conn->sb.sacked > 0)
 		conn->watch |= TCP_WATCH_SACKED;
@@ -216,7 +216,8 @@ void tcp_ack(struct tcp_conn *conn, const struct tcp_segment *seg, bool window_c
 		take_marks(conn, &facts);
 	if (facts.acked > 0) {
 		if (grows && conn->recovery != TCP_RECOVERY)
-			grow_window(conn, &d, facts.acked, facts.pipe_before);
+			grow_window(conn, &d, delivered < facts.acked ? delivered : facts.acked,
+				    facts.pipe_before);
 		tcp_recovery_restart_timer(conn);
 		ip_path_confirm(conn->net, &conn->path);
 	}

@@ -53,6 +53,8 @@ struct tcp_conn *tcp_conn_alloc(struct net *net, int domain)
 	tcp_rtt_init(&conn->rtt, (uint64_t)config->tcp_rto_initial_ms * 1000000,
 		     (uint64_t)config->tcp_rto_min_ms * 1000000,
 		     (uint64_t)config->tcp_rto_max_ms * 1000000);
+	conn->rtt.floor_variation = config->tcp_rto_floor != 0;
+	conn->push_burst = config->tcp_push != 0;
 	return conn;
 }
 

@@ -430,6 +430,23 @@ static void text_input(struct tcp_conn *conn, struct tcp_segment *seg)
 	}
 }
 
+/* A segment that crosses the edge of the window, where such are not cut: taken whole if it is next
+ * and nothing is queued.  So is a FIN behind a window that is closed, or the peer and we would go
+ * on about it for ever.  False: it is dropped. */
+static bool cross_edge(struct tcp_conn *conn, const struct tcp_segment *seg)
+{
+	uint32_t end = seg->h.seq + segment_length(seg);
+	bool next = seg->h.seq == conn->rcv_nxt;
+
+	if (!seq_after(end, conn->rcv_adv) || seg->h.flags & (TCP_SYN | TCP_RST))
+		return true;
+	if (!next || ((conn->receive_queue.count > 0 || conn->ooo) && seg->length > 0))
+		return false;
+	conn->rcv_adv = end;
+	conn->ack_now |= seg->length == 0;
+	return true;
+}
+
 static void synchronized_input(struct tcp_conn *conn, struct tcp_segment *seg)
 {
 	struct tcp_header *h = &seg->h;
@@ -441,6 +458,11 @@ static void synchronized_input(struct tcp_conn *conn, struct tcp_segment *seg)
 		return;
 	}
 	take_crossed_syn(conn, seg);
+	if (conn->net->sched->config.tcp_window_edge && segment_length(seg) > 0 &&
+	    !cross_edge(conn, seg)) {
+		unacceptable(conn, seg, DROP_TCP_SEQUENCE);
+		return;
+	}
 	if (!acceptable(conn, seg)) {
 		/* MUST-66: with a window of zero ACKs and resets still count. */
 		bool counts = conn->rcv_adv == conn->rcv_nxt && h->seq == conn->rcv_nxt &&

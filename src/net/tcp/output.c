@@ -223,6 +223,7 @@ static inline uint32_t congestion_window_left(const struct tcp_conn *conn)
 struct next_segment {
 	uint32_t length;
 	bool fin;
+	bool push;    /* it ends a burst */
 	bool blocked; /* by the peer's window, with something to send */
 };
 
@@ -308,8 +309,9 @@ static bool send_next(struct tcp_conn *conn, const struct next_segment *next)
 	struct sched *sched = conn->net->sched;
 	struct tcp_header h;
 	bool last = conn->snd_nxt - conn->snd_base + next->length == conn->queued;
+	bool push = (last && !conn->more) || next->push;
 	uint8_t flags = (uint8_t)(TCP_ACK | (next->fin ? TCP_FIN : 0) |
-				  (next->length > 0 && last ? TCP_PSH : 0));
+				  (next->length > 0 && push ? TCP_PSH : 0));
 
 	fill_header(conn, &h, conn->snd_nxt, flags, next->length);
 	if (unlikely(!tcp_scoreboard_reserve(&conn->sb, sched->now_ns)) ||
@@ -439,25 +441,55 @@ void tcp_want_output(struct tcp_conn *conn)
 static void restart_after_idle(struct tcp_conn *conn)
 {
 	if (conn->snd_nxt == conn->snd_una && conn->sent_ns != 0 &&
-	    conn->net->sched->now_ns - conn->sent_ns > conn->rtt.rto_ns)
+	    conn->net->sched->now_ns - conn->sent_ns > conn->rtt.rto_ns &&
+	    conn->net->sched->config.tcp_idle_restart)
 		tcp_cc_restart(&conn->cc);
+}
+
+/* Does the segment end a burst of several?  A burst is what leaves within a millisecond at the pace
+ * of the path, at least two segments, at most half of the congestion window.  in_burst: segments of
+ * it that went out already. */
+static bool ends_burst(const struct tcp_conn *conn, const struct next_segment *next,
+		       uint32_t *in_burst)
+{
+	uint64_t left = conn->queued - (conn->snd_nxt - conn->snd_base) - next->length;
+	uint32_t in_flight = conn->snd_nxt - conn->snd_una + next->length;
+	uint32_t usable = conn->snd_wnd > in_flight ? conn->snd_wnd - in_flight : 0;
+	uint32_t window = congestion_window_left(conn);
+	uint64_t most = tcp_cc_pacing_rate(&conn->cc, conn->rtt.srtt_ns) / 1024 / conn->mss;
+	uint32_t half = conn->cc.cwnd / conn->mss / 2;
+
+	window = window > next->length ? window - next->length : 0;
+	usable = window < usable ? window : usable;
+	most = most < 2 ? 2 : most;
+	most = most > half ? half : most;
+	bool whole = left >= conn->mss && usable >= conn->mss;
+	bool rest = left > 0 && left < conn->mss && usable >= left && conn->nodelay && !conn->cork;
+	if (++*in_burst < most && (whole || rest))
+		return false;
+	bool several = *in_burst > 1;
+	*in_burst = 0;
+	return several;
 }
 
 /* Sends one segment, lost or new.  False: there is none, the windows hold it, or memory is short.
  */
-static bool output_one(struct tcp_conn *conn, struct next_segment *next)
+static bool output_one(struct tcp_conn *conn, struct next_segment *next, uint32_t *in_burst)
 {
 	if (unlikely(conn->sb.lost > 0) && !lost_waits(conn))
 		return resend_lost(conn);
 	choose_next(conn, next);
 	if (next->length == 0 && !next->fin)
 		return false;
+	if (unlikely(conn->push_burst))
+		next->push = ends_burst(conn, next, in_burst);
 	return send_next(conn, next);
 }
 
 void tcp_output(struct tcp_conn *conn)
 {
 	struct next_segment next = {0};
+	uint32_t in_burst = 0;
 
 	if (conn->state < TCPS_ESTABLISHED)
 		return;
@@ -469,7 +501,7 @@ void tcp_output(struct tcp_conn *conn)
 		}
 		if (unlikely(conn->paced) && pace_blocks(conn))
 			break;
-		if (!output_one(conn, &next))
+		if (!output_one(conn, &next, &in_burst))
 			break;
 		/* The common case: that was all. */
 		if (conn->snd_nxt - conn->snd_base == conn->queued && !conn->fin_queued &&

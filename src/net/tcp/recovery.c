@@ -353,8 +353,8 @@ static void in_recovery(struct tcp_conn *conn, const struct tcp_ack_facts *facts
 		reduce_proportionally(conn, delivered, facts->acked > 0 && !lost);
 }
 
-void tcp_recover(struct tcp_conn *conn, const struct tcp_delivered *d,
-		 const struct tcp_ack_facts *facts)
+uint32_t tcp_recover(struct tcp_conn *conn, const struct tcp_delivered *d,
+		     const struct tcp_ack_facts *facts)
 {
 	uint32_t delivered = d->bytes;
 	bool lost = false;
@@ -373,7 +373,7 @@ void tcp_recover(struct tcp_conn *conn, const struct tcp_delivered *d,
 	}
 	if (conn->recovery == TCP_LOSS) {
 		in_loss(conn, d, facts);
-		return;
+		return delivered;
 	}
 	if (conn->recovery == TCP_RECOVERY && !seq_before(conn->snd_una, conn->recover))
 		in_recovery(conn, facts, delivered, false);
@@ -387,6 +387,7 @@ void tcp_recover(struct tcp_conn *conn, const struct tcp_delivered *d,
 		in_recovery(conn, facts, delivered, lost);
 	else if (facts->dsack.start != facts->dsack.end && was_for_nothing(conn, facts))
 		undo(conn);
+	return delivered;
 }
 
 void tcp_recovery_restart_timer(struct tcp_conn *conn)

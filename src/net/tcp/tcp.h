@@ -174,6 +174,8 @@ struct tcp_conn {
 	bool partial_seen : 1; /* recovery: the first partial ACK restarted the timer */
 	bool nodelay : 1;
 	bool cork : 1;
+	bool more : 1;       /* corked for one write: its end is no end of a message */
+	bool push_burst : 1; /* PSH at the end of bursts too */
 	bool keepalive : 1;
 	bool push_acked : 1;
 	bool linger_on : 1;
@@ -475,9 +477,10 @@ void tcp_window_changed(struct tcp_conn *conn, uint32_t window);
 /* NULL: no memory. */
 struct tcp_trouble *tcp_trouble_get(struct tcp_conn *conn);
 void tcp_trouble_free(struct tcp_conn *conn);
-/* What an ACK delivered: loss is detected, recovery goes on. */
-void tcp_recover(struct tcp_conn *conn, const struct tcp_delivered *d,
-		 const struct tcp_ack_facts *facts);
+/* What an ACK delivered: loss is detected, recovery goes on.  Returns how many bytes the peer has
+ * that it was not known to have. */
+uint32_t tcp_recover(struct tcp_conn *conn, const struct tcp_delivered *d,
+		     const struct tcp_ack_facts *facts);
 /* RFC 6298 5.2 and 5.3, after snd_una moved. */
 void tcp_recovery_restart_timer(struct tcp_conn *conn);
 /* The retransmission timer expired. */
