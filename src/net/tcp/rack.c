@@ -181,13 +181,15 @@ void tcp_probe_due(struct tcp_conn *conn)
 	struct tcp_trouble *t = tcp_trouble_get(conn);
 	bool again = false;
 
-	conn->probe_next = false;
 	if (t && may_probe(conn) && tcp_send_loss_probe(conn, &again)) {
 		sched_count(sched, COUNTER_TCP_LOSS_PROBES, 1);
 		t->probe_end = conn->snd_nxt;
 		t->probe_again = again;
 		conn->watch |= TCP_WATCH_PROBE;
 	}
+	/* What comes next is the timeout, whatever sending the probe has armed. */
+	conn->probe_next = false;
+	conn->probe_single = false;
 	tcp_set_deadline(conn, TCP_RETRANSMIT, sched->now_ns + tcp_rtt_timeout(&conn->rtt));
 }
 
@@ -206,5 +208,5 @@ void tcp_probe_acked(struct tcp_conn *conn, const struct tcp_ack_facts *facts)
 		return; /* the next ACK will tell */
 	conn->watch &= (uint8_t)~TCP_WATCH_PROBE;
 	if (repaired)
-		tcp_congestion_marked(conn);
+		tcp_congestion_marked(conn, facts->flight_before);
 }
