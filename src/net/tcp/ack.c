@@ -216,7 +216,9 @@ void tcp_ack(struct tcp_conn *conn, const struct tcp_segment *seg, bool window_c
 	if (conn->ecn)
 		take_marks(conn, &facts);
 	if (facts.acked > 0) {
-		if (grows && conn->recovery != TCP_RECOVERY)
+		/* RFC 3168 6.1.2: the window does not grow by an ACK with ECE. */
+		bool told = conn->ecn && h->flags & TCP_ECE && !conn->cc.ops->ecn;
+		if (grows && !told && conn->recovery != TCP_RECOVERY)
 			grow_window(conn, &d, delivered < facts.acked ? delivered : facts.acked,
 				    facts.pipe_before);
 		tcp_recovery_restart_timer(conn);

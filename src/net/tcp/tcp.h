@@ -121,7 +121,7 @@ struct tcp_trouble {
 	uint32_t prr_delivered;
 	uint32_t prr_out;
 	uint32_t recover_flight; /* RecoverFS */
-	uint32_t ecn_recover;    /* ECE counts again when this is acknowledged (RFC 3168 6.1.2) */
+	uint32_t ecn_recover;    /* ECE counts again beyond it (RFC 3168 6.1.2) */
 };
 
 /* Pieces in order; two without an allocation. */
