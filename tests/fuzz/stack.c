@@ -564,7 +564,7 @@ static void flip_bit(struct program *p, struct made *made)
 
 enum tcp_shape {
 	SHAPE_SEQ = 3,      /* from which sequence number: rcv_nxt, rcv_adv, irs, 0 */
-	SHAPE_ACK = 12,     /* snd_una, snd_nxt, snd_max, iss */
+	SHAPE_ACK = 12,     /* snd_una, snd_nxt, iss */
 	SHAPE_FLIP = 16,    /* a bit is wrong */
 	SHAPE_OPTIONS = 32, /* any bytes */
 	SHAPE_PATCH = 64,   /* two bytes of the header are others, the checksum is good */
@@ -659,7 +659,7 @@ static void take_numbers(struct program *p, struct segment *s, const struct tcp_
 			 uint32_t shape)
 {
 	const uint32_t seqs[] = {conn->rcv_nxt, conn->rcv_adv, conn->irs, 0};
-	const uint32_t acks[] = {conn->snd_una, conn->snd_nxt, conn->snd_max, conn->iss};
+	const uint32_t acks[] = {conn->snd_una, conn->snd_nxt, conn->snd_nxt, conn->iss};
 
 	s->h.flags = (uint8_t)take(p);
 	s->h.seq = seqs[shape & SHAPE_SEQ] + take_delta(p);
@@ -1336,7 +1336,7 @@ static void open_passive(struct program *p, int listener, bool v6,
 	const struct tcp_conn *conn = tcp_find_tuple(p->net->tcp, &s.ip.to, 80, &s.ip.from, 9000);
 	require(conn && conn->state == TCPS_SYN_RECEIVED);
 	s.h.seq++;
-	s.h.ack = conn->snd_max;
+	s.h.ack = conn->snd_nxt;
 	s.h.flags = TCP_ACK;
 	s.h.options.has = 0;
 	stamp(p, &s, conn);
@@ -1369,7 +1369,7 @@ static void open_active(struct program *p, uint16_t port, bool answered)
 		.h = {.source = port,
 		      .destination = conn->local_port,
 		      .seq = 7000,
-		      .ack = conn->snd_max,
+		      .ack = conn->snd_nxt,
 		      .flags = TCP_SYN | TCP_ACK,
 		      .window = 8000},
 	};

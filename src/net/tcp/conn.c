@@ -44,6 +44,7 @@ struct tcp_conn *tcp_conn_alloc(struct net *net, int domain)
 	op_list_init(&conn->unacked);
 	tcp_queue_init(&conn->receive_queue);
 	tcp_queue_init(&conn->send_queue);
+	tcp_scoreboard_init(&conn->sb);
 	list_init(&conn->in_listener);
 	list_init(&conn->in_bound);
 	list_init(&conn->output);
@@ -190,7 +191,6 @@ void tcp_choose_iss(struct tcp_conn *conn)
 	conn->ts_offset = (uint32_t)(hash >> 32);
 	conn->snd_una = conn->iss;
 	conn->snd_nxt = conn->iss;
-	conn->snd_max = conn->iss;
 	conn->snd_base = conn->iss + 1;
 	conn->recover = conn->iss;
 }
@@ -491,9 +491,11 @@ void tcp_check(const struct tcp_conn *conn)
 		return;
 	ASSERT(conn->in_table);
 	ASSERT(seq_reached(conn->snd_una, conn->snd_nxt));
-	ASSERT(seq_reached(conn->snd_nxt, conn->snd_max));
+	if (conn->state != TCPS_TIME_WAIT)
+		tcp_scoreboard_check(&conn->sb, conn->snd_una, conn->snd_nxt, conn->sack);
+	ASSERT(conn->recovery == TCP_OPEN || seq_before(conn->snd_una, conn->recover));
 	ASSERT(conn->state == TCPS_SYN_SENT || seq_reached(conn->rcv_nxt, conn->rcv_adv));
-	ASSERT(conn->state == TCPS_TIME_WAIT || conn->snd_una == conn->snd_max ||
+	ASSERT(conn->state == TCPS_TIME_WAIT || conn->snd_una == conn->snd_nxt ||
 	       conn->deadline_ns[TCP_RETRANSMIT] != 0);
 	tcp_rtt_check(&conn->rtt);
 	if (conn->state != TCPS_SYN_SENT)

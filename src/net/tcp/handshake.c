@@ -69,6 +69,17 @@ void tcp_apply_syn(struct tcp_conn *conn, const struct tcp_header *h)
 	conn->rcv_space_ns = sched->now_ns;
 }
 
+/* Our SYN is acknowledged: RFC 6298 2.2, and Karn's rule. */
+static void syn_acked(struct tcp_conn *conn)
+{
+	struct tcp_delivered d = {0};
+
+	tcp_scoreboard_acked(&conn->sb, conn->snd_una, conn->iss + 1, &d);
+	conn->snd_una = conn->iss + 1;
+	if (d.first_ns != 0 && !d.retransmitted)
+		tcp_rtt_sample(&conn->rtt, conn->net->sched->now_ns - d.first_ns, 1, 0);
+}
+
 /* The connection is synchronized: ESTABLISHED, or beyond if the user closed it meanwhile. */
 void tcp_established(struct tcp_conn *conn)
 {
@@ -288,10 +299,7 @@ static void simultaneous_open(struct tcp_conn *conn, const struct tcp_segment *s
 static void syn_ack(struct tcp_conn *conn, struct tcp_segment *seg)
 {
 	tcp_apply_syn(conn, &seg->h);
-	conn->snd_una = seg->h.ack;
-	if (conn->timing)
-		tcp_rtt_sample(&conn->rtt, conn->net->sched->now_ns - conn->timed_ns, 1, 0);
-	conn->timing = false;
+	syn_acked(conn);
 	tcp_restart_retransmit(conn);
 	tcp_established(conn);
 	/* What else the SYN carries (data, FIN) is not kept: acknowledging the SYN alone has the
@@ -306,7 +314,7 @@ void tcp_syn_sent_input(struct tcp_conn *conn, struct tcp_segment *seg)
 	bool acked = h->flags & TCP_ACK;
 
 	/* RFC 9293 3.10.7.3 first: an ACK must be for our SYN. */
-	if (acked && (seq_reached(h->ack, conn->iss) || seq_after(h->ack, conn->snd_max))) {
+	if (acked && (seq_reached(h->ack, conn->iss) || seq_after(h->ack, conn->snd_nxt))) {
 		if (!(h->flags & TCP_RST))
 			tcp_reset_unknown(conn->net, seg);
 		return;

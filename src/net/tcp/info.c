@@ -71,10 +71,10 @@ static void fill_info(const struct tcp_conn *conn, struct tcp_info *info)
 
 	*info = (struct tcp_info){
 		.tcpi_state = linux_state(conn->state),
-		.tcpi_ca_state = conn->retries      ? 4
-				 : conn->recovering ? 3
-				 : conn->dupacks    ? 1
-						    : 0,
+		.tcpi_ca_state = conn->recovery == TCP_LOSS       ? TCP_CA_Loss
+				 : conn->recovery == TCP_RECOVERY ? TCP_CA_Recovery
+				 : conn->sb.sacked > 0            ? TCP_CA_Disorder
+								  : TCP_CA_Open,
 		.tcpi_retransmits = (uint8_t)conn->retries,
 		.tcpi_probes = (uint8_t)(conn->persist ? conn->retries : conn->keepalive_sent),
 		.tcpi_backoff = (uint8_t)conn->rtt.backoff,
@@ -84,6 +84,8 @@ static void fill_info(const struct tcp_conn *conn, struct tcp_info *info)
 		.tcpi_snd_mss = conn->mss,
 		.tcpi_rcv_mss = conn->rcv_mss ? conn->rcv_mss : TCP_MSS_DEFAULT_V4,
 		.tcpi_unacked = (tcp_flight(conn) + mss - 1) / mss,
+		.tcpi_sacked = (conn->sb.sacked + mss - 1) / mss,
+		.tcpi_lost = (conn->sb.lost + mss - 1) / mss,
 		.tcpi_last_data_sent =
 			conn->sent_ns ? (uint32_t)((now - conn->sent_ns) / 1000000) : 0,
 		.tcpi_last_data_recv = (uint32_t)((now - conn->received_ns) / 1000000),

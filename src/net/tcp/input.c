@@ -41,7 +41,7 @@ static inline bool is_plain(const struct tcp_conn *conn, const struct tcp_segmen
 				 seq_before(h->options.ts_value, conn->ts_recent)))
 		return false;
 	return seg->length <= conn->rcv_adv - conn->rcv_nxt &&
-	       h->ack - conn->snd_una <= conn->snd_max - conn->snd_una && !conn->ooo &&
+	       h->ack - conn->snd_una <= conn->snd_nxt - conn->snd_una && !conn->ooo &&
 	       !conn->fin_ahead;
 }
 
@@ -81,10 +81,12 @@ static inline bool established_input(struct tcp_conn *conn, struct tcp_segment *
 
 	if (seg->length == 0 && !moved)
 		return false; /* a duplicate, a window update, a probe */
+	if (unlikely(!tcp_is_calm(conn) || h->options.has & TCP_HAS_SACK))
+		return false;
 	if (conn->timestamps)
 		take_timestamp(conn, h);
 	if (moved)
-		tcp_ack_advance(conn, h);
+		tcp_ack_plain(conn, h);
 	/* In order, and acknowledging no less than before: nothing newer told of the window. */
 	uint32_t window = (uint32_t)h->window << conn->snd_wscale;
 	bool changed = window != conn->snd_wnd;
@@ -154,7 +156,7 @@ static void take_crossed_syn(struct tcp_conn *conn, struct tcp_segment *seg)
 {
 	struct tcp_header *h = &seg->h;
 
-	if (conn->state != TCPS_SYN_RECEIVED || h->seq != conn->irs || h->ack != conn->snd_max ||
+	if (conn->state != TCPS_SYN_RECEIVED || h->seq != conn->irs || h->ack != conn->snd_nxt ||
 	    (h->flags & (TCP_SYN | TCP_ACK | TCP_RST)) != (TCP_SYN | TCP_ACK))
 		return;
 	h->flags &= (uint8_t)~TCP_SYN;
@@ -243,7 +245,7 @@ static bool syn_received_ack(struct tcp_conn *conn, const struct tcp_segment *se
 {
 	const struct tcp_header *h = &seg->h;
 
-	if (!seq_after(h->ack, conn->snd_una) || seq_after(h->ack, conn->snd_max)) {
+	if (!seq_after(h->ack, conn->snd_una) || seq_after(h->ack, conn->snd_nxt)) {
 		net_count_drop(conn->net, DROP_TCP_ACK);
 		tcp_reset_unknown(conn->net, seg);
 		return false;
@@ -310,10 +312,8 @@ static bool update_window(struct tcp_conn *conn, const struct tcp_header *h)
 /* A probe's octet was taken: it counts as sent. */
 static void accept_probe(struct tcp_conn *conn, const struct tcp_header *h)
 {
-	if (conn->probed && conn->snd_max == conn->snd_una && h->ack == conn->snd_una + 1) {
-		conn->snd_max++;
-		conn->probed = false;
-	}
+	if (conn->probed && conn->snd_nxt == conn->snd_una && h->ack == conn->snd_una + 1)
+		tcp_take_probed(conn);
 }
 
 /* Fifth, check the ACK field.  False: no more is to be done with the segment. */
@@ -325,21 +325,17 @@ static bool ack_input(struct tcp_conn *conn, const struct tcp_segment *seg)
 		return false;
 	accept_probe(conn, h);
 	/* RFC 5961 5.2: neither beyond what was sent nor older than the largest window. */
-	if (seq_after(h->ack, conn->snd_max) ||
+	if (seq_after(h->ack, conn->snd_nxt) ||
 	    seq_before(h->ack, conn->snd_una - conn->snd_wnd_max)) {
 		net_count_drop(conn->net, DROP_TCP_ACK);
 		tcp_challenge_ack(conn);
 		return false;
 	}
-	bool moved = seq_after(h->ack, conn->snd_una);
-	if (moved)
-		tcp_ack_advance(conn, h);
+	bool window = seq_before(h->ack, conn->snd_una) ? false : update_window(conn, h);
+	tcp_ack(conn, seg, window);
 	if (!closing_ack(conn))
 		return false;
-	bool window = seq_before(h->ack, conn->snd_una) ? false : update_window(conn, h);
-	if (!moved)
-		tcp_ack_duplicate(conn, seg, window);
-	if (moved || window)
+	if (window)
 		tcp_want_output(conn);
 	return true;
 }
@@ -503,7 +499,7 @@ void tcp_icmp_error(struct net *net, const struct icmp_quote *quote, const struc
 
 	/* RFC 5927 4.1: only an error about what is in flight. */
 	if (!conn || seq_before(quote->seq, conn->snd_una) ||
-	    !seq_before(quote->seq, conn->snd_max)) {
+	    !seq_before(quote->seq, conn->snd_nxt)) {
 		net_count_drop(net, DROP_ICMP_UNMATCHED);
 		return;
 	}

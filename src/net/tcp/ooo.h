@@ -24,12 +24,19 @@
 struct heap;
 
 /* A piece of received data and the object it lies in: object has one application reference, which
- * is the holder's.  held: bytes of memory that it costs. */
+ * is the holder's.  In the send queue it has a library reference. */
 struct tcp_piece {
 	uint8_t *data;
 	void *object;
 	uint32_t length;
-	uint32_t held;
+
+	union {
+		uint32_t held; /* received: bytes of memory that it costs */
+		uint32_t seq;  /* sent: sequence number of its first byte */
+	};
+#ifdef DEMI_CHECKED
+	uint32_t sum; /* sent: of what was pushed */
+#endif
 };
 
 struct tcp_ooo; /* NULL: nothing is kept */

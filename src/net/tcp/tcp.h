@@ -1,14 +1,19 @@
 /* SPDX-License-Identifier: MIT
  * net/tcp/tcp.h - TCP (RFC 9293): what its parts share.
  *
- *	conn.c      connections: made, opened, closed, freed; errors
- *	table.c     looked up by their four-tuple; ports
- *	input.c     a segment: the short way of an established connection, then RFC 9293 3.10.7 in
- *order handshake.c LISTEN, SYN-SENT, SYN-RECEIVED; accepting ack.c       what an acknowledgement
- *does: RTT, window, loss recovery (RFC 6298, 5681, 6582) receive.c   data in order and out of
- *order, pops, the receive window send.c      pushes, the send queue output.c    which segments
- *leave, and what they look like timer.c     retransmission, persist, delayed ACK, keep-alive,
- *TIME-WAIT option.c    socket options, TCP_INFO rtt cc newreno ooo   pure parts
+ *	conn.c       connections: made, opened, closed, freed; errors
+ *	table.c      looked up by their four-tuple; ports
+ *	input.c      a segment: the short way, then RFC 9293 3.10.7 in its order
+ *	handshake.c  LISTEN, SYN-SENT, SYN-RECEIVED; accepting
+ *	ack.c        what an acknowledgement says: RTT, window, what was delivered
+ *	recovery.c   what follows from loss: recovery, timeouts, undoing
+ *	rack.c       which segments are lost (RFC 8985), the tail's probe
+ *	receive.c    data in order and out of order, pops, the receive window
+ *	send.c       pushes, the send queue
+ *	output.c     which segments leave, and what they look like
+ *	timer.c      retransmission, persist, delayed ACK, keep-alive, TIME-WAIT
+ *	option.c     socket options, TCP_INFO
+ *	scoreboard rtt cc ooo  pure parts
  *
  * Life.  A connection belongs to its user (a queue of transport/inet) until tcp_conn_close; then it
  * lives on by itself until everything is sent and acknowledged, and frees itself.  A child of a
@@ -19,7 +24,7 @@
  *each object, which a pop hands over.  Both exist only while they hold data.
  *
  * Invariants, walked by tcp_check (all modulo 2^32):
- *	snd_una <= snd_nxt <= snd_max
+ *	snd_una <= snd_nxt; the scoreboard covers what is between
  *	snd_base <= snd_una + 1; queued == sum of the send queue's lengths
  *	rcv_nxt <= rcv_adv (the edge of the window never moves back)
  *	rcv_held == sum of what the receive queue's pieces cost
@@ -33,6 +38,8 @@
 #include "net/tcp/cc.h"
 #include "net/tcp/ooo.h"
 #include "net/tcp/rtt.h"
+#include "net/tcp/scoreboard.h"
+#include "net/tcp/seq.h"
 #include "net/wire/tcp.h"
 #include "sched/op.h"
 #include "sched/timer.h"
@@ -64,11 +71,55 @@ enum tcp_state {
 
 /* What a connection's one timer stands for: a deadline each, 0: not set. */
 enum tcp_deadline {
-	TCP_RETRANSMIT, /* or persist, if nothing is in flight */
+	TCP_RETRANSMIT, /* or the loss probe's before it; or persist, if nothing is in flight */
+	TCP_LATER,      /* RACK looks again at what may be reordered; a paced segment may go */
 	TCP_DELAYED_ACK,
 	TCP_KEEPALIVE,
 	TCP_STATE, /* TIME-WAIT, FIN-WAIT-2 of a closed connection */
 	TCP_DEADLINES,
+};
+
+/* RFC 5681 3.2, RFC 6675 5: what the sender thinks of its path. */
+enum tcp_recovery_state {
+	TCP_OPEN,
+	TCP_RECOVERY, /* fast recovery, until recover is acknowledged */
+	TCP_LOSS,     /* the retransmission timer expired; until recover is acknowledged */
+};
+
+/* Why every ACK has to take the long way, beside recovery. */
+enum tcp_watch {
+	TCP_WATCH_PROBE = 1, /* a tail loss probe is out */
+	TCP_WATCH_ECN = 2,   /* the congestion control counts what is marked */
+};
+
+/* What only a connection that met loss, reordering or congestion marks needs; made then. */
+struct tcp_trouble {
+	/* RACK (RFC 8985 5.3) */
+	uint64_t rack_sent_ns; /* of the segment sent last among those delivered */
+	uint64_t rack_rtt_ns;
+	uint32_t rack_end;
+	uint32_t rack_fack;      /* highest end delivered */
+	uint32_t dsack_round;    /* the reordering window grew last when SND.NXT was this */
+	uint8_t reorder_mult;    /* of a quarter of the smallest round trip; 1 at first */
+	uint8_t reorder_persist; /* recoveries until it is 1 again */
+	bool reordering : 1;     /* was seen */
+	bool probe_again : 1;    /* the tail loss probe (RFC 8985 7.1) was a retransmission */
+	/* F-RTO (RFC 5682) */
+	bool forward_rto : 1; /* the timeout may be spurious */
+	bool forward_new : 1; /* new data goes out before what is lost */
+	/* undoing (RFC 2883, RFC 3522) */
+	bool undoable : 1;
+	bool undo_resent : 1; /* something was sent again */
+	uint32_t probe_end;   /* a probe is out until this is acknowledged */
+	uint32_t undo_left;   /* bytes sent again that no D-SACK told of yet */
+	uint32_t undo_cwnd;
+	uint32_t undo_ssthresh;
+	uint32_t undo_ts; /* timestamp of the first retransmission */
+	/* PRR (RFC 6937 3) */
+	uint32_t prr_delivered;
+	uint32_t prr_out;
+	uint32_t recover_flight; /* RecoverFS */
+	uint32_t ecn_recover;    /* ECE counts again when this is acknowledged (RFC 3168 6.1.2) */
 };
 
 /* Pieces in order; two without an allocation. */
@@ -117,8 +168,6 @@ struct tcp_conn {
 	bool read_shut : 1;    /* the user shut the receiving side */
 	bool closed : 1;       /* the user is gone */
 	bool passive : 1;      /* came from a listener */
-	bool recovering : 1;   /* fast recovery, until recover is acknowledged */
-	bool timing : 1;       /* timed_seq is being measured */
 	bool persist : 1;      /* the retransmission deadline is a window probe's */
 	bool probed : 1;       /* a window probe may have been taken */
 	bool partial_seen : 1; /* recovery: the first partial ACK restarted the timer */
@@ -138,6 +187,11 @@ struct tcp_conn {
 	bool accept_ready : 1; /* child: in the list accepted, not half_open */
 	bool lingers : 1;      /* counts in num_closing */
 	bool dead : 1;         /* freed by the next tcp_flush */
+	bool probe_next : 1;   /* the retransmission deadline is a tail loss probe's */
+	bool paced : 1;        /* segments leave at cc's rate */
+	bool ecn : 1;          /* both sides use it */
+	bool ecn_echo : 1;     /* our ACKs say ECE */
+	bool ecn_cwr : 1;      /* the next new data says CWR */
 
 	/* receiving */
 	uint32_t rcv_nxt;
@@ -157,7 +211,6 @@ struct tcp_conn {
 	/* sending */
 	uint32_t snd_una;
 	uint32_t snd_nxt;
-	uint32_t snd_max; /* highest sent */
 	uint32_t snd_wnd;
 	uint32_t snd_wl1;
 	uint32_t snd_wl2;
@@ -181,9 +234,12 @@ struct tcp_conn {
 
 	struct tcp_cc cc; /* before there is a peer: only ops, what the user wishes */
 	struct tcp_rtt rtt;
+	struct tcp_scoreboard sb;
+	struct tcp_trouble *trouble; /* NULL: there was none */
+	uint64_t paced_ns;           /* when the next segment may leave */
 	uint32_t recover;
-	uint32_t timed_seq;
-	uint64_t timed_ns;
+	uint8_t recovery; /* enum tcp_recovery_state */
+	uint8_t watch;    /* enum tcp_watch */
 	uint32_t iss;
 	uint32_t irs;
 	struct tcp_block dsack; /* to be told with the next ACK; start == end: none */
@@ -245,6 +301,16 @@ struct tcp {
 	uint32_t num_closing; /* closed by their users, with something unsent or unacknowledged */
 };
 
+/* What recovery wants to know of an ACK. */
+struct tcp_ack_facts {
+	const struct tcp_header *h;
+	uint32_t acked;         /* bytes that SND.UNA moved by */
+	uint32_t flight_before; /* as it was before the ACK */
+	uint32_t pipe_before;
+	bool duplicate;         /* RFC 5681 2 */
+	struct tcp_block dsack; /* start == end: none */
+};
+
 /* A segment that was received. */
 struct tcp_segment {
 	struct tcp_header h;
@@ -253,29 +319,6 @@ struct tcp_segment {
 	struct frame *frame; /* NULL: somebody took it */
 	const struct ip_packet *packet;
 };
-
-/* ---- sequence numbers (RFC 9293 3.4) ---- */
-
-static inline bool seq_before(uint32_t a, uint32_t b)
-{
-	return (int32_t)(a - b) < 0;
-}
-
-static inline bool seq_after(uint32_t a, uint32_t b)
-{
-	return (int32_t)(a - b) > 0;
-}
-
-/* a <= b */
-static inline bool seq_reached(uint32_t a, uint32_t b)
-{
-	return (int32_t)(a - b) <= 0;
-}
-
-static inline uint32_t seq_max(uint32_t a, uint32_t b)
-{
-	return seq_after(a, b) ? a : b;
-}
 
 /* ---- for net.c ---- */
 
@@ -359,11 +402,45 @@ void tcp_apply_syn(struct tcp_conn *conn, const struct tcp_header *h);
 void tcp_established(struct tcp_conn *conn);
 
 /* ack.c */
-/* ack > snd_una, ack <= snd_max. */
-void tcp_ack_advance(struct tcp_conn *conn, const struct tcp_header *h);
-/* Whatever an acceptable ACK that moved nothing means: a duplicate. */
-void tcp_ack_duplicate(struct tcp_conn *conn, const struct tcp_segment *seg, bool window_changed);
+/* The short way: an ACK of new data while nothing is in doubt (tcp_is_calm). */
+void tcp_ack_plain(struct tcp_conn *conn, const struct tcp_header *h);
+/* All that an acceptable ACK may say. */
+void tcp_ack(struct tcp_conn *conn, const struct tcp_segment *seg, bool window_changed);
 void tcp_window_changed(struct tcp_conn *conn, uint32_t window);
+
+/* recovery.c */
+/* NULL: no memory. */
+struct tcp_trouble *tcp_trouble_get(struct tcp_conn *conn);
+void tcp_trouble_free(struct tcp_conn *conn);
+/* What an ACK delivered: loss is detected, recovery goes on. */
+void tcp_recover(struct tcp_conn *conn, const struct tcp_delivered *d,
+		 const struct tcp_ack_facts *facts);
+/* RFC 6298 5.2 and 5.3, after snd_una moved. */
+void tcp_recovery_restart_timer(struct tcp_conn *conn);
+/* The retransmission timer expired. */
+void tcp_enter_loss(struct tcp_conn *conn);
+/* The deadline TCP_LATER came: what may have been reordered before is lost by now. */
+void tcp_reorder_due(struct tcp_conn *conn);
+/* Congestion was told of without a loss to repair: by ECN, or by a probe that repaired it. */
+void tcp_congestion_marked(struct tcp_conn *conn);
+/* Bytes were sent again. */
+void tcp_note_resent(struct tcp_conn *conn, uint32_t bytes);
+
+/* rack.c */
+void tcp_rack_update(struct tcp_conn *conn, const struct tcp_delivered *d,
+		     const struct tcp_header *h);
+/* Marks what is lost by now, and looks again when more may be.  Returns the bytes marked. */
+uint32_t tcp_rack_detect(struct tcp_conn *conn);
+/* At a timeout: what was sent so long ago that it is lost, and the first segment. */
+void tcp_rack_timeout(struct tcp_conn *conn);
+/* A D-SACK came: reordering is wider than it was thought. */
+void tcp_rack_dsack(struct tcp_conn *conn);
+/* A recovery ended. */
+void tcp_rack_recovered(struct tcp_conn *conn);
+/* The retransmission deadline to set now: of the timeout, or of a tail loss probe before it. */
+uint64_t tcp_retransmit_deadline(struct tcp_conn *conn);
+void tcp_probe_due(struct tcp_conn *conn);
+void tcp_probe_acked(struct tcp_conn *conn, const struct tcp_ack_facts *facts);
 
 /* receive.c */
 /* Data at rcv_nxt; the piece or the frame is taken.  false: no memory, nothing was taken. */
@@ -384,6 +461,8 @@ void tcp_schedule_ack(struct tcp_conn *conn, bool now);
 
 /* send.c */
 void tcp_send_free(struct tcp_conn *conn);
+/* Where a sequence number of the send queue lies. */
+struct tcp_cursor tcp_send_at(struct tcp_conn *conn, uint32_t seq);
 /* Drops bytes from the front of the send queue, then admits pushes that waited. */
 void tcp_send_acked(struct tcp_conn *conn, uint32_t bytes);
 void tcp_fail_pushes(struct tcp_conn *conn, int err);
@@ -405,8 +484,9 @@ uint32_t tcp_send_limit(const struct tcp_conn *conn);
 /* Enters the connection into what tcp_flush works off. */
 void tcp_want_output(struct tcp_conn *conn);
 void tcp_output(struct tcp_conn *conn);
-/* One segment at snd_una, outside of the order of things. */
-void tcp_retransmit_first(struct tcp_conn *conn);
+/* RFC 8985 7.3: new data if there is some, else the last segment again.  False: nothing was sent;
+ * again: it was a retransmission. */
+bool tcp_send_loss_probe(struct tcp_conn *conn, bool *again);
 void tcp_send_ack(struct tcp_conn *conn);
 /* RFC 5961: an ACK that makes the peer prove itself. */
 void tcp_challenge_ack(struct tcp_conn *conn);
@@ -415,9 +495,8 @@ void tcp_send_syn(struct tcp_conn *conn);
 void tcp_send_probe(struct tcp_conn *conn);
 /* The window probe's time came: what fits the window, or a probe of one octet. */
 void tcp_output_or_probe(struct tcp_conn *conn);
-/* snd_nxt was set back to snd_una: sends from there what the windows allow, at least one segment.
- */
-void tcp_retransmit_lost(struct tcp_conn *conn);
+/* The octet of a window probe was acknowledged: it counts as sent. */
+void tcp_take_probed(struct tcp_conn *conn);
 void tcp_send_keepalive(struct tcp_conn *conn);
 void tcp_send_reset(struct tcp_conn *conn);
 /* The answer of a closed port (RFC 9293 3.10.7.1). */
@@ -433,6 +512,8 @@ int tcp_give_memory(const struct tcp_conn *conn, void *value, socklen_t *length)
 /* timer.c */
 void tcp_timer_fired(struct timer *timer);
 void tcp_set_deadline(struct tcp_conn *conn, enum tcp_deadline which, uint64_t deadline_ns);
+/* Output or detection is to be looked at again at a time, or before. */
+void tcp_look_later(struct tcp_conn *conn, uint64_t at_ns);
 /* (Re)starts the retransmission timer if something is outstanding, else stops it. */
 void tcp_restart_retransmit(struct tcp_conn *conn);
 void tcp_start_keepalive(struct tcp_conn *conn);
@@ -481,10 +562,34 @@ static inline void tcp_queue_drop_first(struct tcp_queue *q, struct heap *heap)
 /* Unacknowledged bytes (SYN and FIN count). */
 static inline uint32_t tcp_flight(const struct tcp_conn *conn)
 {
-	return conn->snd_max - conn->snd_una;
+	return conn->snd_nxt - conn->snd_una;
 }
 
-/* Queued bytes that were never sent, or are to be sent again. */
+/* snd_una < seq <= snd_nxt */
+static inline bool tcp_is_in_flight(const struct tcp_conn *conn, uint32_t seq)
+{
+	return seq - conn->snd_una - 1 < tcp_flight(conn);
+}
+
+/* RFC 6675 2, pipe: those of them that are thought to be in the network. */
+static inline uint32_t tcp_pipe(const struct tcp_conn *conn)
+{
+	return tcp_flight(conn) - conn->sb.sacked - conn->sb.lost;
+}
+
+/* The clock of timestamps: milliseconds (RFC 7323 5.4). */
+static inline uint32_t tcp_timestamp(const struct tcp_conn *conn, uint64_t ns)
+{
+	return (uint32_t)(ns / 1000000) + conn->ts_offset;
+}
+
+/* Nothing is lost, reordered or in doubt. */
+static inline bool tcp_is_calm(const struct tcp_conn *conn)
+{
+	return (conn->recovery | conn->watch | conn->dupacks | conn->sb.sacked) == TCP_OPEN;
+}
+
+/* Queued bytes that were never sent. */
 static inline uint64_t tcp_unsent(const struct tcp_conn *conn)
 {
 	uint32_t sent = conn->snd_nxt - conn->snd_base;
@@ -495,7 +600,7 @@ static inline uint64_t tcp_unsent(const struct tcp_conn *conn)
 static inline bool tcp_fin_sent(const struct tcp_conn *conn)
 {
 	return conn->fin_queued && conn->state >= TCPS_FIN_WAIT_1 &&
-	       seq_after(conn->snd_max, conn->snd_base + (uint32_t)conn->queued);
+	       seq_after(conn->snd_nxt, conn->snd_base + (uint32_t)conn->queued);
 }
 
 static inline bool tcp_can_receive(const struct tcp_conn *conn)
