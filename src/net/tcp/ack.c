@@ -14,8 +14,8 @@ static inline uint32_t samples_per_rtt(const struct tcp_conn *conn, uint32_t fli
 	return likely(flight < 2 * conn->mss) ? 1 : flight / (2 * conn->mss) + 1;
 }
 
-/* Of an ACK that moved SND.UNA over what was sent again too: RFC 7323 4.1, the echoed timestamp tells
- * which sending caused it. */
+/* Of an ACK that moved SND.UNA over what was sent again too: RFC 7323 4.1, the echoed timestamp
+ * tells which sending caused it. */
 static void take_echo(struct tcp_conn *conn, const struct tcp_delivered *d,
 		      const struct tcp_ack_facts *facts)
 {
@@ -29,8 +29,8 @@ static void take_echo(struct tcp_conn *conn, const struct tcp_delivered *d,
 		tcp_rtt_sample(&conn->rtt, now - d->last_ns, samples, 0);
 		return;
 	}
-	/* An earlier one.  If its ACK was lost, and this one tells that it came twice, the echo says
-	 * how long we waited, not how long the way is. */
+	/* An earlier one.  If its ACK was lost, and this one tells that it came twice, the echo
+	 * says how long we waited, not how long the way is. */
 	uint32_t ms = tcp_timestamp(conn, now) - o->ts_echo;
 	if (facts->dsack.start == facts->dsack.end && ms > 0 && ms < 1U << 24)
 		tcp_rtt_sample(&conn->rtt, (uint64_t)ms * 1000000, samples, 1000000);
@@ -179,7 +179,10 @@ static void take_marks(struct tcp_conn *conn, const struct tcp_ack_facts *facts)
 			.now_ns = conn->net->sched->now_ns,
 			.srtt_ns = conn->rtt.srtt_ns,
 		};
+		uint32_t before = conn->cc.cwnd;
 		conn->cc.ops->ecn(&conn->cc, &ack, marked);
+		if (conn->cc.cwnd < before)
+			conn->ecn_cwr = true;
 	} else if (marked) {
 		tcp_congestion_marked(conn);
 	}
@@ -205,12 +208,16 @@ void tcp_ack(struct tcp_conn *conn, const struct tcp_segment *seg, bool window_c
 		take_sacks(conn, &h->options, &d, &facts);
 	if (d.bytes > 0)
 		take_rtt(conn, &d, &facts);
-	tcp_recover(conn, &d, &facts);
+	uint32_t delivered = tcp_recover(conn, &d, &facts);
+	conn->watch &= (uint8_t)~TCP_WATCH_SACKED;
+	if (conn->sb.sacked > 0)
+		conn->watch |= TCP_WATCH_SACKED;
 	if (conn->ecn)
 		take_marks(conn, &facts);
 	if (facts.acked > 0) {
 		if (grows && conn->recovery != TCP_RECOVERY)
-			grow_window(conn, &d, facts.acked, facts.pipe_before);
+			grow_window(conn, &d, delivered < facts.acked ? delivered : facts.acked,
+				    facts.pipe_before);
 		tcp_recovery_restart_timer(conn);
 		ip_path_confirm(conn->net, &conn->path);
 	}

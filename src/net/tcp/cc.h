@@ -101,6 +101,7 @@ struct tcp_cc {
 	bool after_timeout; /* this slow start began with a timeout */
 	bool in_epoch;      /* cubic: the members of the curve are valid */
 	bool resumed;       /* cubic: the next epoch goes on where undo_w_est stood */
+	bool unsettled : 1; /* cubic: nothing grew since the last event */
 	bool round : 1;     /* dctcp: round_end is valid */
 	bool reduced : 1;   /* dctcp: reduced_end is valid */
 	bool answered : 1;  /* dctcp: a loss has reduced the window, whatever is marked of it */
