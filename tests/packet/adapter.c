@@ -47,6 +47,7 @@ static const struct setting linux_profile[] = {
 	{"tcp_fin_ack", "delayed"},
 	{"tcp_push", "burst"},
 	{"tcp_idle_restart", "off"},
+	{"tcp_slow_start_exit", "delay"},
 	{"tcp_window_edge", "whole"},
 	{"tcp_time_wait_ms", "60000"},
 	{"tcp_receive_buffer_max_bytes", "15728640"},

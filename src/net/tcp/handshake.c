@@ -64,6 +64,7 @@ void tcp_apply_syn(struct tcp_conn *conn, const struct tcp_header *h)
 	conn->snd_wl1 = h->seq;
 	conn->snd_wl2 = h->ack;
 	tcp_cc_init(&conn->cc, conn->cc.ops, conn->mss, (uint32_t)config->tcp_initial_window);
+	conn->cc.exit_by_delay = config->tcp_slow_start_exit != 0;
 	conn->quick_left = config->tcp_quick_ack ? TCP_QUICK_SEGMENTS : 0;
 	conn->received_ns = sched->now_ns;
 	conn->rcv_space_ns = sched->now_ns;
