@@ -179,7 +179,10 @@ static void take_marks(struct tcp_conn *conn, const struct tcp_ack_facts *facts)
 			.now_ns = conn->net->sched->now_ns,
 			.srtt_ns = conn->rtt.srtt_ns,
 		};
+		uint32_t before = conn->cc.cwnd;
 		conn->cc.ops->ecn(&conn->cc, &ack, marked);
+		if (conn->cc.cwnd < before)
+			conn->ecn_cwr = true;
 	} else if (marked) {
 		tcp_congestion_marked(conn);
 	}
@@ -206,6 +209,9 @@ void tcp_ack(struct tcp_conn *conn, const struct tcp_segment *seg, bool window_c
 	if (d.bytes > 0)
 		take_rtt(conn, &d, &facts);
 	uint32_t delivered = tcp_recover(conn, &d, &facts);
+	conn->watch &= (uint8_t)~TCP_WATCH_SACKED;
+	if (conn->sb.sacked > 0)
+		conn->watch |= TCP_WATCH_SACKED;
 	if (conn->ecn)
 		take_marks(conn, &facts);
 	if (facts.acked > 0) {

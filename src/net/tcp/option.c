@@ -67,6 +67,7 @@ static int set_pacing(struct tcp_conn *conn, const void *value, socklen_t length
 	if (rate == 0) /* all but stopped */
 		kilobytes = 1;
 	conn->max_pacing_kbps = kilobytes < UINT32_MAX ? (uint32_t)kilobytes : 0;
+	conn->paced = conn->max_pacing_kbps != 0 || conn->net->sched->config.tcp_pacing;
 	return 0;
 }
 
@@ -162,6 +163,7 @@ static int set_congestion(struct tcp_conn *conn, const char *name, socklen_t len
 		tcp_cc_change(&conn->cc, ops);
 	else
 		conn->cc.ops = ops;
+	tcp_update_watch(conn);
 	return 0;
 }
 

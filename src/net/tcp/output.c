@@ -44,6 +44,8 @@ static inline void fill_header(struct tcp_conn *conn, struct tcp_header *h, uint
 		h->options.ts_value = tcp_timestamp(conn, conn->net->sched->now_ns);
 		h->options.ts_echo = conn->ts_recent;
 	}
+	if (unlikely(conn->ecn_echo) && flags & TCP_ACK)
+		h->flags |= TCP_ECE;
 	if (unlikely(conn->ooo || conn->dsack.start != conn->dsack.end) && conn->sack)
 		fill_sack(conn, &h->options, payload);
 }
@@ -131,9 +133,10 @@ static void finish_checksum(struct tcp_conn *conn, struct frame *frame, uint32_t
 	memcpy(frame->data + TCP_CHECKSUM_OFFSET, &checksum, sizeof(checksum));
 }
 
-/* Sends a header and length bytes of the send queue from at on.  False: no memory. */
-static bool emit(struct tcp_conn *conn, const struct tcp_header *h, uint32_t length,
-		 struct tcp_cursor at)
+/* Sends a header and length bytes of the send queue from at on; ecn: bits of the IP header.  False:
+ * no memory. */
+static bool emit_marked(struct tcp_conn *conn, const struct tcp_header *h, uint32_t length,
+			struct tcp_cursor at, uint8_t ecn)
 {
 	struct net *net = conn->net;
 	uint32_t header_bytes = tcp_header_bytes(&h->options);
@@ -152,9 +155,27 @@ static bool emit(struct tcp_conn *conn, const struct tcp_header *h, uint32_t len
 		sum = copy_payload(conn, frame, length, at, !net->tcp_checksum_offload);
 	finish_checksum(conn, frame, header_bytes, length, sum);
 	conn->segments_out++;
-	(void)ip_output(net, frame, &conn->local, &conn->remote, IP_TCP, conn->ttl, conn->tos,
+	(void)ip_output(net, frame, &conn->local, &conn->remote, IP_TCP, conn->ttl, conn->tos | ecn,
 			&conn->path);
 	return true;
+}
+
+static bool emit(struct tcp_conn *conn, const struct tcp_header *h, uint32_t length,
+		 struct tcp_cursor at)
+{
+	return emit_marked(conn, h, length, at, IP_NOT_ECT);
+}
+
+/* RFC 3168 6.1.2 and 6.1.5: new data says that it understands marks; and once after the window was
+ * reduced, that it was. */
+static inline uint8_t mark_new_data(struct tcp_conn *conn, struct tcp_header *h, uint32_t length)
+{
+	if (likely(!conn->ecn) || length == 0)
+		return IP_NOT_ECT;
+	if (conn->ecn_cwr)
+		h->flags |= TCP_CWR;
+	conn->ecn_cwr = false;
+	return IP_ECT_0;
 }
 
 /* A segment with an ACK went out: nothing is owed any more. */
@@ -168,7 +189,7 @@ static inline void ack_sent(struct tcp_conn *conn)
 
 static void arm_retransmit(struct tcp_conn *conn)
 {
-	if (conn->deadline_ns[TCP_RETRANSMIT] && !conn->persist)
+	if (conn->deadline_ns[TCP_RETRANSMIT] && !conn->persist && likely(!conn->probe_single))
 		return;
 	conn->persist = false;
 	tcp_set_deadline(conn, TCP_RETRANSMIT, tcp_retransmit_deadline(conn));
@@ -294,7 +315,8 @@ static bool send_next(struct tcp_conn *conn, const struct next_segment *next)
 
 	fill_header(conn, &h, conn->snd_nxt, flags, next->length);
 	if (unlikely(!tcp_scoreboard_reserve(&conn->sb, sched->now_ns)) ||
-	    !emit(conn, &h, next->length, conn->cursor)) {
+	    !emit_marked(conn, &h, next->length, conn->cursor,
+			 mark_new_data(conn, &h, next->length))) {
 		arm_retransmit(conn);
 		return false;
 	}
@@ -512,10 +534,14 @@ void tcp_send_ack(struct tcp_conn *conn)
 		ack_sent(conn);
 }
 
-void tcp_challenge_ack(struct tcp_conn *conn)
+/* RFC 3168 6.1.1: a SYN asks for ECN by both flags, and not again if it seems to be lost for it
+ * (6.1.1.1); the answer by one. */
+static uint8_t syn_ecn(struct tcp_conn *conn, bool ack)
 {
-	sched_count(conn->net->sched, COUNTER_TCP_CHALLENGE_ACKS, 1);
-	tcp_send_ack(conn);
+	if (ack)
+		return conn->ecn ? TCP_ECE : 0;
+	conn->ecn = tcp_wants_ecn(conn) && conn->retries == 0;
+	return conn->ecn ? TCP_ECE | TCP_CWR : 0;
 }
 
 /* The SYN, or in SYN-RECEIVED the SYN with its ACK, first or again. */
@@ -529,7 +555,7 @@ void tcp_send_syn(struct tcp_conn *conn)
 		.destination = conn->remote_port,
 		.seq = conn->iss,
 		.ack = ack ? conn->rcv_nxt : 0,
-		.flags = (uint8_t)(TCP_SYN | (ack ? TCP_ACK : 0)),
+		.flags = (uint8_t)(TCP_SYN | (ack ? TCP_ACK : 0) | syn_ecn(conn, ack)),
 		.window = (uint16_t)(conn->rcv_buffer < 65535 ? conn->rcv_buffer : 65535),
 	};
 	struct tcp_options *o = &h.options;
@@ -629,12 +655,19 @@ void tcp_reset_unknown(struct net *net, const struct tcp_segment *seg)
 		h.flags = TCP_RST | TCP_ACK;
 	}
 	sched_count(net->sched, COUNTER_TCP_RESETS_OUT, 1);
-	struct frame *frame = frame_alloc_tx(net->heap, TCP_HEADER_BYTES);
+	tcp_reply(net, packet, &h);
+}
+
+/* A segment that no connection sends, back to where packet came from. */
+void tcp_reply(struct net *net, const struct ip_packet *packet, const struct tcp_header *h)
+{
+	struct frame *frame = frame_alloc_tx(net->heap, tcp_header_bytes(&h->options));
+
 	if (!frame) {
 		net_count_drop(net, DROP_TX_MEMORY);
 		return;
 	}
-	frame->length = tcp_write(frame->data, &h);
+	frame->length = tcp_write(frame->data, h);
 	uint64_t sum = checksum_pseudo(&packet->to, &packet->from, IP_TCP, frame->length) +
 		       checksum_partial(frame->data, frame->length);
 	uint16_t checksum = checksum_finish(sum);

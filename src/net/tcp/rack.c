@@ -104,9 +104,12 @@ uint32_t tcp_rack_detect(struct tcp_conn *conn)
 	uint32_t lost = 0;
 	uint32_t start = conn->snd_una;
 
-	for (uint32_t i = 0; i < sb->count && seq_before(start, t->rack_fack); i++) {
+	for (uint32_t i = 0; i < sb->count; i++) {
 		struct tcp_run *run = tcp_scoreboard_at(sb, i);
 		uint32_t bytes = run->end - start;
+		/* Beyond what was delivered all is in the order of its time. */
+		if (!seq_before(start, t->rack_fack) && run->sent_ns > t->rack_sent_ns)
+			break;
 		start = run->end;
 		if (run->flags & (RUN_SACKED | RUN_LOST) || run->sent_ns > t->rack_sent_ns ||
 		    (run->sent_ns == t->rack_sent_ns && !seq_before(run->end, t->rack_end)))
@@ -160,10 +163,13 @@ uint64_t tcp_retransmit_deadline(struct tcp_conn *conn)
 	uint64_t probe = 2 * conn->rtt.srtt_ns;
 
 	conn->probe_next = false;
+	conn->probe_single = false;
 	if (likely(may_probe(conn))) {
-		/* RFC 8985 7.2: the ACK of a single segment may be delayed. */
-		probe += (uint64_t)(tcp_flight(conn) <= conn->mss ? config->tcp_peer_delayed_ack_ms
-								  : config->tcp_loss_probe_min_ms) *
+		/* RFC 8985 7.2: the ACK of a single segment may be delayed; the next one that is
+		 * sent sets the deadline anew. */
+		conn->probe_single = tcp_flight(conn) <= conn->mss;
+		probe += (uint64_t)(conn->probe_single ? config->tcp_peer_delayed_ack_ms
+						       : config->tcp_loss_probe_min_ms) *
 			 1000000;
 		if (probe < timeout) {
 			conn->probe_next = true;

@@ -182,6 +182,7 @@ static inline bool deliver(struct tcp_conn *conn, const struct tcp_piece *piece)
 static void drain_ahead(struct tcp_conn *conn)
 {
 	struct heap *heap = conn->net->heap;
+	uint32_t held = tcp_ooo_held(conn->ooo);
 	struct tcp_piece piece;
 
 	while (tcp_ooo_take(&conn->ooo, heap, conn->rcv_nxt, &piece)) {
@@ -194,6 +195,26 @@ static void drain_ahead(struct tcp_conn *conn)
 		conn->rcv_nxt += piece.length;
 		conn->bytes_received += piece.length;
 	}
+	conn->net->tcp->ooo_held -= held - tcp_ooo_held(conn->ooo);
+}
+
+void tcp_drop_ahead(struct tcp_conn *conn)
+{
+	conn->net->tcp->ooo_held -= tcp_ooo_held(conn->ooo);
+	tcp_ooo_free(&conn->ooo, conn->net->heap);
+}
+
+/* What data ahead may cost: what is free of the connection's buffer, and of what all connections
+ * have together (attack row 17). */
+static uint32_t ahead_max(const struct tcp_conn *conn)
+{
+	const struct net *net = conn->net;
+	uint64_t others = net->tcp->ooo_held - tcp_ooo_held(conn->ooo);
+	uint64_t max = (uint64_t)net->sched->config.tcp_out_of_order_max_bytes;
+	uint32_t own = conn->rcv_buffer > conn->rcv_held ? conn->rcv_buffer - conn->rcv_held : 0;
+
+	max = max > others ? max - others : 0;
+	return own < max ? own : (uint32_t)max;
 }
 
 static bool receive_piece(struct tcp_conn *conn, struct tcp_segment *seg)
@@ -241,14 +262,16 @@ bool tcp_receive(struct tcp_conn *conn, struct tcp_segment *seg)
 void tcp_receive_out_of_order(struct tcp_conn *conn, struct tcp_segment *seg)
 {
 	struct net *net = conn->net;
-	uint32_t free = conn->rcv_buffer > conn->rcv_held ? conn->rcv_buffer - conn->rcv_held : 0;
+	uint32_t held = tcp_ooo_held(conn->ooo);
 	struct tcp_block duplicate = {0};
 	struct tcp_piece piece;
 	uint32_t seq = seg->h.seq;
 
 	if (!conn->read_shut && make_piece(conn, seg, &piece) &&
-	    tcp_ooo_add(&conn->ooo, net->heap, conn->rcv_nxt, seq, &piece, free, &duplicate))
+	    tcp_ooo_add(&conn->ooo, net->heap, conn->rcv_nxt, seq, &piece, ahead_max(conn),
+			&duplicate))
 		net_count_drop(net, DROP_TCP_MEMORY);
+	net->tcp->ooo_held += (uint64_t)tcp_ooo_held(conn->ooo) - held;
 	if (conn->sack && duplicate.start != duplicate.end)
 		conn->dsack = duplicate;
 	/* RFC 5681 4.2: one immediate ACK for each, which the peer counts. */
@@ -267,7 +290,7 @@ void tcp_receive_fin(struct tcp_conn *conn)
 {
 	conn->rcv_nxt++;
 	/* RFC 9293 3.10.7.4 seventh: nothing comes behind a FIN; what claimed to is given up */
-	tcp_ooo_free(&conn->ooo, conn->net->heap);
+	tcp_drop_ahead(conn);
 	conn->fin_received = true;
 	conn->fin_ahead = false;
 	if (unlikely(fin_waits(conn))) {
@@ -369,5 +392,5 @@ void tcp_receive_free(struct tcp_conn *conn)
 		(void)heap_free(heap, tcp_queue_at(&conn->receive_queue, i)->object);
 	tcp_queue_shrink(&conn->receive_queue, heap);
 	conn->rcv_held = 0;
-	tcp_ooo_free(&conn->ooo, heap);
+	tcp_drop_ahead(conn);
 }

@@ -133,6 +133,7 @@ static void enter_recovery(struct tcp_conn *conn)
 	conn->cc.ops->reduce(&conn->cc, tcp_flight(conn), false, sched->now_ns);
 	conn->recover = conn->snd_nxt;
 	conn->recovery = TCP_RECOVERY;
+	conn->ecn_cwr = conn->ecn;
 	conn->partial_seen = false;
 	conn->watch &= (uint8_t)~TCP_WATCH_PROBE;
 	tcp_restart_retransmit(conn);
@@ -324,6 +325,7 @@ void tcp_enter_loss(struct tcp_conn *conn)
 	conn->cc.ops->timeout(&conn->cc, tcp_flight(conn), again, conn->net->sched->now_ns);
 	conn->recover = conn->snd_nxt; /* RFC 6582 3.2 step 4 */
 	conn->recovery = TCP_LOSS;
+	conn->ecn_cwr = conn->ecn;
 	conn->watch &= (uint8_t)~TCP_WATCH_PROBE;
 	tcp_rack_timeout(conn);
 	conn->cc.cwnd = tcp_pipe(conn) + conn->mss;
@@ -407,6 +409,13 @@ void tcp_reorder_due(struct tcp_conn *conn)
 		enter_recovery(conn);
 	if (conn->recovery == TCP_RECOVERY && conn->trouble->prr_out == 0)
 		reduce_proportionally(conn, 0, false);
+}
+
+void tcp_update_watch(struct tcp_conn *conn)
+{
+	conn->watch &= (uint8_t)~TCP_WATCH_ECN;
+	if (conn->ecn && conn->cc.ops->ecn)
+		conn->watch |= TCP_WATCH_ECN;
 }
 
 void tcp_congestion_marked(struct tcp_conn *conn)

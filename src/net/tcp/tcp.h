@@ -90,6 +90,7 @@ enum tcp_recovery_state {
 enum tcp_watch {
 	TCP_WATCH_PROBE = 1, /* a tail loss probe is out */
 	TCP_WATCH_ECN = 2,   /* the congestion control counts what is marked */
+	TCP_WATCH_SACKED = 4,
 };
 
 /* What only a connection that met loss, reordering or congestion marks needs; made then. */
@@ -191,6 +192,7 @@ struct tcp_conn {
 	bool lingers : 1;      /* counts in num_closing */
 	bool dead : 1;         /* freed by the next tcp_flush */
 	bool probe_next : 1;   /* the retransmission deadline is a tail loss probe's */
+	bool probe_single : 1; /* it is what it is because a single segment was out */
 	bool paced : 1;        /* segments leave at cc's rate */
 	bool ecn : 1;          /* both sides use it */
 	bool ecn_echo : 1;     /* our ACKs say ECE */
@@ -208,7 +210,6 @@ struct tcp_conn {
 	uint8_t rcv_wscale;
 	uint8_t snd_wscale;
 	uint8_t quick_left;
-	uint8_t dupacks;
 	uint16_t rcv_mss; /* largest payload received */
 
 	/* sending */
@@ -241,8 +242,17 @@ struct tcp_conn {
 	struct tcp_trouble *trouble; /* NULL: there was none */
 	uint64_t paced_ns;           /* when the next segment may leave */
 	uint32_t recover;
-	uint8_t recovery; /* enum tcp_recovery_state */
-	uint8_t watch;    /* enum tcp_watch */
+
+	union {
+		uint32_t unrest; /* 0: nothing is lost, reordered or in doubt */
+
+		struct {
+			uint8_t recovery; /* enum tcp_recovery_state */
+			uint8_t watch;    /* enum tcp_watch */
+			uint8_t dupacks;
+		};
+	};
+
 	uint32_t iss;
 	uint32_t irs;
 	struct tcp_block dsack; /* to be told with the next ACK; start == end: none */
@@ -269,6 +279,8 @@ struct tcp_conn {
 	uint32_t send_buffer;     /* bytes queued beyond which a push waits */
 	uint32_t notsent_lowat;   /* TCP_NOTSENT_LOWAT: unsent bytes with which it waits; 0: none */
 	uint32_t max_pacing_kbps; /* SO_MAX_PACING_RATE, kilobytes (1024) a second; 0: none */
+	uint32_t challenge_ms;    /* when the limit of challenges is unused again */
+	uint32_t answered_ms;     /* when something unacceptable was answered last; 0: never */
 	uint16_t mss_limit;       /* TCP_MAXSEG; 0: none */
 	uint16_t peer_mss;        /* 0: it told none */
 	uint8_t ttl;
@@ -291,6 +303,21 @@ struct tcp_conn {
 
 #define TCP_BOUND_BUCKETS 1024
 
+/* What a connection is known by, all bytes of it set. */
+struct tcp_tuple {
+	struct ip_address local;
+	struct ip_address remote;
+	uint16_t local_port;
+	uint16_t remote_port;
+};
+
+/* Secrets of SYN cookies: each is used for an epoch and known for another. */
+struct tcp_cookies {
+	uint64_t epoch;        /* of the secret made last */
+	uint64_t sent_ns;      /* when the last cookie went out; 0: never */
+	uint64_t secret[2][2]; /* by the last bit of the epoch */
+};
+
 struct tcp {
 	struct net *net;
 	struct tcp_conn **buckets;
@@ -302,6 +329,10 @@ struct tcp {
 	struct list all;
 	struct list dead;     /* ended in the middle of something; freed by the next tcp_flush */
 	uint32_t num_closing; /* closed by their users, with something unsent or unacknowledged */
+	uint32_t num_time_wait;
+	struct list time_wait; /* the one that ends first in front */
+	uint64_t ooo_held; /* bytes of memory that data out of order costs, of all connections */
+	struct tcp_cookies cookies;
 };
 
 /* What recovery wants to know of an ACK. */
@@ -322,6 +353,16 @@ struct tcp_segment {
 	struct frame *frame; /* NULL: somebody took it */
 	const struct ip_packet *packet;
 };
+
+/* Of the connection that it belongs to. */
+static inline void tcp_segment_tuple(const struct tcp_segment *seg, struct tcp_tuple *tuple)
+{
+	memset(tuple, 0, sizeof(*tuple));
+	tuple->local = seg->packet->to;
+	tuple->remote = seg->packet->from;
+	tuple->local_port = seg->h.destination;
+	tuple->remote_port = seg->h.source;
+}
 
 /* ---- for net.c ---- */
 
@@ -363,8 +404,20 @@ static inline bool tcp_connected(const struct tcp_conn *conn)
 /* conn.c */
 struct tcp_conn *tcp_conn_alloc(struct net *net, int domain);
 void tcp_conn_free(struct tcp_conn *conn);
-/* Chooses the initial sequence number, and sets what counts from it. */
-void tcp_choose_iss(struct tcp_conn *conn);
+/* Chooses the initial sequence number, at or behind *iss_min unless that is NULL, and sets what
+ * counts from it. */
+void tcp_choose_iss(struct tcp_conn *conn, const uint32_t *iss_min);
+/* The same with a number that was chosen already. */
+void tcp_set_iss(struct tcp_conn *conn, uint32_t iss);
+/* What a peer that does not know the secret cannot tell of a tuple. */
+uint64_t tcp_tuple_hash(const struct net *net, const struct tcp_tuple *tuple);
+
+/* RFC 7323 7.1: an offset for each tuple, so that the clock tells nothing. */
+static inline uint32_t tcp_timestamp_offset(uint64_t hash)
+{
+	return (uint32_t)(hash >> 32);
+}
+
 void tcp_set_state(struct tcp_conn *conn, enum tcp_state state);
 /* The connection is over: err is what its user is told (0: nothing).  It is freed if nobody has it
  * any more. */
@@ -373,7 +426,6 @@ void tcp_finish(struct tcp_conn *conn, int err);
 void tcp_shutdown_pushed(struct tcp_conn *conn);
 /* Resets the peer, then finishes. */
 void tcp_abort(struct tcp_conn *conn, int err);
-void tcp_enter_time_wait(struct tcp_conn *conn);
 /* Counts the connection among those that linger, or no more, as its state is now. */
 void tcp_update_closing(struct tcp_conn *conn);
 void tcp_check(const struct tcp_conn *conn);
@@ -393,6 +445,15 @@ void tcp_table_remove(struct tcp *tcp, struct tcp_conn *conn);
 uint16_t tcp_choose_port(struct tcp_conn *conn);
 
 /* handshake.c */
+/* As many connections as the backlog wait for an accept? */
+bool tcp_accept_full(const struct tcp_listener *listener);
+/* That, or as many handshakes as may be are under way? */
+bool tcp_listener_full(const struct tcp_listener *listener);
+/* A connection in the making for a SYN; iss_min as above. */
+void tcp_open_child(struct tcp_conn *parent, const struct tcp_segment *seg,
+		    const uint32_t *iss_min);
+/* The same without a half-open state: in no list yet.  NULL: no memory. */
+struct tcp_conn *tcp_child_new(struct tcp_conn *listener, const struct tcp_segment *seg);
 void tcp_listen_input(struct tcp_conn *listener, struct tcp_segment *seg);
 void tcp_syn_sent_input(struct tcp_conn *conn, struct tcp_segment *seg);
 /* A child got its handshake's last ACK. */
@@ -403,6 +464,8 @@ void tcp_child_forget(struct tcp_conn *conn);
 /* Takes over what the peer's SYN says: options, window, where its numbers begin. */
 void tcp_apply_syn(struct tcp_conn *conn, const struct tcp_header *h);
 void tcp_established(struct tcp_conn *conn);
+/* Shall our SYN ask for ECN? */
+bool tcp_wants_ecn(const struct tcp_conn *conn);
 
 /* ack.c */
 /* The short way: an ACK of new data while nothing is in doubt (tcp_is_calm). */
@@ -425,6 +488,8 @@ void tcp_recovery_restart_timer(struct tcp_conn *conn);
 void tcp_enter_loss(struct tcp_conn *conn);
 /* The deadline TCP_LATER came: what may have been reordered before is lost by now. */
 void tcp_reorder_due(struct tcp_conn *conn);
+/* The congestion control or what was agreed on changed. */
+void tcp_update_watch(struct tcp_conn *conn);
 /* Congestion was told of without a loss to repair: by ECN, or by a probe that repaired it. */
 void tcp_congestion_marked(struct tcp_conn *conn);
 /* Bytes were sent again. */
@@ -460,6 +525,8 @@ void tcp_fail_ops(struct tcp_conn *conn, struct op_list *list, int err);
 uint8_t tcp_receive_scale(const struct tcp_conn *conn);
 uint16_t tcp_window_to_advertise(struct tcp_conn *conn);
 void tcp_receive_free(struct tcp_conn *conn);
+/* Gives up what was received ahead. */
+void tcp_drop_ahead(struct tcp_conn *conn);
 /* An ACK is owed after data. */
 void tcp_schedule_ack(struct tcp_conn *conn, bool now);
 
@@ -492,8 +559,6 @@ void tcp_output(struct tcp_conn *conn);
  * again: it was a retransmission. */
 bool tcp_send_loss_probe(struct tcp_conn *conn, bool *again);
 void tcp_send_ack(struct tcp_conn *conn);
-/* RFC 5961: an ACK that makes the peer prove itself. */
-void tcp_challenge_ack(struct tcp_conn *conn);
 void tcp_send_syn(struct tcp_conn *conn);
 /* A zero-window probe, or one of keep-alive (with data: what a closed window is probed with). */
 void tcp_send_probe(struct tcp_conn *conn);
@@ -505,6 +570,32 @@ void tcp_send_keepalive(struct tcp_conn *conn);
 void tcp_send_reset(struct tcp_conn *conn);
 /* The answer of a closed port (RFC 9293 3.10.7.1). */
 void tcp_reset_unknown(struct net *net, const struct tcp_segment *seg);
+void tcp_reply(struct net *net, const struct ip_packet *packet, const struct tcp_header *h);
+
+/* challenge.c */
+/* RFC 5961: an ACK that makes the peer prove itself, if the connection did not send many lately. */
+void tcp_challenge_ack(struct tcp_conn *conn);
+/* May something that is not acceptable, and may be an answer itself, be answered?  Then it is. */
+bool tcp_may_answer(struct tcp_conn *conn);
+
+/* time_wait.c */
+void tcp_enter_time_wait(struct tcp_conn *conn);
+void tcp_leave_time_wait(struct tcp_conn *conn);
+/* A segment for a connection in TIME-WAIT: true: it was a SYN that opened, or may open, a new one,
+ * and nothing more is to be done with it. */
+bool tcp_reopen(struct tcp_conn *conn, const struct tcp_segment *seg);
+/* May a new connection of ours take the place of this one?  Its numbers begin at *iss_min_out or
+ * behind it. */
+bool tcp_may_reuse(const struct tcp_conn *conn, uint32_t *iss_min_out);
+
+/* cookie.c */
+/* The SYN is answered by a SYN-ACK that holds all that is to be known of it.  False: it cannot be.
+ */
+bool tcp_send_cookie(struct tcp_conn *listener, const struct tcp_segment *seg);
+/* An ACK that no connection knows.  True: it brought a cookie of ours; the connection is
+ * established then, or NULL if the listener has no room or there is no memory. */
+bool tcp_take_cookie(struct tcp_conn *listener, const struct tcp_segment *seg,
+		     struct tcp_conn **conn_out);
 
 /* info.c: of tcp_get_option */
 /* Copies what fits; length becomes what was copied. */
@@ -590,7 +681,7 @@ static inline uint32_t tcp_timestamp(const struct tcp_conn *conn, uint64_t ns)
 /* Nothing is lost, reordered or in doubt. */
 static inline bool tcp_is_calm(const struct tcp_conn *conn)
 {
-	return (conn->recovery | conn->watch | conn->dupacks | conn->sb.sacked) == TCP_OPEN;
+	return conn->unrest == 0;
 }
 
 /* Queued bytes that were never sent. */
@@ -611,6 +702,12 @@ static inline bool tcp_can_receive(const struct tcp_conn *conn)
 {
 	return conn->state == TCPS_ESTABLISHED || conn->state == TCPS_FIN_WAIT_1 ||
 	       conn->state == TCPS_FIN_WAIT_2;
+}
+
+/* RFC 8257 3.2: each ACK tells how what it acknowledges was marked. */
+static inline bool tcp_echoes_each(const struct tcp_conn *conn)
+{
+	return conn->cc.ops->ecn;
 }
 
 /* The user took bytes. */
