@@ -45,7 +45,9 @@ void tcp_rack_update(struct tcp_conn *conn, const struct tcp_delivered *d,
 	t->rack_fack = seq_max(t->rack_fack, d->high_end);
 	if (ambiguous(conn, d, h))
 		return;
-	t->rack_rtt_ns = conn->net->sched->now_ns - d->last_ns;
+	/* With a retransmission an original that was late: what it took is no guess. */
+	t->rack_rtt_ns = conn->net->sched->now_ns -
+			 (d->last_again && d->first_ns ? d->first_ns : d->last_ns);
 	if (d->last_ns > t->rack_sent_ns ||
 	    (d->last_ns == t->rack_sent_ns && seq_after(d->last_end, t->rack_end))) {
 		t->rack_sent_ns = d->last_ns;
