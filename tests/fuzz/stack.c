@@ -206,9 +206,15 @@ static void check_ip_out(struct program *p, struct cursor *c, bool v6)
 	struct udp_header udp;
 
 	require(cursor_left(c) <= p->net->mtu);
-	require((v6 ? ipv6_parse(c, &packet, &problem) : ipv4_parse(c, &packet)) == DROP_NONE);
-	require(cursor_left(c) == packet.length);
+	enum drop drop = v6 ? ipv6_parse(c, &packet, &problem) : ipv4_parse(c, &packet);
 	require(net_is_local(p->net, &packet.from) || (v6 && ip_is_any(&packet.from)));
+	if (drop == DROP_IP_FRAGMENT) { /* of a datagram or an echo */
+		require(packet.fragment.protocol == IP_UDP ||
+			packet.fragment.protocol == (v6 ? IP_ICMPV6 : IP_ICMP));
+		return;
+	}
+	require(drop == DROP_NONE);
+	require(cursor_left(c) == packet.length);
 	switch (packet.protocol) {
 	case IP_TCP:
 		require(!ip_is_multicast(&packet.to) && !ip_is_broadcast(p->net, &packet.to));
@@ -396,8 +402,12 @@ static void classify(struct program *p, const struct made *in)
 	if (ether_parse(&c, &ether) != DROP_NONE)
 		return;
 	bool v6 = ether.type == ETHER_IPV6;
-	if ((!v6 && ether.type != ETHER_IPV4) ||
-	    (v6 ? ipv6_parse(&c, &packet, &problem) : ipv4_parse(&c, &packet)) != DROP_NONE)
+	if (!v6 && ether.type != ETHER_IPV4)
+		return;
+	enum drop drop = v6 ? ipv6_parse(&c, &packet, &problem) : ipv4_parse(&c, &packet);
+	if (drop == DROP_IP_FRAGMENT) /* what it completes may be anything */
+		p->unsure = true;
+	if (drop)
 		return;
 	p->error_came = is_error(&packet, &c);
 	if (packet.protocol != IP_TCP || tcp_parse(&c, &packet, &h) != DROP_NONE)
@@ -982,6 +992,58 @@ static void step_udp(struct program *p)
 		arrive(p, &made);
 }
 
+/* Fragments of a datagram of 0xaa, cut at multiples of 8 bytes; for some lengths, of good ones. */
+static void step_fragments(struct program *p)
+{
+	uint32_t how = take(p);
+	struct ip_shape s = {.v6 = how & 1, .protocol = IP_UDP, .ttl = 64};
+	struct udp_header h = {.source = 5353, .destination = how & 2 ? 53 : 5353};
+	uint32_t id = take(p);
+	uint32_t offset = take16(p) % 8192 * 8;
+	uint32_t each = (1 + take(p) % 128) * 8;
+	uint32_t count = take(p);
+	uint32_t total = take16(p);
+	uint32_t front = s.v6 ? IPV6_FRAGMENT_BYTES : 0;
+
+	s.from = s.v6 ? v6_of(0xfd, 0, (uint8_t)(1 + how / 16)) : v4_of(0x0a000001 + how / 16);
+	s.to = s.v6 ? v6_of(0xfd, 0, 2) : v4_of(0x0a000002);
+	h.length = (uint16_t)total;
+	for (uint32_t i = 0; i < count && offset < 65536; i++, offset += each) {
+		struct made made;
+		uint8_t *at = made.bytes + payload_at(&s);
+		bool more = offset + each < total;
+		uint32_t length = more || total < offset ? each : total - offset;
+		memset(at + front, 0xaa, length);
+		if (offset == 0 && length >= UDP_HEADER_BYTES) {
+			uint64_t sum = checksum_pseudo(&s.from, &s.to, IP_UDP, total);
+			udp_write(at + front, &h);
+			sum += checksum_partial(at + front, UDP_HEADER_BYTES);
+			for (uint32_t k = UDP_HEADER_BYTES; k + 1 < total; k += 2)
+				sum += 0xaaaa;
+			if (total % 2 != 0)
+				sum += 0xaa;
+			uint16_t checksum = checksum_finish(sum);
+			memcpy(at + front + UDP_CHECKSUM_OFFSET, &checksum, sizeof(checksum));
+		}
+		if (s.v6) {
+			ipv6_write_fragment(at, IP_UDP, offset, more, id);
+			s.protocol = IP_FRAGMENT;
+		}
+		made.length = payload_at(&s) + front + length;
+		wrap_ip(&made, &s);
+		if (!s.v6)
+			ipv4_write_fragment(
+				made.bytes + ETHER_HEADER_BYTES,
+				(uint16_t)(offset / 8 | (more ? IPV4_MORE_FRAGMENTS : 0)),
+				(uint16_t)id);
+		arrive(p, &made);
+		if (how & 4) /* one id each */
+			id++;
+		if (how & 8) /* one on the other */
+			offset -= 8;
+	}
+}
+
 /* ---- calls ---- */
 
 static struct slot *take_slot(struct program *p)
@@ -1356,11 +1418,12 @@ static void check_all(struct program *p)
 static void step(struct program *p)
 {
 	static void (*const steps[])(struct program *) = {
-		step_tcp,      step_tcp,     step_tcp,    step_tcp,   step_raw,    step_ip,
-		step_error,    step_arp,     step_nd,     step_udp,   step_time,   step_time,
-		step_push,     step_push_to, step_pop,    step_close, step_accept, step_shutdown,
-		step_connect,  step_option,  step_redeem, step_free,  step_cancel, step_limits,
-		step_complete, step_hog,     step_misuse,
+		step_tcp,    step_tcp,    step_tcp,       step_tcp,     step_raw,
+		step_ip,     step_error,  step_arp,       step_nd,      step_udp,
+		step_time,   step_time,   step_push,      step_push_to, step_pop,
+		step_close,  step_accept, step_shutdown,  step_connect, step_option,
+		step_redeem, step_free,   step_cancel,    step_limits,  step_complete,
+		step_hog,    step_misuse, step_fragments,
 	};
 
 	steps[take(p) % ARRAY_LENGTH(steps)](p);

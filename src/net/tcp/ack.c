@@ -179,7 +179,10 @@ static void take_marks(struct tcp_conn *conn, const struct tcp_ack_facts *facts)
 			.now_ns = conn->net->sched->now_ns,
 			.srtt_ns = conn->rtt.srtt_ns,
 		};
+		uint32_t before = conn->cc.cwnd;
 		conn->cc.ops->ecn(&conn->cc, &ack, marked);
+		if (conn->cc.cwnd < before)
+			conn->ecn_cwr = true;
 	} else if (marked) {
 		tcp_congestion_marked(conn);
 	}
@@ -205,12 +208,16 @@ void tcp_ack(struct tcp_conn *conn, const struct tcp_segment *seg, bool window_c
 		take_sacks(conn, &h->options, &d, &facts);
 	if (d.bytes > 0)
 		take_rtt(conn, &d, &facts);
-	tcp_recover(conn, &d, &facts);
+	uint32_t delivered = tcp_recover(conn, &d, &facts);
+	conn->watch &= (uint8_t)~TCP_WATCH_SACKED;
+	if (conn->sb.sacked > 0)
+		conn->watch |= TCP_WATCH_SACKED;
 	if (conn->ecn)
 		take_marks(conn, &facts);
 	if (facts.acked > 0) {
 		if (grows && conn->recovery != TCP_RECOVERY)
-			grow_window(conn, &d, facts.acked, facts.pipe_before);
+			grow_window(conn, &d, delivered < facts.acked ? delivered : facts.acked,
+				    facts.pipe_before);
 		tcp_recovery_restart_timer(conn);
 		ip_path_confirm(conn->net, &conn->path);
 	}

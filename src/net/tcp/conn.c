@@ -53,6 +53,8 @@ struct tcp_conn *tcp_conn_alloc(struct net *net, int domain)
 	tcp_rtt_init(&conn->rtt, (uint64_t)config->tcp_rto_initial_ms * 1000000,
 		     (uint64_t)config->tcp_rto_min_ms * 1000000,
 		     (uint64_t)config->tcp_rto_max_ms * 1000000);
+	conn->rtt.floor_variation = config->tcp_rto_floor != 0;
+	conn->push_burst = config->tcp_push != 0;
 	return conn;
 }
 
@@ -495,6 +497,7 @@ void tcp_check(const struct tcp_conn *conn)
 	ASSERT(seq_reached(conn->snd_una, conn->snd_nxt));
 	if (conn->state != TCPS_TIME_WAIT)
 		tcp_scoreboard_check(&conn->sb, conn->snd_una, conn->snd_nxt, conn->sack);
+	ASSERT(conn->unrest != 0 || conn->sb.sacked + conn->sb.lost == 0);
 	ASSERT(conn->recovery == TCP_OPEN || seq_before(conn->snd_una, conn->recover));
 	ASSERT(conn->state == TCPS_SYN_SENT || seq_reached(conn->rcv_nxt, conn->rcv_adv));
 	ASSERT(conn->state == TCPS_TIME_WAIT || conn->snd_una == conn->snd_nxt ||

@@ -11,6 +11,9 @@
 #include <netinet/in.h>
 #include <stdlib.h>
 
+/* demitasse.tcp.ecn */
+enum { ECN_OFF, ECN_PASSIVE, ECN_ACTIVE };
+
 #define HALF_OPEN_MIN      256 /* handshakes in progress that every listener may have */
 #define SYN_COOKIES_ALWAYS 2   /* the choice of the key */
 
@@ -31,6 +34,25 @@ static uint32_t segment_size(const struct tcp_conn *conn)
 		mss = conn->mss_limit;
 	/* RFC 9293 3.7.1 MUST-16: options that every segment carries are taken off. */
 	return mss - (conn->timestamps ? TCP_TIMESTAMP_BYTES : 0);
+}
+
+bool tcp_wants_ecn(const struct tcp_conn *conn)
+{
+	return conn->net->sched->config.tcp_ecn == ECN_ACTIVE || conn->cc.ops->ecn;
+}
+
+/* RFC 3168 6.1.1: a SYN with both flags, or the answer with one to what we asked. */
+static void agree_on_ecn(struct tcp_conn *conn, const struct tcp_header *h)
+{
+	const struct config *config = &conn->net->sched->config;
+	uint8_t flags = h->flags & (TCP_ECE | TCP_CWR);
+
+	if (h->flags & TCP_ACK)
+		conn->ecn = conn->ecn && flags == TCP_ECE;
+	else
+		conn->ecn = flags == (TCP_ECE | TCP_CWR) &&
+			    (config->tcp_ecn != ECN_OFF || tcp_wants_ecn(conn));
+	tcp_update_watch(conn);
 }
 
 /* Takes over what the peer's SYN says.  The window of a SYN is never scaled (RFC 7323 2.2). */
@@ -59,12 +81,14 @@ void tcp_apply_syn(struct tcp_conn *conn, const struct tcp_header *h)
 	}
 	/* RFC 2018 2: SACK only if it was permitted. */
 	conn->sack = config->tcp_sack && (o->has & TCP_HAS_SACK_PERMITTED);
+	agree_on_ecn(conn, h);
 	conn->mss = segment_size(conn);
 	conn->snd_wnd = h->window;
 	conn->snd_wnd_max = h->window;
 	conn->snd_wl1 = h->seq;
 	conn->snd_wl2 = h->ack;
 	tcp_cc_init(&conn->cc, conn->cc.ops, conn->mss, (uint32_t)config->tcp_initial_window);
+	conn->paced = conn->max_pacing_kbps != 0 || config->tcp_pacing;
 	conn->quick_left = config->tcp_quick_ack ? TCP_QUICK_SEGMENTS : 0;
 	conn->received_ns = sched->now_ns;
 	conn->rcv_space_ns = sched->now_ns;

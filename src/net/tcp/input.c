@@ -29,13 +29,35 @@ static inline void take_timestamp(struct tcp_conn *conn, const struct tcp_header
 	}
 }
 
+/* RFC 3168 6.1.3: data that met congestion is told of until the peer says that it slowed down; RFC
+ * 8257 3.2: by each ACK as it was, so a change is told at once. */
+static void take_mark(struct tcp_conn *conn, const struct tcp_segment *seg)
+{
+	bool marked = (seg->packet->tos & IP_CE) == IP_CE;
+
+	if (!conn->ecn || seg->length == 0)
+		return;
+	if (marked)
+		sched_count(conn->net->sched, COUNTER_TCP_MARKS, 1);
+	if (tcp_echoes_each(conn)) {
+		if (marked != conn->ecn_echo && conn->unacked_segments > 0)
+			tcp_send_ack(conn);
+		conn->ecn_echo = marked;
+		return;
+	}
+	if (seg->h.flags & TCP_CWR)
+		conn->ecn_echo = false;
+	if (marked)
+		conn->ecn_echo = true;
+}
+
 /* In order, nothing special, inside the window, acknowledging what was sent or nothing new? */
 static inline bool is_plain(const struct tcp_conn *conn, const struct tcp_segment *seg)
 {
 	const struct tcp_header *h = &seg->h;
 
 	if (conn->state != TCPS_ESTABLISHED || (h->flags & ~TCP_PSH) != TCP_ACK ||
-	    h->seq != conn->rcv_nxt)
+	    h->seq != conn->rcv_nxt || (seg->packet->tos & IP_CE) == IP_CE)
 		return false;
 	if (conn->timestamps && (!(h->options.has & TCP_HAS_TIMESTAMP) ||
 				 seq_before(h->options.ts_value, conn->ts_recent)))
@@ -408,6 +430,23 @@ static void text_input(struct tcp_conn *conn, struct tcp_segment *seg)
 	}
 }
 
+/* A segment that crosses the edge of the window, where such are not cut: taken whole if it is next
+ * and nothing is queued.  So is a FIN behind a window that is closed, or the peer and we would go
+ * on about it for ever.  False: it is dropped. */
+static bool cross_edge(struct tcp_conn *conn, const struct tcp_segment *seg)
+{
+	uint32_t end = seg->h.seq + segment_length(seg);
+	bool next = seg->h.seq == conn->rcv_nxt;
+
+	if (!seq_after(end, conn->rcv_adv) || seg->h.flags & (TCP_SYN | TCP_RST))
+		return true;
+	if (!next || ((conn->receive_queue.count > 0 || conn->ooo) && seg->length > 0))
+		return false;
+	conn->rcv_adv = end;
+	conn->ack_now |= seg->length == 0;
+	return true;
+}
+
 static void synchronized_input(struct tcp_conn *conn, struct tcp_segment *seg)
 {
 	struct tcp_header *h = &seg->h;
@@ -419,6 +458,11 @@ static void synchronized_input(struct tcp_conn *conn, struct tcp_segment *seg)
 		return;
 	}
 	take_crossed_syn(conn, seg);
+	if (conn->net->sched->config.tcp_window_edge && segment_length(seg) > 0 &&
+	    !cross_edge(conn, seg)) {
+		unacceptable(conn, seg, DROP_TCP_SEQUENCE);
+		return;
+	}
 	if (!acceptable(conn, seg)) {
 		/* MUST-66: with a window of zero ACKs and resets still count. */
 		bool counts = conn->rcv_adv == conn->rcv_nxt && h->seq == conn->rcv_nxt &&
@@ -441,6 +485,7 @@ static void synchronized_input(struct tcp_conn *conn, struct tcp_segment *seg)
 		return;
 	}
 	trim(conn, seg);
+	take_mark(conn, seg);
 	if (conn->timestamps && h->options.has & TCP_HAS_TIMESTAMP)
 		take_timestamp(conn, h);
 	if (ack_input(conn, seg))

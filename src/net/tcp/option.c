@@ -67,6 +67,7 @@ static int set_pacing(struct tcp_conn *conn, const void *value, socklen_t length
 	if (rate == 0) /* all but stopped */
 		kilobytes = 1;
 	conn->max_pacing_kbps = kilobytes < UINT32_MAX ? (uint32_t)kilobytes : 0;
+	conn->paced = conn->max_pacing_kbps != 0 || conn->net->sched->config.tcp_pacing;
 	return 0;
 }
 
@@ -112,15 +113,21 @@ static int set_socket(struct tcp_conn *conn, int name, const void *value, sockle
 static int set_nodelay(struct tcp_conn *conn, bool on)
 {
 	conn->nodelay = on;
+	if (on && conn->cork && tcp_unsent(conn) > 0) { /* what waits goes, as if uncorked */
+		conn->cork = false;
+		tcp_output(conn);
+		conn->cork = true;
+	}
 	if (on)
 		tcp_want_output(conn);
 	return 0;
 }
 
-static int set_cork(struct tcp_conn *conn, bool on)
+static int set_cork(struct tcp_conn *conn, int v)
 {
-	conn->cork = on;
-	if (!on)
+	conn->cork = v != 0;
+	conn->more = v == DEMI_CORK_MORE;
+	if (!v)
 		tcp_want_output(conn);
 	return 0;
 }
@@ -156,6 +163,7 @@ static int set_congestion(struct tcp_conn *conn, const char *name, socklen_t len
 		tcp_cc_change(&conn->cc, ops);
 	else
 		conn->cc.ops = ops;
+	tcp_update_watch(conn);
 	return 0;
 }
 
@@ -172,7 +180,7 @@ static int set_tcp(struct tcp_conn *conn, int name, const void *value, socklen_t
 	case TCP_NODELAY:
 		return set_nodelay(conn, v != 0);
 	case TCP_CORK:
-		return set_cork(conn, v != 0);
+		return set_cork(conn, v);
 	case TCP_MAXSEG:
 		return set_maxseg(conn, v);
 	case TCP_KEEPIDLE:

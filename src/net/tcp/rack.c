@@ -159,10 +159,13 @@ uint64_t tcp_retransmit_deadline(struct tcp_conn *conn)
 	uint64_t probe = 2 * conn->rtt.srtt_ns;
 
 	conn->probe_next = false;
+	conn->probe_single = false;
 	if (likely(may_probe(conn))) {
-		/* RFC 8985 7.2: the ACK of a single segment may be delayed. */
-		probe += (uint64_t)(tcp_flight(conn) <= conn->mss ? config->tcp_peer_delayed_ack_ms
-								  : config->tcp_loss_probe_min_ms) *
+		/* RFC 8985 7.2: the ACK of a single segment may be delayed; the next one that is
+		 * sent sets the deadline anew. */
+		conn->probe_single = tcp_flight(conn) <= conn->mss;
+		probe += (uint64_t)(conn->probe_single ? config->tcp_peer_delayed_ack_ms
+						       : config->tcp_loss_probe_min_ms) *
 			 1000000;
 		if (probe < timeout) {
 			conn->probe_next = true;

@@ -248,6 +248,9 @@ bool tcp_receive(struct tcp_conn *conn, struct tcp_segment *seg)
 	if (length > conn->rcv_mss)
 		conn->rcv_mss = (uint16_t)length;
 	if (unlikely(conn->ooo != NULL)) {
+		/* RFC 2883 4: the first part of it that was here already */
+		if (conn->sack && conn->dsack.start == conn->dsack.end)
+			(void)tcp_ooo_overlap(conn->ooo, conn->rcv_nxt, &conn->dsack);
 		filled = true;
 		drain_ahead(conn);
 	}
@@ -275,6 +278,13 @@ void tcp_receive_out_of_order(struct tcp_conn *conn, struct tcp_segment *seg)
 	tcp_send_ack(conn);
 }
 
+/* May the ACK of a FIN wait like that of data?  Behind data, if it is configured so. */
+static bool fin_waits(const struct tcp_conn *conn)
+{
+	return conn->net->sched->config.tcp_fin_ack && conn->state == TCPS_ESTABLISHED &&
+	       conn->bytes_received > 0 && !conn->ack_now;
+}
+
 /* RFC 9293 3.10.7.4 eighth.  rcv_nxt stands at the FIN. */
 void tcp_receive_fin(struct tcp_conn *conn)
 {
@@ -283,8 +293,14 @@ void tcp_receive_fin(struct tcp_conn *conn)
 	tcp_drop_ahead(conn);
 	conn->fin_received = true;
 	conn->fin_ahead = false;
-	conn->ack_now = true;
-	tcp_want_output(conn);
+	if (unlikely(fin_waits(conn))) {
+		conn->quick_left = 0;
+		conn->dsack = (struct tcp_block){0};
+		tcp_schedule_ack(conn, false);
+	} else {
+		conn->ack_now = true;
+		tcp_want_output(conn);
+	}
 	switch (conn->state) {
 	case TCPS_ESTABLISHED:
 		tcp_set_state(conn, TCPS_CLOSE_WAIT);

@@ -90,6 +90,7 @@ enum tcp_recovery_state {
 enum tcp_watch {
 	TCP_WATCH_PROBE = 1, /* a tail loss probe is out */
 	TCP_WATCH_ECN = 2,   /* the congestion control counts what is marked */
+	TCP_WATCH_SACKED = 4,
 };
 
 /* What only a connection that met loss, reordering or congestion marks needs; made then. */
@@ -173,6 +174,8 @@ struct tcp_conn {
 	bool partial_seen : 1; /* recovery: the first partial ACK restarted the timer */
 	bool nodelay : 1;
 	bool cork : 1;
+	bool more : 1;       /* corked for one write: its end is no end of a message */
+	bool push_burst : 1; /* PSH at the end of bursts too */
 	bool keepalive : 1;
 	bool push_acked : 1;
 	bool linger_on : 1;
@@ -188,6 +191,7 @@ struct tcp_conn {
 	bool lingers : 1;      /* counts in num_closing */
 	bool dead : 1;         /* freed by the next tcp_flush */
 	bool probe_next : 1;   /* the retransmission deadline is a tail loss probe's */
+	bool probe_single : 1; /* it is what it is because a single segment was out */
 	bool paced : 1;        /* segments leave at cc's rate */
 	bool ecn : 1;          /* both sides use it */
 	bool ecn_echo : 1;     /* our ACKs say ECE */
@@ -205,7 +209,6 @@ struct tcp_conn {
 	uint8_t rcv_wscale;
 	uint8_t snd_wscale;
 	uint8_t quick_left;
-	uint8_t dupacks;
 	uint16_t rcv_mss; /* largest payload received */
 
 	/* sending */
@@ -238,8 +241,17 @@ struct tcp_conn {
 	struct tcp_trouble *trouble; /* NULL: there was none */
 	uint64_t paced_ns;           /* when the next segment may leave */
 	uint32_t recover;
-	uint8_t recovery; /* enum tcp_recovery_state */
-	uint8_t watch;    /* enum tcp_watch */
+
+	union {
+		uint32_t unrest; /* 0: nothing is lost, reordered or in doubt */
+
+		struct {
+			uint8_t recovery; /* enum tcp_recovery_state */
+			uint8_t watch;    /* enum tcp_watch */
+			uint8_t dupacks;
+		};
+	};
+
 	uint32_t iss;
 	uint32_t irs;
 	struct tcp_block dsack; /* to be told with the next ACK; start == end: none */
@@ -451,6 +463,8 @@ void tcp_child_forget(struct tcp_conn *conn);
 /* Takes over what the peer's SYN says: options, window, where its numbers begin. */
 void tcp_apply_syn(struct tcp_conn *conn, const struct tcp_header *h);
 void tcp_established(struct tcp_conn *conn);
+/* Shall our SYN ask for ECN? */
+bool tcp_wants_ecn(const struct tcp_conn *conn);
 
 /* ack.c */
 /* The short way: an ACK of new data while nothing is in doubt (tcp_is_calm). */
@@ -463,15 +477,18 @@ void tcp_window_changed(struct tcp_conn *conn, uint32_t window);
 /* NULL: no memory. */
 struct tcp_trouble *tcp_trouble_get(struct tcp_conn *conn);
 void tcp_trouble_free(struct tcp_conn *conn);
-/* What an ACK delivered: loss is detected, recovery goes on. */
-void tcp_recover(struct tcp_conn *conn, const struct tcp_delivered *d,
-		 const struct tcp_ack_facts *facts);
+/* What an ACK delivered: loss is detected, recovery goes on.  Returns how many bytes the peer has
+ * that it was not known to have. */
+uint32_t tcp_recover(struct tcp_conn *conn, const struct tcp_delivered *d,
+		     const struct tcp_ack_facts *facts);
 /* RFC 6298 5.2 and 5.3, after snd_una moved. */
 void tcp_recovery_restart_timer(struct tcp_conn *conn);
 /* The retransmission timer expired. */
 void tcp_enter_loss(struct tcp_conn *conn);
 /* The deadline TCP_LATER came: what may have been reordered before is lost by now. */
 void tcp_reorder_due(struct tcp_conn *conn);
+/* The congestion control or what was agreed on changed. */
+void tcp_update_watch(struct tcp_conn *conn);
 /* Congestion was told of without a loss to repair: by ECN, or by a probe that repaired it. */
 void tcp_congestion_marked(struct tcp_conn *conn);
 /* Bytes were sent again. */
@@ -663,7 +680,7 @@ static inline uint32_t tcp_timestamp(const struct tcp_conn *conn, uint64_t ns)
 /* Nothing is lost, reordered or in doubt. */
 static inline bool tcp_is_calm(const struct tcp_conn *conn)
 {
-	return (conn->recovery | conn->watch | conn->dupacks | conn->sb.sacked) == TCP_OPEN;
+	return conn->unrest == 0;
 }
 
 /* Queued bytes that were never sent. */
@@ -684,6 +701,12 @@ static inline bool tcp_can_receive(const struct tcp_conn *conn)
 {
 	return conn->state == TCPS_ESTABLISHED || conn->state == TCPS_FIN_WAIT_1 ||
 	       conn->state == TCPS_FIN_WAIT_2;
+}
+
+/* RFC 8257 3.2: each ACK tells how what it acknowledges was marked. */
+static inline bool tcp_echoes_each(const struct tcp_conn *conn)
+{
+	return conn->cc.ops->ecn;
 }
 
 /* The user took bytes. */

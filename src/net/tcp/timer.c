@@ -60,6 +60,7 @@ static void set_retransmit(struct tcp_conn *conn)
 	uint64_t deadline = conn->net->sched->now_ns + tcp_rtt_timeout(&conn->rtt);
 
 	conn->probe_next = false;
+	conn->probe_single = false;
 	if (conn->user_timeout_ms != 0) {
 		uint64_t end = conn->progress_ns + (uint64_t)conn->user_timeout_ms * 1000000;
 		if (end < deadline)
