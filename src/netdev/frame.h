@@ -86,10 +86,9 @@ static inline struct frame *frame_alloc_tx(struct heap *heap, uint32_t room)
 	uint64_t bytes = sizeof(struct frame) + FRAME_HEADROOM + room;
 	void *object = heap_alloc(heap, bytes);
 
-	/* Memory is short: the frames kept for receiving are the last that there is. */
-	if (unlikely(!object) && bytes <= heap->frame_bytes)
-		object = heap_alloc_frame(heap);
-	return likely(object) ? frame_init(object, bytes, FRAME_HEADROOM) : NULL;
+	if (unlikely(!object) && !(object = heap_alloc_scarce(heap, bytes)))
+		return NULL;
+	return frame_init(object, bytes, FRAME_HEADROOM);
 }
 
 /* Bytes that can still be written behind data + length. */
