@@ -48,10 +48,13 @@ struct frame {
 
 static_assert(sizeof(struct frame) == 96, "bytes is aligned to 16 if the object is");
 
-/* Size of heap objects for frames of a device whose link MTU is mtu (without Ethernet's header). */
+/* Size of heap objects for frames of a device whose link MTU is mtu (without Ethernet's header):
+ * what is received, and the largest packet behind its headroom, which holds the IP header. */
 static inline uint64_t frame_object_bytes(uint32_t mtu)
 {
-	uint64_t bytes = round_up(sizeof(struct frame) + FRAME_PAD + 14 + 4 + mtu, 64);
+	uint64_t bytes = round_up(sizeof(struct frame) + FRAME_HEADROOM + mtu - 20, 64);
+
+	static_assert(FRAME_HEADROOM - 20 >= FRAME_PAD + 14 + 4, "room for a received frame");
 
 	/* Objects a multiple of 2 KiB apart would share few sets of the cache. */
 	return bytes % 2048 == 0 ? bytes + 64 : bytes;
