@@ -118,6 +118,14 @@ static bool window_of_future(const struct diff_run *run, enum diff_field field)
 	return run->future_acks && (field == DIFF_SENT || field == DIFF_FIN);
 }
 
+/* RFC 9293 3.2 MUST-65: the MSS option belongs to segments with SYN.  lwIP takes it from any, and
+ * then has segments that are larger than its congestion window. */
+static bool mss_without_syn(const struct diff_run *run, enum diff_field field)
+{
+	return run->odd_options && (field == DIFF_SENT || field == DIFF_FIN) &&
+	       run->sides[0].high > run->sides[1].high;
+}
+
 /* RFC 1122 4.2.2.13: what comes after CLOSE is answered by a reset (SHOULD).  lwIP swallows it. */
 static bool data_after_close(const struct diff_run *run, enum diff_field field)
 {
@@ -175,6 +183,8 @@ const struct diff_reason diff_reasons[] = {
 	 ack_of_future},
 	{"the window of an ACK of the future taken", "RFC 9293 3.10.7.4, fifth", "ours", true,
 	 window_of_future},
+	{"the MSS of a segment without SYN taken", "RFC 9293 3.2 MUST-65", "ours", true,
+	 mss_without_syn},
 	{"data out of order given up", "RFC 9293 3.10.7.4, first (SHOULD-31)", "both", true,
 	 data_ahead_given_up},
 	{"a segment outside of the window acknowledges a FIN", "RFC 9293 3.10.7.4, first", "ours",
