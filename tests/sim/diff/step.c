@@ -195,6 +195,9 @@ void diff_do(struct diff_run *run)
 	for (int i = 0; i < 2; i++)
 		run->sides[i].at_once = false;
 	diff_settle(run, 600 * NS_PER_MS);
+	/* What came ahead may have closed a gap. */
+	if (!run->fin_sent && (int32_t)(run->sides[0].acked - run->next) > 0)
+		run->next = run->sides[0].acked;
 }
 
 /* ---- drawing ---- */
@@ -505,9 +508,6 @@ static void draw_handshake(struct diff_run *run)
 
 void diff_draw(struct diff_run *run)
 {
-	/* What came ahead may have closed a gap. */
-	if (!run->fin_sent && (int32_t)(run->sides[0].acked - run->next) > 0)
-		run->next = run->sides[0].acked;
 	if (run->nobody)
 		draw_packet(run);
 	else if (!run->handshake)
