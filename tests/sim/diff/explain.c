@@ -95,6 +95,12 @@ static bool ack_in_syn_sent(const struct diff_run *run, enum diff_field field)
 	       !(run->step.flags & (TCP_SYN | TCP_RST)) && run->sides[1].seen.rst;
 }
 
+/* Each such ACK uses up one of its SYNs, of which there are six. */
+static bool ack_uses_up_syn(const struct diff_run *run, enum diff_field field)
+{
+	return field == DIFF_FAILED && !run->passive && !run->handshake && run->sides[1].app.failed;
+}
+
 /* RFC 9293 3.5 MUST-10: both sides may open at the same time.  lwIP cannot. */
 static bool both_open(const struct diff_run *run, enum diff_field field)
 {
@@ -168,6 +174,7 @@ const struct diff_reason diff_reasons[] = {
 	{"a SYN with ACK ends the handshake in SYN-RECEIVED", "RFC 9293 3.10.7.4, fourth", "ours",
 	 true, syn_ends_handshake},
 	{"an ACK resets in SYN-SENT", "RFC 9293 3.10.7.3", "ours", false, ack_in_syn_sent},
+	{"such ACKs use up all SYNs", "RFC 9293 3.10.7.3", "ours", true, ack_uses_up_syn},
 	{"no simultaneous open", "RFC 9293 3.5 MUST-10", "ours", true, both_open},
 	{"data after CLOSE swallowed", "RFC 1122 4.2.2.13", "ours", true, data_after_close},
 	{"CLOSE with unread data after SHUTDOWN", "RFC 1122 4.2.2.13", "ours", true,
