@@ -25,6 +25,7 @@
 #define LWIP        1
 
 const char *const diff_field_names[DIFF_FIELDS] = {
+	"an assertion failed",
 	"a reset was sent",
 	"the form of the reset",
 	"a SYN was sent",
@@ -83,6 +84,8 @@ static int64_t value_of(const struct diff_run *run, const struct diff_side *side
 	bool drained = run->step.act == ACT_DRAIN && !run->over;
 
 	switch (field) {
+	case DIFF_BROKEN:
+		return side->app.broken;
 	case DIFF_RST:
 		return run->in_step ? seen->rst : -1;
 	case DIFF_RST_FORM:

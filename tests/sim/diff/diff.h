@@ -86,6 +86,7 @@ struct diff_side {
 };
 
 enum diff_field {
+	DIFF_BROKEN,
 	DIFF_RST,
 	DIFF_RST_FORM,
 	DIFF_SYN,

@@ -10,6 +10,12 @@ static bool is_packet(const struct diff_run *run)
 	return run->step.act == ACT_PACKET;
 }
 
+/* No segment and no call may bring a stack down. */
+static bool broken(const struct diff_run *run, enum diff_field field)
+{
+	return field == DIFF_BROKEN && run->sides[1].app.broken;
+}
+
 /* RFC 9293 3.10.7.4, fifth: a segment without ACK is dropped.  lwIP takes its data. */
 static bool without_ack(const struct diff_run *run, enum diff_field field)
 {
@@ -168,6 +174,7 @@ static bool ack_of_future(const struct diff_run *run, enum diff_field field)
 }
 
 const struct diff_reason diff_reasons[] = {
+	{"an assertion fails", "-", "ours", true, broken},
 	{"data without ACK taken", "RFC 9293 3.10.7.4, fifth", "ours", true, without_ack},
 	{"a segment outside of the window ends the handshake", "RFC 9293 3.10.7.4, first", "ours",
 	 true, old_ends_handshake},
