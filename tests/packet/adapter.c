@@ -3,7 +3,8 @@
  * members that are packets and time; see adapter.h.
  *
  * The flags are words with commas between them:
- *	linux		what Linux's own scripts expect, as settings; and jumbo
+ *	linux		what Linux's own scripts expect, as settings; jumbo; and ECN as the system's
+ *			sysctl says when the first socket is made, which scripts set it by
  *	jumbo		packets that are longer than the MTU arrive, as from a device that puts
  *			segments together
  *	local=ADDRESS	the stack's address of that family
@@ -47,6 +48,7 @@ static const struct setting linux_profile[] = {
 	{"tcp_fin_ack", "delayed"},
 	{"tcp_push", "burst"},
 	{"tcp_idle_restart", "off"},
+	{"tcp_slow_start_exit", "delay"},
 	{"tcp_window_edge", "whole"},
 	{"tcp_time_wait_ms", "60000"},
 	{"tcp_receive_buffer_max_bytes", "15728640"},
@@ -59,6 +61,7 @@ struct setup {
 	char v4[INET6_ADDRSTRLEN];
 	char v6[INET6_ADDRSTRLEN];
 	bool jumbo;
+	bool follow_sysctls;
 	char refusal[512]; /* why not; empty: nothing is wrong */
 };
 
@@ -177,6 +180,7 @@ static bool configure(struct setup *setup, const char *flags, struct config *con
 	*setup = (struct setup){.v4 = "192.168.0.1", .v6 = "fd3d:a0b:17d6::1"};
 	set_all(setup, plain, sizeof(plain) / sizeof(plain[0]));
 	setup->jumbo = has_word(flags, "linux");
+	setup->follow_sysctls = setup->jumbo;
 	if (setup->jumbo)
 		set_all(setup, linux_profile, sizeof(linux_profile) / sizeof(linux_profile[0]));
 	read_words(setup, copy);
@@ -313,19 +317,20 @@ static bool open_instance(struct adapter *a, const struct config *config, bool j
 	return !err && posix_init(&a->posix, 0, ADAPTER_FILES, adapter_now, a) == 0;
 }
 
-static struct adapter *adapter_new(const struct config *config, bool jumbo)
+static struct adapter *adapter_new(const struct config *config, const struct setup *setup)
 {
 	struct adapter *a = calloc(1, sizeof(*a));
 
 	if (!a)
 		abort();
 	a->owner = pthread_self();
+	a->follow_sysctls = setup->follow_sysctls;
 	for (int fd = 0; fd < ADAPTER_FDS; fd++)
 		a->files[fd] = -1;
 	pthread_mutex_init(&a->lock, NULL);
 	pthread_cond_init(&a->left, NULL);
 	adapter_enter(a);
-	bool ok = open_instance(a, config, jumbo);
+	bool ok = open_instance(a, config, setup->jumbo);
 	if (ok)
 		adapter_settle(a);
 	adapter_leave(a);
@@ -343,7 +348,7 @@ void packetdrill_interface_init(const char *flags, struct packetdrill_interface 
 	struct adapter *adapter = NULL;
 
 	if (configure(&setup, flags ? flags : "", &config))
-		adapter = adapter_new(&config, setup.jumbo);
+		adapter = adapter_new(&config, &setup);
 	else
 		fprintf(stderr, "packetdrill-adapter: %s\n", setup.refusal);
 	if (!adapter)

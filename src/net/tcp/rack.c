@@ -36,12 +36,18 @@ void tcp_rack_update(struct tcp_conn *conn, const struct tcp_delivered *d,
 
 	if (t->rack_fack - before > conn->snd_nxt - before)
 		t->rack_fack = before; /* nothing was looked at for long */
-	if (d->once_low_set && seq_before(d->once_low, t->rack_fack))
+	if (d->once_low_set && seq_before(d->once_low, t->rack_fack)) {
+		uint32_t degree = (t->rack_fack - d->once_low) / conn->mss + 1;
 		t->reordering = true;
+		if (degree > t->reorder_degree)
+			t->reorder_degree = degree < UINT16_MAX ? (uint16_t)degree : UINT16_MAX;
+	}
 	t->rack_fack = seq_max(t->rack_fack, d->high_end);
 	if (ambiguous(conn, d, h))
 		return;
-	t->rack_rtt_ns = conn->net->sched->now_ns - d->last_ns;
+	/* With a retransmission an original that was late: what it took is no guess. */
+	t->rack_rtt_ns = conn->net->sched->now_ns -
+			 (d->last_again && d->first_ns ? d->first_ns : d->last_ns);
 	if (d->last_ns > t->rack_sent_ns ||
 	    (d->last_ns == t->rack_sent_ns && seq_after(d->last_end, t->rack_end))) {
 		t->rack_sent_ns = d->last_ns;

@@ -102,6 +102,7 @@ struct tcp_trouble {
 	uint32_t rack_fack;      /* highest end delivered */
 	uint32_t dsack_round;    /* the reordering window grew last when SND.NXT was this */
 	uint8_t reorder_mult;    /* of a quarter of the smallest round trip; 1 at first */
+	uint16_t reorder_degree; /* segments that one was overtaken by at most */
 	uint8_t reorder_persist; /* recoveries until it is 1 again */
 	bool reordering : 1;     /* was seen */
 	bool probe_again : 1;    /* the tail loss probe (RFC 8985 7.1) was a retransmission */

@@ -19,10 +19,14 @@ static void trace(struct diff_side *side, const struct segment *s)
 	for (int i = 0; i < 8; i++)
 		if (s->header.flags >> i & 1)
 			(void)fputc(letters[i], side->trace);
-	(void)fprintf(side->trace,
-		      " seq %" PRIu32 " ack %" PRIu32 " length %" PRIu32 " window %u\n",
-		      s->header.seq - side->iss, s->header.ack - side->run->peer_iss, s->length,
-		      s->header.window);
+	/* Of a later connection's first number nothing is said: it is another in every run. */
+	if (s->header.flags & TCP_SYN && s->header.seq != side->iss)
+		(void)fprintf(side->trace, " new");
+	else
+		(void)fprintf(side->trace, " seq %" PRIu32, s->header.seq - side->iss);
+	(void)fprintf(side->trace, " ack %" PRIu32 " length %" PRIu32 " window %u\n",
+		      s->header.flags & TCP_ACK ? s->header.ack - side->run->peer_iss : 0,
+		      s->length, s->header.window);
 }
 
 /* RFC 9293 3.5.2: a reset has the sequence number that the offending segment acknowledges, or 0 and
