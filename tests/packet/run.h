@@ -103,5 +103,7 @@ void call_make(struct running_call *call);
 bool caller_start(struct run *run);
 /* Has the call ended?  If it does not block, waits for that. */
 bool caller_finished(struct run *run);
+/* Does a thread of this process wait for something?  As packetdrill finds out. */
+bool caller_sleeps(pid_t tid);
 /* Ends the thread; whatever it is in must end by itself. */
 void caller_end(struct run *run);
