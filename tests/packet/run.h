@@ -67,7 +67,7 @@ enum run_result { RUN_OK, RUN_FAILED, RUN_UNSUPPORTED };
 /* What scripts are played on.  False: message says why it cannot be loaded. */
 struct run_adapter {
 	packetdrill_interface_init_t init;
-	const char *flags; /* for every script; NULL: none */
+	const char *flags; /* for every script; NULL: nojumbo, the frames of a plain device */
 };
 
 /* path NULL: the adapter that lies beside the program.  False: message says why not. */
