@@ -279,12 +279,12 @@ static void fill_info(const struct tcp_conn *conn, struct tcp_info *info)
 			conn->sent_ns ? (uint32_t)((now - conn->sent_ns) / 1000000) : 0,
 		.tcpi_last_data_recv = (uint32_t)((now - conn->received_ns) / 1000000),
 		.tcpi_last_ack_recv = (uint32_t)((now - conn->received_ns) / 1000000),
-		.tcpi_pmtu = conn->net->mtu,
+		.tcpi_pmtu = tcp_path_mtu(conn),
 		.tcpi_rtt = in_us(conn->rtt.srtt_ns),
 		.tcpi_rttvar = in_us(conn->rtt.rttvar_ns),
 		.tcpi_snd_ssthresh = conn->cc.ssthresh / mss,
 		.tcpi_snd_cwnd = conn->cc.cwnd / mss,
-		.tcpi_advmss = ip_payload_max(conn->net, &conn->local) - TCP_HEADER_BYTES,
+		.tcpi_advmss = ip_link_payload_max(conn->net, &conn->local) - TCP_HEADER_BYTES,
 		.tcpi_rcv_space = conn->rcv_buffer,
 		.tcpi_total_retrans = conn->retransmitted,
 		.tcpi_bytes_acked = conn->bytes_acked,
@@ -386,6 +386,11 @@ static int get_ip(struct tcp_conn *conn, int level, int name, void *value, sockl
 		return give_int(conn->tos, value, length);
 	if (v6 && name == IPV6_V6ONLY)
 		return give_int(conn->v6only, value, length);
+	if (name == (v6 ? IPV6_MTU : IP_MTU)) {
+		if (conn->state < TCPS_ESTABLISHED)
+			return -ENOTCONN;
+		return give_int((int)tcp_path_mtu(conn), value, length);
+	}
 	return -ENOPROTOOPT;
 }
 
