@@ -31,7 +31,7 @@
 #define SEARCH_END     16                       /* bytes: what is between is not worth a probe */
 #define BASE           1280 /* RFC 8899 5.1.2: what nearly every path takes; at least 1200 */
 
-enum probing { PROBING_OFF, PROBING_BLACK_HOLE, PROBING_ON };
+enum probing { PROBING_NEVER, PROBING_BLACK_HOLE, PROBING_ALWAYS };
 
 /* ---- sizes ---- */
 
@@ -100,7 +100,7 @@ void tcp_mtu_begin(struct tcp_conn *conn)
 {
 	uint32_t known = path_mtu(conn->net, &conn->remote);
 	uint32_t max = ceiling(conn);
-	bool all = conn->net->sched->config.tcp_mtu_probing == PROBING_ON;
+	bool all = conn->net->sched->config.tcp_mtu_probing == PROBING_ALWAYS;
 
 	conn->mss = max - front(conn);
 	if (all && known > BASE)
@@ -176,6 +176,7 @@ static void probe_failed(struct tcp_conn *conn, bool gone)
 		m->failed = 0;
 	}
 	m->probe = 0;
+	m->exact = false;
 	m->next_ns = conn->net->sched->now_ns + PROBE_INTERVAL;
 	if (m->high < m->path + SEARCH_END)
 		rest(conn);
@@ -187,9 +188,12 @@ static void probe_too_big(struct tcp_conn *conn, uint32_t mtu)
 	struct tcp_mtu *m = conn->mtu;
 	struct tcp_block block = {m->probe_start, m->probe_end};
 
-	if (mtu > m->path && mtu < m->probe)
+	bool exact = mtu > m->path && mtu < m->probe;
+
+	if (exact)
 		m->probe = (uint16_t)(mtu + 1);
 	probe_failed(conn, true);
+	m->exact = exact;
 	(void)tcp_scoreboard_lose(&conn->sb, conn->snd_una, block);
 	tcp_want_output(conn);
 }
@@ -248,7 +252,7 @@ void tcp_mtu_timeout(struct tcp_conn *conn)
 	}
 	/* RFC 4821 7.7, RFC 8899 5.3: twice nothing came back of full segments, and no router said
 	 * anything: it may be their size. */
-	if (conn->net->sched->config.tcp_mtu_probing == PROBING_OFF || conn->retries == 0 ||
+	if (conn->net->sched->config.tcp_mtu_probing == PROBING_NEVER || conn->retries == 0 ||
 	    !full_at_una(conn) || !lower(conn, next_smaller(conn, path)))
 		return;
 	m = conn->mtu;
@@ -299,12 +303,12 @@ static void raise_path(struct tcp_conn *conn, uint32_t path)
 		rest(conn);
 }
 
-/* What the next probe tries: all first, then half of what is left. */
+/* What the next probe tries: all first, or what a router said; then half of what is left. */
 static uint32_t candidate(const struct tcp_conn *conn)
 {
 	const struct tcp_mtu *m = conn->mtu;
 
-	return m->high == ceiling(conn) ? m->high : (m->path + m->high + 1U) / 2;
+	return m->exact || m->high == ceiling(conn) ? m->high : (m->path + m->high + 1U) / 2;
 }
 
 /* What was acknowledged since the last time tells of probes and guesses. */
@@ -339,7 +343,7 @@ uint32_t tcp_mtu_step(struct tcp_conn *conn)
 	if (m->path >= m->high)
 		return 0;
 	/* RFC 1191 6.3: after ten minutes what a router said may be otherwise; it will say. */
-	if (conn->net->sched->config.tcp_mtu_probing == PROBING_OFF || !conn->sack) {
+	if (conn->net->sched->config.tcp_mtu_probing == PROBING_NEVER || !conn->sack) {
 		raise_path(conn, m->high);
 		return 0;
 	}

@@ -423,16 +423,17 @@ static void restart_after_idle(struct tcp_conn *conn)
 		tcp_cc_restart(&conn->cc);
 }
 
-/* RFC 4821 7.4: one segment of more than the others have, if there is enough behind it that its
- * loss is seen. */
+/* RFC 4821 7.4: one segment of more than the others have, if enough follows that its loss is
+ * seen. */
 static bool send_mtu_probe(struct tcp_conn *conn)
 {
 	uint32_t in_flight = tcp_flight(conn);
 	struct next_segment next = {.length = tcp_mtu_step(conn)};
+	uint32_t behind = 3 * conn->mss;
 
-	if (next.length == 0 || tcp_unsent(conn) < next.length + 3ULL * conn->mss ||
-	    congestion_window_left(conn) < next.length || conn->snd_wnd < in_flight + next.length ||
-	    !send_next(conn, &next))
+	if (next.length == 0 || tcp_unsent(conn) < next.length + behind ||
+	    congestion_window_left(conn) < next.length + behind ||
+	    conn->snd_wnd < in_flight + next.length + behind || !send_next(conn, &next))
 		return false;
 	tcp_mtu_probed(conn, next.length);
 	return true;

@@ -135,6 +135,7 @@ struct tcp_mtu {
 	uint16_t probe;       /* size of the probe that is out; 0: none */
 	uint8_t failed;       /* probes of one size */
 	bool waits : 1;       /* told is to be believed at the next timeout */
+	bool exact : 1;       /* high is what a router said */
 	bool guessed : 1;     /* path is, and nothing was acknowledged since */
 };
 
