@@ -102,19 +102,27 @@ static void huge_cache_trim(struct heap *heap, uint64_t units_max)
 	}
 }
 
+/* Has no live object, and is not the last superblock of frames: without a frame nothing could be
+ * sent or received any more, not even what would free the memory that others hold. */
+static bool is_needless(const struct heap *heap, const struct superblock *sb)
+{
+	return sb->used == 0 && !remote_pending(sb) &&
+	       (sb->class != HEAP_FRAMES || heap->frame_blocks > 1);
+}
+
 /* Memory is short: gives back what no live object needs. */
 static void reclaim(struct heap *heap)
 {
 	huge_cache_trim(heap, 0);
 	for (uint32_t class = 0; class <= HEAP_FRAMES; class ++) {
 		struct superblock *sb = heap->current[class];
-		if (sb != &superblock_none && sb->used == 0 && !remote_pending(sb)) {
+		if (sb != &superblock_none && is_needless(heap, sb)) {
 			heap->current[class] = (struct superblock *)(uintptr_t)&superblock_none;
 			superblock_delete(heap, sb);
 		}
 		list_for_each_safe (node, after, &heap->partial[class]) {
 			sb = container_of(node, struct superblock, in_class);
-			if (sb->used == 0 && !remote_pending(sb))
+			if (is_needless(heap, sb))
 				superblock_delete(heap, sb);
 		}
 	}
@@ -239,6 +247,11 @@ void heap_set_frames(struct heap *heap, uint64_t frame_bytes, uint32_t count)
 	ASSERT(heap->frame_bytes == 0 && block > 0);
 	heap->frame_bytes = frame_bytes;
 	heap->frame_blocks_max = (uint32_t)((count + block - 1) / block);
+}
+
+void *heap_alloc_scarce(struct heap *heap, uint64_t size)
+{
+	return size <= heap->frame_bytes ? heap_alloc_frame(heap) : NULL;
 }
 
 uint32_t heap_frames_left(const struct heap *heap)

@@ -93,8 +93,8 @@ static void answer(struct net *net, struct frame *frame, const struct icmp_heade
 	uint8_t tos = packet->tos & 0xfc;
 
 	icmp_write(frame->data, header, frame->length, v4 ? NULL : from, &packet->from);
-	(void)ip_output(net, frame, from, &packet->from, v4 ? IP_ICMP : IP_ICMPV6, IP_DEFAULT_TTL,
-			tos, NULL);
+	(void)ip_output_datagram(net, frame, from, &packet->from, v4 ? IP_ICMP : IP_ICMPV6,
+				 IP_DEFAULT_TTL, tos, NULL);
 }
 
 static void echo(struct net *net, const struct ip_packet *packet, const struct icmp_header *request,
@@ -108,17 +108,14 @@ static void echo(struct net *net, const struct ip_packet *packet, const struct i
 
 	if (!bucket_take(net, &net->icmp->echoes, 1))
 		return;
-	if (ICMP_HEADER_BYTES + length > ip_payload_max(net, &packet->from)) {
-		net_count_drop(net, DROP_ICMP_BAD);
-		return;
-	}
 	struct frame *frame = message_new(net, c->at, length);
 	if (frame)
 		answer(net, frame, &header, packet, &packet->to);
 }
 
-/* May an error be sent about it (RFC 1122 3.2.2, RFC 4443 2.4(e))?  Fragments do not come here, nor
- * packets from a source that can be nobody's; the callers do not ask for errors about ICMP. */
+/* May an error be sent about it (RFC 1122 3.2.2, RFC 4443 2.4(e))?  Fragments but first ones do not
+ * come here, nor packets from a source that can be nobody's; the callers do not ask for errors
+ * about ICMP. */
 static bool worth_an_error(struct net *net, const struct ip_packet *packet)
 {
 	if (ip_is_any(&packet->from))
@@ -157,6 +154,18 @@ void icmp_port_unreachable(struct net *net, const struct ip_packet *packet)
 void icmp_protocol_unreachable(struct net *net, const struct ip_packet *packet)
 {
 	static const struct icmp_header header = {.type = ICMP_UNREACHABLE, .code = 2};
+
+	if (!packet->broadcast)
+		error_out(net, packet, &header);
+}
+
+/* RFC 792, RFC 4443 3.3: code 1 */
+void icmp_reassembly_timeout(struct net *net, const struct ip_packet *packet)
+{
+	const struct icmp_header header = {
+		.type = ip_is_v4(&packet->from) ? ICMP_TIME_EXCEEDED : ICMPV6_TIME_EXCEEDED,
+		.code = 1,
+	};
 
 	if (!packet->broadcast)
 		error_out(net, packet, &header);

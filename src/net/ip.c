@@ -7,6 +7,7 @@
  * header of Ethernet, and come in from there: so a program that talks to itself never recurses.
  */
 #include "net/net.h"
+#include "net/reassembly.h"
 #include "net/siphash.h"
 #include "net/wire/ether.h"
 
@@ -156,12 +157,28 @@ static inline bool is_checked(const struct net *net, const struct frame *frame, 
 						(protocol == IP_UDP && net->udp_checksums));
 }
 
+/* Is it to be looked at whose it is? */
+static inline bool is_packet(enum drop drop)
+{
+	return likely(!drop) || drop == DROP_IP_FRAGMENT;
+}
+
+/* Not for us, or broken, or a part. */
+static __attribute__((noinline)) void unusual(struct net *net, struct frame *frame,
+					      const struct ip_packet *packet, enum drop drop)
+{
+	if (drop == DROP_IP_FRAGMENT)
+		reassembly_input(net, frame, packet);
+	else
+		net_drop(net, frame, drop);
+}
+
 void ip_input_v4(struct net *net, struct frame *frame, struct cursor *c, bool broadcast)
 {
 	struct ip_packet packet;
 	enum drop drop = ipv4_parse(c, &packet);
 
-	if (likely(!drop)) {
+	if (is_packet(drop)) {
 		packet.broadcast = broadcast;
 		packet.checked = is_checked(net, frame, packet.protocol);
 		if (unlikely(bad_source_v4(net, &packet)))
@@ -171,7 +188,7 @@ void ip_input_v4(struct net *net, struct frame *frame, struct cursor *c, bool br
 			drop = DROP_IP_DESTINATION;
 	}
 	if (unlikely(drop))
-		net_drop(net, frame, drop);
+		unusual(net, frame, &packet, drop);
 	else if (likely(packet.protocol == IP_TCP && !packet.broadcast))
 		tcp_input(net, frame, &packet);
 	else
@@ -185,7 +202,7 @@ void ip_input_v6(struct net *net, struct frame *frame, struct cursor *c, bool br
 	enum drop drop = ipv6_parse(c, &packet, &problem);
 
 	packet.broadcast = broadcast;
-	if (likely(!drop) || problem.send) {
+	if (is_packet(drop) || problem.send) {
 		packet.checked = is_checked(net, frame, packet.protocol);
 		if (unlikely(bad_source_v6(net, &packet)))
 			drop = DROP_IP_SOURCE;
@@ -195,26 +212,36 @@ void ip_input_v6(struct net *net, struct frame *frame, struct cursor *c, bool br
 			icmpv6_parameter_problem(net, &packet, &problem);
 	}
 	if (unlikely(drop))
+		unusual(net, frame, &packet, drop);
+	else
+		dispatch(net, frame, &packet);
+}
+
+/* A packet whose source and destination are right: of ours to ourselves, or of fragments that were
+ * looked at. */
+static void input_again(struct net *net, struct frame *frame, bool reassembled, bool broadcast)
+{
+	struct cursor c = cursor_over(frame->data, frame->length);
+	struct ip_packet packet;
+	struct ip_problem problem = {.send = false};
+	bool v4 = frame->data[0] >> 4 == 4;
+	enum drop drop = v4 ? ipv4_parse(&c, &packet) : ipv6_parse(&c, &packet, &problem);
+
+	packet.broadcast = broadcast;
+	packet.checked = frame->flags & FRAME_CHECKED;
+	if (reassembled)
+		packet.fragmented = true;
+	if (unlikely(problem.send))
+		icmpv6_parameter_problem(net, &packet, &problem);
+	if (unlikely(drop))
 		net_drop(net, frame, drop);
 	else
 		dispatch(net, frame, &packet);
 }
 
-/* A packet of ours to ourselves: its source and destination are right. */
-static void input_looped(struct net *net, struct frame *frame)
+void ip_input_reassembled(struct net *net, struct frame *frame, bool broadcast)
 {
-	struct cursor c = cursor_over(frame->data, frame->length);
-	struct ip_packet packet;
-	struct ip_problem problem;
-	bool v4 = frame->data[0] >> 4 == 4;
-	enum drop drop = v4 ? ipv4_parse(&c, &packet) : ipv6_parse(&c, &packet, &problem);
-
-	packet.broadcast = false;
-	packet.checked = frame->flags & FRAME_CHECKED;
-	if (unlikely(drop))
-		net_drop(net, frame, drop);
-	else
-		dispatch(net, frame, &packet);
+	input_again(net, frame, true, broadcast);
 }
 
 uint32_t ip_input_looped(struct net *net)
@@ -228,7 +255,7 @@ uint32_t ip_input_looped(struct net *net)
 	for (struct frame *next; frame; frame = next) {
 		next = frame->next;
 		frame->next = NULL;
-		input_looped(net, frame);
+		input_again(net, frame, false, false);
 	}
 	return count;
 }
@@ -244,6 +271,8 @@ static inline __attribute__((always_inline)) uint16_t prepend(struct frame *fram
 	if (likely(ip_is_v4(send->to))) {
 		ipv4_write(frame_prepend(frame, IPV4_HEADER_BYTES), send->from, send->to,
 			   send->protocol, send->ttl, send->tos, length);
+		if (unlikely(send->fragment))
+			ipv4_write_fragment(frame->data, send->fragment, (uint16_t)send->id);
 		frame->transport_offset += IPV4_HEADER_BYTES;
 		return ETHER_IPV4;
 	}
@@ -366,7 +395,8 @@ static uint32_t flow_label(const struct net *net, const struct frame *frame,
 
 	if (ip_is_v4(send->to))
 		return 0;
-	memcpy(flow.ports, frame->data, frame->length < 4 ? frame->length : 4);
+	if (send->protocol != IP_FRAGMENT)
+		memcpy(flow.ports, frame->data, frame->length < 4 ? frame->length : 4);
 	return (uint32_t)siphash_2_4(net->secret, &flow, sizeof(flow)) & 0xfffff;
 }
 
@@ -405,6 +435,12 @@ static __attribute__((noinline)) int output_new_path(struct net *net, struct fra
 	}
 	ip_prepend(frame, send);
 	return neighbour_output(net, neighbour, frame, ether_type(send->to));
+}
+
+int ip_output_fragment(struct net *net, struct frame *frame, struct ip_send *send)
+{
+	send->flow_label = flow_label(net, frame, send);
+	return output_new_path(net, frame, send, NULL);
 }
 
 /* NOLINTNEXTLINE(readability-function-size): an IP header has that many things to say */

@@ -143,8 +143,11 @@ enum drop nd_input(struct net *net, const struct ip_packet *packet,
 		   const struct icmp_header *header, struct cursor *c)
 {
 	struct nd_message message;
-	enum drop drop = nd_parse(c, packet, header, &message);
 
+	/* RFC 6980 5 MUST: what came with a fragment header is ignored */
+	if (packet->fragmented)
+		return DROP_ND_BAD;
+	enum drop drop = nd_parse(c, packet, header, &message);
 	if (drop)
 		return drop;
 	return header->type == ICMPV6_NEIGHBOR_SOLICITATION ? solicitation(net, packet, &message)

@@ -6,6 +6,7 @@
  */
 #include "net/net.h"
 
+#include "net/reassembly.h"
 #include "net/siphash.h"
 #include "net/udp.h"
 
@@ -204,6 +205,7 @@ void net_check(struct net *net)
 	}
 	ASSERT(looping == net->loop_count && looping <= NET_LOOP_MAX);
 	neighbour_check(net);
+	reassembly_check(net);
 	udp_check(net);
 }
 
@@ -216,6 +218,7 @@ void net_close(struct net *net)
 	if (net->icmp)
 		icmp_close(net);
 	net_put_out(net); /* resets of connections */
+	reassembly_close(net);
 	neighbour_close(net);
 	for (struct frame *frame = net->loop_head, *next; frame; frame = next) {
 		next = frame->next;

@@ -24,6 +24,7 @@ struct tcp_conn;
 struct udp;
 struct tcp;
 struct icmp;
+struct reassembly;
 
 #define NET_CONFIGURED_MAX 16
 #define NET_ADDRESSES_MAX  17  /* those configured, and the link-local one */
@@ -55,7 +56,8 @@ struct net {
 	struct ip_address gateway[2]; /* IPv4, IPv6; any: none */
 	uint64_t secret[2];           /* SipHash key of sequence numbers, ports and tables */
 	uint64_t random_counter;
-	bool frames_short; /* under a quarter of the frames are free: payload is copied out */
+	uint32_t fragmented; /* datagrams that were sent in fragments */
+	bool frames_short;   /* under a quarter of the frames are free: payload is copied out */
 	uint32_t frame_countdown; /* received frames until free ones are counted again */
 	/* Flags of a received frame that say that its TCP or UDP checksum is good: FRAME_CHECKED,
 	 * or 0 if the device is not to be believed. */
@@ -76,6 +78,7 @@ struct net {
 	struct udp *udp;
 	struct tcp *tcp;
 	struct icmp *icmp;
+	struct reassembly *reassembly; /* NULL while no fragment waits */
 	/* Enters an accepted connection into the descriptor table: the descriptor or -errno. */
 	int32_t (*adopt)(void *owner, struct tcp_conn *conn);
 	void *owner;
@@ -164,6 +167,9 @@ static inline void ether_output(struct net *net, struct frame *frame, const uint
  * group. */
 void ip_input_v4(struct net *net, struct frame *frame, struct cursor *c, bool broadcast);
 void ip_input_v6(struct net *net, struct frame *frame, struct cursor *c, bool broadcast);
+/* Input of a datagram put together from fragments: data at the IP header; broadcast: one of them
+ * was to a group. */
+void ip_input_reassembled(struct net *net, struct frame *frame, bool broadcast);
 /* Takes in the packets to ourselves that wait; returns how many. */
 uint32_t ip_input_looped(struct net *net);
 
@@ -189,6 +195,8 @@ struct ip_send {
 	uint8_t protocol;
 	uint8_t ttl;
 	uint8_t tos;
+	uint16_t fragment; /* IPv4: flags and offset of a fragment; 0: it is none */
+	uint32_t id;       /* of the datagram that it is a fragment of */
 };
 
 /* Puts an IP header in front of a frame. */
@@ -209,11 +217,26 @@ int ip_output(struct net *net, struct frame *frame, const struct ip_address *fro
 	      const struct ip_address *to, uint8_t protocol, uint8_t ttl, uint8_t tos,
 	      struct ip_path *path);
 
+/* As ip_output, for a fragment: data is at what was fragmented, or at IPv6's fragment header. */
+int ip_output_fragment(struct net *net, struct frame *frame, struct ip_send *send);
+
 /* Bytes of payload a transport can send to an address in one packet. */
 static inline uint32_t ip_payload_max(const struct net *net, const struct ip_address *to)
 {
 	return net->mtu - (ip_is_v4(to) ? IPV4_HEADER_BYTES : IPV6_HEADER_BYTES);
 }
+
+/* ---- fragment.c ---- */
+
+/* As ip_output, for a datagram of any size whose frame is in one piece: in fragments if it does not
+ * fit one packet, then with its checksum done.  -ENOMEM: none or not all of them went out. */
+/* NOLINTNEXTLINE(readability-function-size): as ip_output */
+int ip_output_datagram(struct net *net, struct frame *frame, const struct ip_address *from,
+		       const struct ip_address *to, uint8_t protocol, uint8_t ttl, uint8_t tos,
+		       struct ip_path *path);
+
+/* The id of the next datagram of IPv4 that goes out in fragments. */
+uint16_t fragment_next_id_v4(struct net *net);
 
 #define IP_DEFAULT_TTL 64
 
@@ -228,6 +251,8 @@ void icmpv6_input(struct net *net, struct frame *frame, const struct ip_packet *
 void icmp_port_unreachable(struct net *net, const struct ip_packet *packet);
 /* The same for a protocol that is not spoken here. */
 void icmp_protocol_unreachable(struct net *net, const struct ip_packet *packet);
+/* Not all fragments came in time: about the first of them. */
+void icmp_reassembly_timeout(struct net *net, const struct ip_packet *packet);
 /* A parameter problem of IPv6. */
 void icmpv6_parameter_problem(struct net *net, const struct ip_packet *packet,
 			      const struct ip_problem *problem);

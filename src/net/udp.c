@@ -6,9 +6,9 @@
  * becomes the application's.  While frames are short all are copied.  A queue holds at most its
  * limit, in bytes of memory; what comes then is dropped.
  *
- * Out: no datagram is larger than one packet, for we send no fragments.  A push copies its segments
- * behind the header, checksum and all in one pass; long ones in the heap at its end are sent in
- * place if the device can gather.
+ * Out: a push copies its segments behind the header, checksum and all in one pass; long ones in the
+ * heap at its end are sent in place if the device can gather.  What does not fit a packet goes out
+ * in fragments, which are copies.
  */
 #include "net/wire/udp.h"
 #include "net/udp_socket.h"
@@ -287,6 +287,7 @@ struct departure {
 	uint32_t bytes;
 	uint16_t port;
 	bool group;
+	bool large; /* more than a packet */
 };
 
 static int prepare(struct udp_socket *socket, const struct op *op, struct departure *d)
@@ -299,8 +300,11 @@ static int prepare(struct udp_socket *socket, const struct op *op, struct depart
 	if (d->port == 0)
 		return -EINVAL;
 	uint64_t bytes = op_bytes(op);
-	if (bytes > ip_payload_max(net, d->to) - UDP_HEADER_BYTES)
-		return -EMSGSIZE;
+	if (bytes > ip_payload_max(net, d->to) - UDP_HEADER_BYTES) {
+		if (bytes > IP_DATAGRAM_MAX - UDP_HEADER_BYTES - (v4 ? IPV4_HEADER_BYTES : 0))
+			return -EMSGSIZE;
+		d->large = true;
+	}
 	d->bytes = (uint32_t)bytes;
 	bool broadcast = ip_is_broadcast(net, d->to);
 	if (broadcast && !socket->broadcast)
@@ -387,8 +391,8 @@ static struct frame *make_frame(struct udp_socket *socket, const struct op *op,
 		.destination = d->port,
 		.length = (uint16_t)(UDP_HEADER_BYTES + d->bytes),
 	};
-	bool offload = socket->net->udp_checksum_offload;
-	uint32_t in_place = first_in_place(socket, op);
+	bool offload = socket->net->udp_checksum_offload && !d->large;
+	uint32_t in_place = unlikely(d->large) ? op->numsegs : first_in_place(socket, op);
 	struct frame *frame =
 		frame_alloc_tx(socket->net->heap, UDP_HEADER_BYTES + bytes_before(op, in_place));
 
@@ -423,6 +427,9 @@ static int send_frame(struct udp_socket *socket, struct frame *frame, const stru
 
 	if (d->group && ip_is_multicast(d->to))
 		ttl = v4 ? socket->group_ttl : socket->group_hops;
+	if (unlikely(d->large))
+		return ip_output_datagram(socket->net, frame, d->from, d->to, IP_UDP, ttl, tos,
+					  path);
 	return ip_output(socket->net, frame, d->from, d->to, IP_UDP, ttl, tos, path);
 }
 

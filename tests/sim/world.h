@@ -43,8 +43,12 @@ struct world_path {
 	uint64_t jitter_ns;   /* at most this is added; order is kept */
 	uint64_t bits_per_s;  /* 0: no limit */
 	uint64_t queue_bytes; /* that wait for a line with a rate; more is lost */
-	uint32_t loss;        /* millionths, like all that follow */
-	uint32_t burst;       /* after a loss: that the next frame is lost too */
+	uint64_t mark_bytes; /* beyond so many that wait, ECN-capable packets are marked; 0: none */
+	/* Rate and queue are that path's, which others may use too: a bottleneck of several
+	 * senders; NULL: its own. */
+	struct world_path *line;
+	uint32_t loss;  /* millionths, like all that follow */
+	uint32_t burst; /* after a loss: that the next frame is lost too */
 	uint32_t duplicate;
 	uint32_t reorder; /* a frame is late by up to reorder_ns and others overtake it */
 	uint32_t corrupt; /* up to 15 adjacent bits change, or the frame's end is cut or grows */
@@ -74,6 +78,7 @@ struct world_stats {
 	uint64_t duplicated;
 	uint64_t reordered;
 	uint64_t corrupted;
+	uint64_t marked;  /* congestion experienced (RFC 3168) */
 	uint64_t no_room; /* lost at the receiving device */
 	uint64_t busy;    /* times that a device was told to wait */
 };

@@ -57,7 +57,9 @@ void __wrap_tcp_input(struct net *net, struct frame *frame, const struct ip_pack
 	tcp->from = packet->from;
 	tcp->to = packet->to;
 	tcp->length = packet->length;
+	tcp->tos = packet->tos;
 	tcp->checked = packet->checked;
+	memcpy(tcp->bytes, packet->payload, packet->length);
 	frame_free(net->heap, frame);
 }
 

@@ -38,7 +38,9 @@ struct link_tcp {
 	struct ip_address from;
 	struct ip_address to;
 	uint32_t length;
+	uint8_t tos;
 	bool checked;
+	uint8_t bytes[65536]; /* of the packet behind its IP headers */
 	uint32_t errors;
 	struct icmp_quote quote;
 	struct icmp_error error;

@@ -225,7 +225,7 @@ static void test_destinations(void **state)
 	link_close(link);
 }
 
-/* Fragments are dropped and counted; atomic ones of IPv6 are whole (RFC 6946). */
+/* Fragments that cannot be; atomic ones of IPv6 are whole (RFC 6946). */
 static void test_fragments(void **state)
 {
 	struct link *link = link_open(NULL);
@@ -235,15 +235,19 @@ static void test_fragments(void **state)
 	(void)state;
 	store16(made.bytes + ETHER_HEADER_BYTES + 6, 0x2000); /* first, more to come */
 	link_checksum_v4(&made);
-	dropped(link, &made, DROP_IP_FRAGMENT);
-	store16(made.bytes + ETHER_HEADER_BYTES + 6, 0x0001); /* last */
+	dropped(link, &made, DROP_IP_FRAGMENT_BAD);
+	store16(made.bytes + ETHER_HEADER_BYTES + 6, 0x0001); /* inside of TCP's header */
 	link_checksum_v4(&made);
-	dropped(link, &made, DROP_IP_FRAGMENT);
+	dropped(link, &made, DROP_IP_FRAGMENT_BAD);
 	memcpy(data + 8, segment, sizeof(segment));
 	made = link_make_ip("fd00::1", "fd00::2", 44, data, sizeof(data));
 	accepted(link, &made);
 	made.bytes[ETHER_HEADER_BYTES + IPV6_HEADER_BYTES + 3] = 1;
-	dropped(link, &made, DROP_IP_FRAGMENT);
+	uint32_t packets = link->tcp.packets;
+	link_arrive_made(link, &made); /* 20 bytes, and more to come */
+	assert_int_equal(link->dropped, DROP_IP_FRAGMENT_BAD);
+	assert_int_equal(link->tcp.packets, packets);
+	link_forget(link);
 	link_close(link);
 }
 

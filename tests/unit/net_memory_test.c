@@ -57,24 +57,39 @@ struct used_up {
 static const uint32_t sizes[] = {96,  112, 128, 160, 192,  224,  256,  320,  384,  448,
 				 512, 640, 768, 896, 1024, 1280, 1536, 1792, 2048, 2560};
 
+static void keep(struct used_up *u, void *object)
+{
+	memcpy(object, &u->objects, sizeof(object));
+	u->objects = object;
+}
+
 static void use_up(struct used_up *u, struct link *link)
 {
+	void *object;
+
 	*u = (struct used_up){.link = link, .frame = frame_alloc(link->net.heap)};
 	assert_non_null(u->frame);
 	fault_fail_from(1);
 	for (uint32_t i = 0; i < ARRAY_LENGTH(sizes); i++) {
-		void *object;
-		while ((object = heap_alloc(link->net.heap, sizes[i]))) {
-			memcpy(object, &u->objects, sizeof(object));
-			u->objects = object;
-		}
+		while ((object = heap_alloc(link->net.heap, sizes[i])))
+			keep(u, object);
 	}
+	while ((object = heap_alloc_frame(link->net.heap)))
+		keep(u, object);
+}
+
+/* One frame is free, for what arrives next. */
+static void leave_frame(struct used_up *u)
+{
+	frame_free(u->link->net.heap, u->frame);
+	u->frame = NULL;
 }
 
 static void give_back(struct used_up *u)
 {
 	(void)fault_off();
-	frame_free(u->link->net.heap, u->frame);
+	if (u->frame)
+		leave_frame(u);
 	while (u->objects) {
 		void *next;
 		memcpy(&next, u->objects, sizeof(next));
@@ -99,6 +114,7 @@ static void test_answers(void **state)
 		link_make_nd("fd00::1", "fd00::2", ICMPV6_NEIGHBOR_SOLICITATION, &message);
 	link_know(link, "10.0.0.1");
 	use_up(&u, link);
+	leave_frame(&u);
 	link_arrive_arp(link, ARP_REQUEST, link_peer_mac, "10.0.0.1", "10.0.0.2");
 	link_arrive_made(link, &ping);
 	link_arrive_made(link, &closed);
@@ -181,6 +197,7 @@ static void test_udp(void **state)
 	struct op *op = push_op(link, data, sizeof(data));
 	use_up(&u, link);
 	assert_int_equal(udp_socket_push(socket, op, &peer, 5), -ENOMEM);
+	leave_frame(&u);
 	link_arrive_made(link, &small); /* there is no object to copy it to */
 	link_arrive_made(link, &large); /* it stays in its frame, but the queue can't grow */
 	assert_int_equal(link_drops(link, DROP_DATAGRAM_MEMORY), 2);

@@ -751,7 +751,7 @@ static void test_push_refused(void **state)
 {
 	struct link *link = link_open(NULL);
 	struct udp_socket *socket = open_socket(link, AF_INET);
-	static uint8_t data[1500];
+	static uint8_t data[65536];
 	struct pushed p = {.to = "10.0.0.1", .port = 9, .first = data, .first_length = 1472};
 
 	(void)state;
@@ -761,8 +761,8 @@ static void test_push_refused(void **state)
 	assert_int_equal(push_text(link, socket, "10.0.1.1", 9, "x"), -ENETUNREACH);
 	assert_int_equal(push_text(link, socket, "127.0.0.1", 9, "x"), -ENETUNREACH);
 	assert_int_equal(push_text(link, socket, "10.0.0.255", 9, "x"), -EACCES);
-	assert_int_equal(push(link, socket, &p), 0); /* the largest */
-	p.first_length++;
+	assert_int_equal(push(link, socket, &p), 0); /* the largest of one packet */
+	p.first_length = 65508;
 	assert_int_equal(push(link, socket, &p), -EMSGSIZE);
 	assert_true(port_of(socket) >= 32768); /* bound by the first push */
 	link_next_udp(link, port_of(socket), 9, data, 1472);
@@ -779,7 +779,7 @@ static void test_push_refused(void **state)
 	struct udp_socket *six = connected(link, AF_INET6, "fd00::1", 9);
 	p = (struct pushed){.first = data, .first_length = 1452};
 	assert_int_equal(push(link, six, &p), 0);
-	p.first_length++;
+	p.first_length = 65528;
 	assert_int_equal(push(link, six, &p), -EMSGSIZE);
 	udp_socket_close(six);
 	link_close(link);

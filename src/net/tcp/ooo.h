@@ -24,12 +24,19 @@
 struct heap;
 
 /* A piece of received data and the object it lies in: object has one application reference, which
- * is the holder's.  held: bytes of memory that it costs. */
+ * is the holder's.  In the send queue it has a library reference. */
 struct tcp_piece {
 	uint8_t *data;
 	void *object;
 	uint32_t length;
-	uint32_t held;
+
+	union {
+		uint32_t held; /* received: bytes of memory that it costs */
+		uint32_t seq;  /* sent: sequence number of its first byte */
+	};
+#ifdef DEMI_CHECKED
+	uint32_t sum; /* sent: of what was pushed */
+#endif
 };
 
 struct tcp_ooo; /* NULL: nothing is kept */
@@ -49,6 +56,9 @@ bool tcp_ooo_take(struct tcp_ooo **ooo, struct heap *heap, uint32_t rcv_nxt,
 /* SACK blocks: the one that holds the segment received last first, then the most recent others;
  * returns how many (at most max). */
 uint32_t tcp_ooo_blocks(const struct tcp_ooo *ooo, struct tcp_block *blocks, uint32_t max);
+
+/* What of the first block is before end: *part.  False: nothing. */
+bool tcp_ooo_overlap(const struct tcp_ooo *ooo, uint32_t end, struct tcp_block *part);
 
 uint32_t tcp_ooo_held(const struct tcp_ooo *ooo);
 void tcp_ooo_free(struct tcp_ooo **ooo, struct heap *heap);

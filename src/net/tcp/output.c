@@ -13,12 +13,6 @@
 
 /* ---- one segment ---- */
 
-/* The clock of timestamps: milliseconds (RFC 7323 5.4). */
-static uint32_t ts_clock(const struct tcp_conn *conn)
-{
-	return (uint32_t)(conn->net->sched->now_ns / 1000000) + conn->ts_offset;
-}
-
 static void fill_sack(struct tcp_conn *conn, struct tcp_options *o, uint32_t payload)
 {
 	uint32_t max = conn->timestamps ? 3 : 4;
@@ -47,9 +41,11 @@ static inline void fill_header(struct tcp_conn *conn, struct tcp_header *h, uint
 	h->options.has = 0;
 	if (likely(conn->timestamps)) {
 		h->options.has = TCP_HAS_TIMESTAMP;
-		h->options.ts_value = ts_clock(conn);
+		h->options.ts_value = tcp_timestamp(conn, conn->net->sched->now_ns);
 		h->options.ts_echo = conn->ts_recent;
 	}
+	if (unlikely(conn->ecn_echo) && flags & TCP_ACK)
+		h->flags |= TCP_ECE;
 	if (unlikely(conn->ooo || conn->dsack.start != conn->dsack.end) && conn->sack)
 		fill_sack(conn, &h->options, payload);
 }
@@ -137,9 +133,10 @@ static void finish_checksum(struct tcp_conn *conn, struct frame *frame, uint32_t
 	memcpy(frame->data + TCP_CHECKSUM_OFFSET, &checksum, sizeof(checksum));
 }
 
-/* Sends a header and length bytes of the send queue from at on.  False: no memory. */
-static bool emit(struct tcp_conn *conn, const struct tcp_header *h, uint32_t length,
-		 struct tcp_cursor at)
+/* Sends a header and length bytes of the send queue from at on; ecn: bits of the IP header.  False:
+ * no memory. */
+static bool emit_marked(struct tcp_conn *conn, const struct tcp_header *h, uint32_t length,
+			struct tcp_cursor at, uint8_t ecn)
 {
 	struct net *net = conn->net;
 	uint32_t header_bytes = tcp_header_bytes(&h->options);
@@ -158,9 +155,27 @@ static bool emit(struct tcp_conn *conn, const struct tcp_header *h, uint32_t len
 		sum = copy_payload(conn, frame, length, at, !net->tcp_checksum_offload);
 	finish_checksum(conn, frame, header_bytes, length, sum);
 	conn->segments_out++;
-	(void)ip_output(net, frame, &conn->local, &conn->remote, IP_TCP, conn->ttl, conn->tos,
+	(void)ip_output(net, frame, &conn->local, &conn->remote, IP_TCP, conn->ttl, conn->tos | ecn,
 			&conn->path);
 	return true;
+}
+
+static bool emit(struct tcp_conn *conn, const struct tcp_header *h, uint32_t length,
+		 struct tcp_cursor at)
+{
+	return emit_marked(conn, h, length, at, IP_NOT_ECT);
+}
+
+/* RFC 3168 6.1.2 and 6.1.5: new data says that it understands marks; and once after the window was
+ * reduced, that it was. */
+static inline uint8_t mark_new_data(struct tcp_conn *conn, struct tcp_header *h, uint32_t length)
+{
+	if (likely(!conn->ecn) || length == 0)
+		return IP_NOT_ECT;
+	if (conn->ecn_cwr)
+		h->flags |= TCP_CWR;
+	conn->ecn_cwr = false;
+	return IP_ECT_0;
 }
 
 /* A segment with an ACK went out: nothing is owed any more. */
@@ -174,11 +189,10 @@ static inline void ack_sent(struct tcp_conn *conn)
 
 static void arm_retransmit(struct tcp_conn *conn)
 {
-	if (conn->deadline_ns[TCP_RETRANSMIT] && !conn->persist)
+	if (conn->deadline_ns[TCP_RETRANSMIT] && !conn->persist && likely(!conn->probe_single))
 		return;
 	conn->persist = false;
-	tcp_set_deadline(conn, TCP_RETRANSMIT,
-			 conn->net->sched->now_ns + tcp_rtt_timeout(&conn->rtt));
+	tcp_set_deadline(conn, TCP_RETRANSMIT, tcp_retransmit_deadline(conn));
 }
 
 static void advance_cursor(struct tcp_conn *conn, uint32_t bytes)
@@ -197,22 +211,19 @@ static void advance_cursor(struct tcp_conn *conn, uint32_t bytes)
 
 /* ---- what goes out next ---- */
 
-/* Bytes beyond snd_una that may be in flight. */
-static uint32_t send_window(const struct tcp_conn *conn)
+/* RFC 6675 5 (C), RFC 3042: what is SACKed, or stood for by a duplicate, has left the network; so
+ * the first duplicates let out new segments by themselves. */
+static inline uint32_t congestion_window_left(const struct tcp_conn *conn)
 {
-	uint32_t cwnd = conn->cc.cwnd;
+	uint32_t pipe = tcp_pipe(conn);
 
-	/* RFC 3042 2: the first two duplicate ACKs each let out one new segment; a new one: behind
-	 * a timeout the lost ones keep to the window. */
-	if (unlikely(conn->dupacks > 0 && conn->dupacks < 3 && !conn->recovering) &&
-	    conn->snd_nxt == conn->snd_max)
-		cwnd += conn->dupacks * conn->mss;
-	return cwnd < conn->snd_wnd ? cwnd : conn->snd_wnd;
+	return conn->cc.cwnd > pipe ? conn->cc.cwnd - pipe : 0;
 }
 
 struct next_segment {
 	uint32_t length;
 	bool fin;
+	bool push;    /* it ends a burst */
 	bool blocked; /* by the peer's window, with something to send */
 };
 
@@ -220,9 +231,7 @@ struct next_segment {
  * be sent, less than a full segment.  all: it is all there is. */
 static bool worth_sending(const struct tcp_conn *conn, uint32_t length, bool all)
 {
-	if (seq_before(conn->snd_nxt, conn->snd_max)) /* a retransmission */
-		return true;
-	if (all && !conn->cork && (conn->nodelay || conn->snd_max == conn->snd_una))
+	if (all && !conn->cork && (conn->nodelay || conn->snd_nxt == conn->snd_una))
 		return true;
 	return length >= conn->snd_wnd_max / 2 && length > 0 && !conn->cork;
 }
@@ -231,11 +240,13 @@ static void choose_next(const struct tcp_conn *conn, struct next_segment *next)
 {
 	uint32_t sent = conn->snd_nxt - conn->snd_base;
 	uint32_t in_flight = conn->snd_nxt - conn->snd_una;
-	uint32_t window = send_window(conn);
-	uint32_t usable = window > in_flight ? window - in_flight : 0;
+	uint32_t usable = conn->snd_wnd > in_flight ? conn->snd_wnd - in_flight : 0;
+	uint32_t window = congestion_window_left(conn);
 	bool fin_waits = conn->fin_queued && conn->state >= TCPS_FIN_WAIT_1 && sent <= conn->queued;
 	uint64_t available = sent < conn->queued ? conn->queued - sent : 0;
 
+	if (window < usable)
+		usable = window;
 	*next = (struct next_segment){0};
 	if (available == 0 && !fin_waits)
 		return;
@@ -254,7 +265,7 @@ static void choose_next(const struct tcp_conn *conn, struct next_segment *next)
  * stop the connection for ever. */
 static void start_persist(struct tcp_conn *conn)
 {
-	if (conn->snd_max != conn->snd_una || conn->deadline_ns[TCP_RETRANSMIT])
+	if (conn->snd_nxt != conn->snd_una || conn->deadline_ns[TCP_RETRANSMIT])
 		return;
 	conn->persist = true;
 	conn->retries = 0;
@@ -262,48 +273,160 @@ static void start_persist(struct tcp_conn *conn)
 			 conn->net->sched->now_ns + tcp_rtt_timeout(&conn->rtt));
 }
 
-static void note_sent(struct tcp_conn *conn, uint32_t seq, uint32_t length, bool fin)
-{
-	struct sched *sched = conn->net->sched;
-	uint32_t end = seq + length + fin;
+/* ---- pacing ---- */
 
-	if (seq == conn->snd_max) {
-		if (!conn->timing) {
-			conn->timing = true;
-			conn->timed_seq = seq;
-			conn->timed_ns = sched->now_ns;
-		}
-		if (seq == conn->snd_una)
-			conn->progress_ns = sched->now_ns;
-	} else {
-		conn->timing = false; /* RFC 6298 3, Karn: not across a retransmission */
-		conn->retransmitted++;
-		sched_count(sched, COUNTER_TCP_RETRANSMITTED, 1);
-	}
-	conn->sent_ns = sched->now_ns;
-	conn->snd_max = seq_max(conn->snd_max, end);
-	arm_retransmit(conn);
+/* Is it too early for the next segment?  Then output is looked at again in time. */
+static bool pace_blocks(struct tcp_conn *conn)
+{
+	if (conn->net->sched->now_ns >= conn->paced_ns)
+		return false;
+	tcp_look_later(conn, conn->paced_ns);
+	return true;
 }
+
+/* Bytes went out: the next may go when they have at the rate.  What was not sent in time may be
+ * made up for within a millisecond: a timer is no finer than its turn. */
+static void pace(struct tcp_conn *conn, uint32_t bytes)
+{
+	const uint64_t burst_ns = 1000000;
+	uint64_t now = conn->net->sched->now_ns;
+	uint64_t rate = tcp_cc_pacing_rate(&conn->cc, conn->rtt.srtt_ns);
+	uint64_t limit = (uint64_t)conn->max_pacing_kbps * 1024;
+
+	if (limit != 0 && (rate == 0 || rate > limit))
+		rate = limit;
+	if (rate == 0)
+		return;
+	if (conn->paced_ns + burst_ns < now)
+		conn->paced_ns = now - burst_ns;
+	conn->paced_ns += (uint64_t)bytes * 1000000000 / rate;
+}
+
+/* ---- new data ---- */
 
 static bool send_next(struct tcp_conn *conn, const struct next_segment *next)
 {
+	struct sched *sched = conn->net->sched;
 	struct tcp_header h;
 	bool last = conn->snd_nxt - conn->snd_base + next->length == conn->queued;
+	bool push = (last && !conn->more) || next->push;
 	uint8_t flags = (uint8_t)(TCP_ACK | (next->fin ? TCP_FIN : 0) |
-				  (next->length > 0 && last ? TCP_PSH : 0));
+				  (next->length > 0 && push ? TCP_PSH : 0));
 
-	if (unlikely(seq_before(conn->snd_nxt, conn->snd_max)))
-		tcp_verify_pushed(conn, conn->cursor, next->length);
 	fill_header(conn, &h, conn->snd_nxt, flags, next->length);
-	if (!emit(conn, &h, next->length, conn->cursor)) {
+	if (unlikely(!tcp_scoreboard_reserve(&conn->sb, sched->now_ns)) ||
+	    !emit_marked(conn, &h, next->length, conn->cursor,
+			 mark_new_data(conn, &h, next->length))) {
 		arm_retransmit(conn);
 		return false;
 	}
 	ack_sent(conn);
-	note_sent(conn, conn->snd_nxt, next->length, next->fin);
+	if (conn->snd_nxt == conn->snd_una)
+		conn->progress_ns = sched->now_ns;
+	conn->sent_ns = sched->now_ns;
 	conn->snd_nxt += next->length + next->fin;
+	tcp_scoreboard_sent(&conn->sb, conn->snd_nxt, sched->now_ns);
 	advance_cursor(conn, next->length);
+	arm_retransmit(conn);
+	if (unlikely(conn->recovery == TCP_RECOVERY))
+		conn->trouble->prr_out += next->length + next->fin;
+	if (unlikely(conn->paced))
+		pace(conn, next->length);
 	return true;
+}
+
+void tcp_take_probed(struct tcp_conn *conn)
+{
+	uint64_t now = conn->net->sched->now_ns;
+
+	conn->probed = false;
+	if (!tcp_scoreboard_reserve(&conn->sb, now))
+		return; /* it is sent again */
+	conn->snd_nxt++;
+	tcp_scoreboard_sent(&conn->sb, conn->snd_nxt, now);
+	if (conn->queued > 0)
+		advance_cursor(conn, 1);
+}
+
+/* ---- what goes out again ---- */
+
+/* Sends [start, end) again: up to a segment, and the FIN.  False: no memory. */
+static bool resend(struct tcp_conn *conn, struct tcp_block block)
+{
+	uint32_t data_end = conn->snd_base + (uint32_t)conn->queued;
+	bool fin = seq_after(block.end, data_end);
+	uint32_t length = block.end - block.start - fin;
+	bool last = block.start + length == data_end;
+	struct tcp_cursor at = tcp_send_at(conn, block.start);
+	struct tcp_header h;
+
+	tcp_verify_pushed(conn, at, length);
+	fill_header(conn, &h, block.start,
+		    (uint8_t)(TCP_ACK | (fin ? TCP_FIN : 0) | (length > 0 && last ? TCP_PSH : 0)),
+		    length);
+	if (!tcp_scoreboard_resent(&conn->sb, conn->snd_una, block, conn->net->sched->now_ns) ||
+	    !emit(conn, &h, length, at))
+		return false;
+	ack_sent(conn);
+	conn->retransmitted++;
+	tcp_note_resent(conn, block.end - block.start);
+	sched_count(conn->net->sched, COUNTER_TCP_RETRANSMITTED, 1);
+	arm_retransmit(conn);
+	if (unlikely(conn->paced))
+		pace(conn, length);
+	return true;
+}
+
+/* The next lost segment, if the windows let it out: RFC 6675 5 (C). */
+static bool resend_lost(struct tcp_conn *conn)
+{
+	uint32_t edge = conn->snd_una + conn->snd_wnd;
+	uint32_t data_end = conn->snd_base + (uint32_t)conn->queued;
+	struct tcp_block block;
+
+	if (!tcp_scoreboard_first_lost(&conn->sb, conn->snd_una, &block))
+		return false;
+	bool fin = seq_after(block.end, data_end);
+	uint32_t length = block.end - block.start - fin;
+	if (length > conn->mss) {
+		length = conn->mss;
+		fin = false;
+	}
+	if (length > congestion_window_left(conn))
+		return false;
+	length += fin;
+	/* The peer may have closed its window meanwhile: the first segment asks about it. */
+	if (block.start != conn->snd_una && seq_after(block.start + length, edge)) {
+		if (!seq_before(block.start, edge))
+			return false;
+		length = edge - block.start;
+	}
+	block.end = block.start + length;
+	return resend(conn, block);
+}
+
+/* New data goes before what is lost: RFC 5682 2.1 step 2. */
+static inline bool lost_waits(const struct tcp_conn *conn)
+{
+	return conn->trouble && conn->trouble->forward_new;
+}
+
+bool tcp_send_loss_probe(struct tcp_conn *conn, bool *again)
+{
+	uint32_t in_flight = tcp_flight(conn);
+	uint64_t unsent = tcp_unsent(conn);
+	uint32_t usable = conn->snd_wnd > in_flight ? conn->snd_wnd - in_flight : 0;
+	struct next_segment next = {.length = unsent < conn->mss ? (uint32_t)unsent : conn->mss};
+
+	*again = false;
+	if (next.length > 0 && next.length <= usable)
+		return send_next(conn, &next);
+	uint32_t fin = tcp_fin_sent(conn);
+	uint32_t length = in_flight - fin < conn->mss ? in_flight - fin : conn->mss;
+	uint32_t last = tcp_scoreboard_start(&conn->sb, conn->snd_una, conn->sb.count - 1U);
+	struct tcp_block block = {conn->snd_nxt - fin - length, conn->snd_nxt};
+	*again = true;
+	return resend(conn, (struct tcp_block){seq_max(block.start, last), block.end});
 }
 
 void tcp_want_output(struct tcp_conn *conn)
@@ -317,30 +440,72 @@ void tcp_want_output(struct tcp_conn *conn)
 /* RFC 5681 4.1: after a pause the old window says nothing about the path. */
 static void restart_after_idle(struct tcp_conn *conn)
 {
-	if (conn->snd_max == conn->snd_una && conn->sent_ns != 0 &&
-	    conn->net->sched->now_ns - conn->sent_ns > conn->rtt.rto_ns)
+	if (conn->snd_nxt == conn->snd_una && conn->sent_ns != 0 &&
+	    conn->net->sched->now_ns - conn->sent_ns > conn->rtt.rto_ns &&
+	    conn->net->sched->config.tcp_idle_restart)
 		tcp_cc_restart(&conn->cc);
+}
+
+/* Does the segment end a burst of several?  A burst is what leaves within a millisecond at the pace
+ * of the path, at least two segments, at most half of the congestion window.  in_burst: segments of
+ * it that went out already. */
+static bool ends_burst(const struct tcp_conn *conn, const struct next_segment *next,
+		       uint32_t *in_burst)
+{
+	uint64_t left = conn->queued - (conn->snd_nxt - conn->snd_base) - next->length;
+	uint32_t in_flight = conn->snd_nxt - conn->snd_una + next->length;
+	uint32_t usable = conn->snd_wnd > in_flight ? conn->snd_wnd - in_flight : 0;
+	uint32_t window = congestion_window_left(conn);
+	uint64_t most = tcp_cc_pacing_rate(&conn->cc, conn->rtt.srtt_ns) / 1024 / conn->mss;
+	uint32_t half = conn->cc.cwnd / conn->mss / 2;
+
+	window = window > next->length ? window - next->length : 0;
+	usable = window < usable ? window : usable;
+	most = most < 2 ? 2 : most;
+	most = most > half ? half : most;
+	bool whole = left >= conn->mss && usable >= conn->mss;
+	bool rest = left > 0 && left < conn->mss && usable >= left && conn->nodelay && !conn->cork;
+	if (++*in_burst < most && (whole || rest))
+		return false;
+	bool several = *in_burst > 1;
+	*in_burst = 0;
+	return several;
+}
+
+/* Sends one segment, lost or new.  False: there is none, the windows hold it, or memory is short.
+ */
+static inline bool output_one(struct tcp_conn *conn, struct next_segment *next, uint32_t *in_burst)
+{
+	if (unlikely(conn->sb.lost > 0) && !lost_waits(conn))
+		return resend_lost(conn);
+	choose_next(conn, next);
+	if (next->length == 0 && !next->fin)
+		return false;
+	if (unlikely(conn->push_burst))
+		next->push = ends_burst(conn, next, in_burst);
+	return send_next(conn, next);
 }
 
 void tcp_output(struct tcp_conn *conn)
 {
-	struct next_segment next;
+	struct next_segment next = {0};
+	uint32_t in_burst = 0;
 
 	if (conn->state < TCPS_ESTABLISHED)
 		return;
 	restart_after_idle(conn);
 	for (;;) {
-		choose_next(conn, &next);
-		if (next.length == 0 && !next.fin)
-			break;
 		if (unlikely(conn->net->tx_count >= NET_TX_MAX / 2)) { /* the device is full */
 			tcp_want_output(conn);
 			return;
 		}
-		if (!send_next(conn, &next))
-			return;
+		if (unlikely(conn->paced) && pace_blocks(conn))
+			break;
+		if (!output_one(conn, &next, &in_burst))
+			break;
 		/* The common case: that was all. */
-		if (conn->snd_nxt - conn->snd_base == conn->queued && !conn->fin_queued)
+		if (conn->snd_nxt - conn->snd_base == conn->queued && !conn->fin_queued &&
+		    conn->sb.lost == 0)
 			return;
 	}
 	if (next.blocked)
@@ -355,31 +520,6 @@ void tcp_output(struct tcp_conn *conn)
 
 /* ---- single segments ---- */
 
-void tcp_retransmit_first(struct tcp_conn *conn)
-{
-	uint32_t outstanding = conn->snd_max - conn->snd_una;
-	uint32_t length = outstanding < conn->queued ? outstanding : (uint32_t)conn->queued;
-	struct tcp_cursor first = {0};
-	struct tcp_header h;
-
-	if (conn->snd_una != conn->snd_base || outstanding == 0)
-		return; /* the SYN's timer knows */
-	if (length > conn->mss)
-		length = conn->mss;
-	bool fin = tcp_fin_sent(conn) && length == conn->queued;
-	bool last = length == conn->queued;
-	tcp_verify_pushed(conn, first, length);
-	fill_header(conn, &h, conn->snd_una,
-		    (uint8_t)(TCP_ACK | (fin ? TCP_FIN : 0) | (length > 0 && last ? TCP_PSH : 0)),
-		    length);
-	if (!emit(conn, &h, length, first))
-		return;
-	ack_sent(conn);
-	conn->timing = false;
-	conn->retransmitted++;
-	sched_count(conn->net->sched, COUNTER_TCP_RETRANSMITTED, 1);
-}
-
 static bool send_bare(struct tcp_conn *conn, uint32_t seq, uint8_t flags)
 {
 	struct tcp_header h;
@@ -390,16 +530,18 @@ static bool send_bare(struct tcp_conn *conn, uint32_t seq, uint8_t flags)
 
 void tcp_send_ack(struct tcp_conn *conn)
 {
-	/* snd_nxt is set back while what was lost is sent again; an ACK from there would be old to
-	 * the peer, and two old ACKs answer each other for ever (RFC 9293 3.10.7.4, first step) */
-	if (send_bare(conn, conn->snd_max, TCP_ACK))
+	if (send_bare(conn, conn->snd_nxt, TCP_ACK))
 		ack_sent(conn);
 }
 
-void tcp_challenge_ack(struct tcp_conn *conn)
+/* RFC 3168 6.1.1: a SYN asks for ECN by both flags, and not again if it seems to be lost for it
+ * (6.1.1.1); the answer by one. */
+static uint8_t syn_ecn(struct tcp_conn *conn, bool ack)
 {
-	sched_count(conn->net->sched, COUNTER_TCP_CHALLENGE_ACKS, 1);
-	tcp_send_ack(conn);
+	if (ack)
+		return conn->ecn ? TCP_ECE : 0;
+	conn->ecn = tcp_wants_ecn(conn) && conn->retries == 0;
+	return conn->ecn ? TCP_ECE | TCP_CWR : 0;
 }
 
 /* The SYN, or in SYN-RECEIVED the SYN with its ACK, first or again. */
@@ -413,7 +555,7 @@ void tcp_send_syn(struct tcp_conn *conn)
 		.destination = conn->remote_port,
 		.seq = conn->iss,
 		.ack = ack ? conn->rcv_nxt : 0,
-		.flags = (uint8_t)(TCP_SYN | (ack ? TCP_ACK : 0)),
+		.flags = (uint8_t)(TCP_SYN | (ack ? TCP_ACK : 0) | syn_ecn(conn, ack)),
 		.window = (uint16_t)(conn->rcv_buffer < 65535 ? conn->rcv_buffer : 65535),
 	};
 	struct tcp_options *o = &h.options;
@@ -431,22 +573,20 @@ void tcp_send_syn(struct tcp_conn *conn)
 		o->has |= TCP_HAS_SACK_PERMITTED;
 	if (ack ? conn->timestamps : config->tcp_timestamps) {
 		o->has |= TCP_HAS_TIMESTAMP;
-		o->ts_value = ts_clock(conn);
+		o->ts_value = tcp_timestamp(conn, conn->net->sched->now_ns);
 		o->ts_echo = ack ? conn->ts_recent : 0;
 	}
 	if (emit(conn, &h, 0, (struct tcp_cursor){0}) && ack) {
 		conn->rcv_adv = conn->rcv_nxt + h.window;
 		conn->rcv_acked = conn->rcv_nxt;
 	}
-	if (conn->snd_max == conn->iss) {
-		conn->timing = true;
-		conn->timed_seq = conn->iss;
-		conn->timed_ns = conn->net->sched->now_ns;
-	} else {
-		conn->timing = false;
-	}
+	if (conn->snd_nxt == conn->iss)
+		tcp_scoreboard_sent(&conn->sb, conn->iss + 1, conn->net->sched->now_ns);
+	else
+		(void)tcp_scoreboard_resent(&conn->sb, conn->snd_una,
+					    (struct tcp_block){conn->iss, conn->iss + 1},
+					    conn->net->sched->now_ns);
 	conn->snd_nxt = conn->iss + 1;
-	conn->snd_max = conn->iss + 1;
 	conn->cursor = (struct tcp_cursor){0};
 	arm_retransmit(conn);
 }
@@ -484,18 +624,6 @@ void tcp_output_or_probe(struct tcp_conn *conn)
 	}
 }
 
-void tcp_retransmit_lost(struct tcp_conn *conn)
-{
-	struct next_segment next;
-
-	choose_next(conn, &next);
-	/* The peer may have closed its window meanwhile: the retransmission asks about it. */
-	if (next.length == 0 && !next.fin)
-		tcp_retransmit_first(conn);
-	else
-		tcp_output(conn);
-}
-
 /* RFC 9293 3.8.4: an old sequence number and no data: a live peer answers with an ACK. */
 void tcp_send_keepalive(struct tcp_conn *conn)
 {
@@ -506,7 +634,7 @@ void tcp_send_reset(struct tcp_conn *conn)
 {
 	sched_count(conn->net->sched, COUNTER_TCP_RESETS_OUT, 1);
 	/* RFC 5961 3.2: the peer takes it only if it is exactly what it expects next */
-	(void)send_bare(conn, conn->snd_max, TCP_RST | TCP_ACK);
+	(void)send_bare(conn, conn->snd_nxt, TCP_RST | TCP_ACK);
 }
 
 /* RFC 9293 3.10.7.1: <SEQ=SEG.ACK><CTL=RST>, or <SEQ=0><ACK=SEG.SEQ+SEG.LEN><CTL=RST,ACK>. */
@@ -527,12 +655,19 @@ void tcp_reset_unknown(struct net *net, const struct tcp_segment *seg)
 		h.flags = TCP_RST | TCP_ACK;
 	}
 	sched_count(net->sched, COUNTER_TCP_RESETS_OUT, 1);
-	struct frame *frame = frame_alloc_tx(net->heap, TCP_HEADER_BYTES);
+	tcp_reply(net, packet, &h);
+}
+
+/* A segment that no connection sends, back to where packet came from. */
+void tcp_reply(struct net *net, const struct ip_packet *packet, const struct tcp_header *h)
+{
+	struct frame *frame = frame_alloc_tx(net->heap, tcp_header_bytes(&h->options));
+
 	if (!frame) {
 		net_count_drop(net, DROP_TX_MEMORY);
 		return;
 	}
-	frame->length = tcp_write(frame->data, &h);
+	frame->length = tcp_write(frame->data, h);
 	uint64_t sum = checksum_pseudo(&packet->to, &packet->from, IP_TCP, frame->length) +
 		       checksum_partial(frame->data, frame->length);
 	uint16_t checksum = checksum_finish(sum);

@@ -69,21 +69,15 @@ void tcp_verify_pushed(struct tcp_conn *conn, struct tcp_cursor at, uint32_t len
 		struct tcp_piece *piece = tcp_queue_at(&conn->send_queue, at.index);
 		have += piece->length - at.offset;
 		uint32_t sum = sum_of(piece);
-		if (sum == piece->held)
+		if (sum == piece->sum)
 			continue;
-		piece->held = sum;
+		piece->sum = sum;
 		sched->counters.drops[DROP_TCP_MODIFIED]++;
 		log_write(&sched->log, LOG_LEVEL_ERROR,
 			  "memory at %p, pushed to the connection with port %u, was changed before "
 			  "the peer acknowledged it: what is sent again differs",
 			  piece->object, conn->remote_port);
 	}
-}
-#else
-static uint32_t sum_of(const struct tcp_piece *piece)
-{
-	(void)piece;
-	return 0;
 }
 #endif
 
@@ -102,6 +96,13 @@ uint32_t tcp_send_limit(const struct tcp_conn *conn)
 	return (uint32_t)limit;
 }
 
+/* May a push be admitted?  One is even beyond TCP_NOTSENT_LOWAT by whatever it holds. */
+static bool has_room(const struct tcp_conn *conn)
+{
+	return conn->queued < tcp_send_limit(conn) &&
+	       (likely(conn->notsent_lowat == 0) || tcp_unsent(conn) < conn->notsent_lowat);
+}
+
 /* An object of ours with a copy of the application's memory: one library reference.  NULL: no
  * memory. */
 static uint8_t *copy_foreign(struct heap *heap, const struct iovec *from)
@@ -115,7 +116,7 @@ static uint8_t *copy_foreign(struct heap *heap, const struct iovec *from)
 	return copy;
 }
 
-static bool append_piece(struct tcp_conn *conn, struct iovec segment, bool ours)
+static bool append_piece(struct tcp_conn *conn, uint32_t seq, struct iovec segment, bool ours)
 {
 	struct heap *heap = conn->net->heap;
 	uint8_t *data = segment.iov_base;
@@ -129,8 +130,14 @@ static bool append_piece(struct tcp_conn *conn, struct iovec segment, bool ours)
 	}
 	struct tcp_piece *piece = tcp_queue_append(&conn->send_queue);
 	*piece = (struct tcp_piece){
-		.data = data, .object = data, .length = (uint32_t)segment.iov_len};
-	piece->held = sum_of(piece);
+		.data = data,
+		.object = data,
+		.length = (uint32_t)segment.iov_len,
+		.seq = seq,
+	};
+#ifdef DEMI_CHECKED
+	piece->sum = sum_of(piece);
+#endif
 	return true;
 }
 
@@ -148,6 +155,7 @@ static void take_back(struct tcp_conn *conn, uint32_t count)
 /* 0 or -ENOMEM, then nothing was queued. */
 static int admit(struct tcp_conn *conn, struct op *op)
 {
+	uint32_t first = conn->snd_base + (uint32_t)conn->queued;
 	uint32_t ours = op_ours(op);
 	uint32_t pieces = 0;
 	uint64_t bytes = 0;
@@ -158,14 +166,14 @@ static int admit(struct tcp_conn *conn, struct op *op)
 		struct iovec segment = op_segment(op, i);
 		if (segment.iov_len == 0)
 			continue;
-		if (!append_piece(conn, segment, ours >> i & 1)) {
+		if (!append_piece(conn, first + (uint32_t)bytes, segment, ours >> i & 1)) {
 			take_back(conn, pieces);
 			return -ENOMEM;
 		}
 		pieces++;
 		bytes += segment.iov_len;
 	}
-	if (conn->queued == 0 && conn->snd_max == conn->snd_una)
+	if (conn->queued == 0 && conn->snd_nxt == conn->snd_una)
 		conn->progress_ns = conn->net->sched->now_ns;
 	conn->queued += bytes;
 	sched_count(conn->net->sched, COUNTER_BYTES_OUT, bytes);
@@ -208,7 +216,7 @@ int tcp_push(struct tcp_conn *conn, struct op *op)
 		op_complete(sched, op, conn->error ? conn->error : EPIPE);
 		return 0;
 	}
-	if (likely(op_list_empty(&conn->pushes)) && conn->queued < tcp_send_limit(conn)) {
+	if (likely(op_list_empty(&conn->pushes)) && has_room(conn)) {
 		err = admit(conn, op);
 		if (!err)
 			admitted(conn, op);
@@ -225,8 +233,7 @@ static void admit_waiting(struct tcp_conn *conn)
 	struct sched *sched = conn->net->sched;
 	struct op *op;
 
-	while ((op = op_list_first(&sched->ops, &conn->pushes)) &&
-	       conn->queued < tcp_send_limit(conn)) {
+	while ((op = op_list_first(&sched->ops, &conn->pushes)) && has_room(conn)) {
 		int err = admit(conn, op);
 		op_list_remove(&sched->ops, &conn->pushes, op);
 		release_segments(conn->net->heap, op);
@@ -253,6 +260,25 @@ static void complete_acked(struct tcp_conn *conn)
 	}
 }
 
+struct tcp_cursor tcp_send_at(struct tcp_conn *conn, uint32_t seq)
+{
+	struct tcp_queue *q = &conn->send_queue;
+	uint32_t low = 0;
+	uint32_t high = q->count; /* the piece that holds it is before it */
+
+	while (low + 1 < high) {
+		uint32_t middle = (low + high) / 2;
+		if (seq_after(tcp_queue_at(q, middle)->seq, seq))
+			high = middle;
+		else
+			low = middle;
+	}
+	return (struct tcp_cursor){
+		.index = low,
+		.offset = q->count > 0 ? seq - tcp_queue_at(q, low)->seq : 0,
+	};
+}
+
 /* Moves a cursor that stands pieces further from the head and bytes into the first one. */
 static void cursor_dropped(struct tcp_conn *conn, uint32_t pieces)
 {
@@ -273,6 +299,7 @@ void tcp_send_acked(struct tcp_conn *conn, uint32_t bytes)
 		if (piece->length > left) {
 			piece->data += left;
 			piece->length -= left;
+			piece->seq += left;
 			if (conn->cursor.index == pieces)
 				conn->cursor.offset =
 					conn->cursor.offset > left ? conn->cursor.offset - left : 0;
@@ -299,6 +326,9 @@ void tcp_send_free(struct tcp_conn *conn)
 	for (uint32_t i = 0; i < conn->send_queue.count; i++)
 		heap_unref_library(heap, tcp_queue_at(&conn->send_queue, i)->object);
 	tcp_queue_shrink(&conn->send_queue, heap);
+	tcp_scoreboard_free(&conn->sb);
+	tcp_trouble_free(conn);
+	conn->recovery = TCP_OPEN;
 	conn->queued = 0;
 	conn->cursor = (struct tcp_cursor){0};
 }

@@ -1,14 +1,19 @@
 /* SPDX-License-Identifier: MIT
  * net/tcp/tcp.h - TCP (RFC 9293): what its parts share.
  *
- *	conn.c      connections: made, opened, closed, freed; errors
- *	table.c     looked up by their four-tuple; ports
- *	input.c     a segment: the short way of an established connection, then RFC 9293 3.10.7 in
- *order handshake.c LISTEN, SYN-SENT, SYN-RECEIVED; accepting ack.c       what an acknowledgement
- *does: RTT, window, loss recovery (RFC 6298, 5681, 6582) receive.c   data in order and out of
- *order, pops, the receive window send.c      pushes, the send queue output.c    which segments
- *leave, and what they look like timer.c     retransmission, persist, delayed ACK, keep-alive,
- *TIME-WAIT option.c    socket options, TCP_INFO rtt cc newreno ooo   pure parts
+ *	conn.c       connections: made, opened, closed, freed; errors
+ *	table.c      looked up by their four-tuple; ports
+ *	input.c      a segment: the short way, then RFC 9293 3.10.7 in its order
+ *	handshake.c  LISTEN, SYN-SENT, SYN-RECEIVED; accepting
+ *	ack.c        what an acknowledgement says: RTT, window, what was delivered
+ *	recovery.c   what follows from loss: recovery, timeouts, undoing
+ *	rack.c       which segments are lost (RFC 8985), the tail's probe
+ *	receive.c    data in order and out of order, pops, the receive window
+ *	send.c       pushes, the send queue
+ *	output.c     which segments leave, and what they look like
+ *	timer.c      retransmission, persist, delayed ACK, keep-alive, TIME-WAIT
+ *	option.c     socket options, TCP_INFO
+ *	scoreboard rtt cc ooo  pure parts
  *
  * Life.  A connection belongs to its user (a queue of transport/inet) until tcp_conn_close; then it
  * lives on by itself until everything is sent and acknowledged, and frees itself.  A child of a
@@ -19,7 +24,7 @@
  *each object, which a pop hands over.  Both exist only while they hold data.
  *
  * Invariants, walked by tcp_check (all modulo 2^32):
- *	snd_una <= snd_nxt <= snd_max
+ *	snd_una <= snd_nxt; the scoreboard covers what is between
  *	snd_base <= snd_una + 1; queued == sum of the send queue's lengths
  *	rcv_nxt <= rcv_adv (the edge of the window never moves back)
  *	rcv_held == sum of what the receive queue's pieces cost
@@ -33,6 +38,8 @@
 #include "net/tcp/cc.h"
 #include "net/tcp/ooo.h"
 #include "net/tcp/rtt.h"
+#include "net/tcp/scoreboard.h"
+#include "net/tcp/seq.h"
 #include "net/wire/tcp.h"
 #include "sched/op.h"
 #include "sched/timer.h"
@@ -64,11 +71,58 @@ enum tcp_state {
 
 /* What a connection's one timer stands for: a deadline each, 0: not set. */
 enum tcp_deadline {
-	TCP_RETRANSMIT, /* or persist, if nothing is in flight */
+	TCP_RETRANSMIT, /* or the loss probe's before it; or persist, if nothing is in flight */
+	TCP_LATER,      /* RACK looks again at what may be reordered; a paced segment may go */
 	TCP_DELAYED_ACK,
 	TCP_KEEPALIVE,
 	TCP_STATE, /* TIME-WAIT, FIN-WAIT-2 of a closed connection */
 	TCP_DEADLINES,
+};
+
+/* RFC 5681 3.2, RFC 6675 5: what the sender thinks of its path. */
+enum tcp_recovery_state {
+	TCP_OPEN,
+	TCP_RECOVERY, /* fast recovery, until recover is acknowledged */
+	TCP_LOSS,     /* the retransmission timer expired; until recover is acknowledged */
+};
+
+/* Why every ACK has to take the long way, beside recovery. */
+enum tcp_watch {
+	TCP_WATCH_PROBE = 1, /* a tail loss probe is out */
+	TCP_WATCH_ECN = 2,   /* the congestion control counts what is marked */
+	TCP_WATCH_SACKED = 4,
+	TCP_WATCH_AHEAD = 8, /* data or a FIN was received out of order */
+};
+
+/* What only a connection that met loss, reordering or congestion marks needs; made then. */
+struct tcp_trouble {
+	/* RACK (RFC 8985 5.3) */
+	uint64_t rack_sent_ns; /* of the segment sent last among those delivered */
+	uint64_t rack_rtt_ns;
+	uint32_t rack_end;
+	uint32_t rack_fack;      /* highest end delivered */
+	uint32_t dsack_round;    /* the reordering window grew last when SND.NXT was this */
+	uint8_t reorder_mult;    /* of a quarter of the smallest round trip; 1 at first */
+	uint16_t reorder_degree; /* segments that one was overtaken by at most */
+	uint8_t reorder_persist; /* recoveries until it is 1 again */
+	bool reordering : 1;     /* was seen */
+	bool probe_again : 1;    /* the tail loss probe (RFC 8985 7.1) was a retransmission */
+	/* F-RTO (RFC 5682) */
+	bool forward_rto : 1; /* the timeout may be spurious */
+	bool forward_new : 1; /* new data goes out before what is lost */
+	/* undoing (RFC 2883, RFC 3522) */
+	bool undoable : 1;
+	bool undo_resent : 1; /* something was sent again */
+	uint32_t probe_end;   /* a probe is out until this is acknowledged */
+	uint32_t undo_left;   /* bytes sent again that no D-SACK told of yet */
+	uint32_t undo_cwnd;
+	uint32_t undo_ssthresh;
+	uint32_t undo_ts; /* timestamp of the first retransmission */
+	/* PRR (RFC 6937 3) */
+	uint32_t prr_delivered;
+	uint32_t prr_out;
+	uint32_t recover_flight; /* RecoverFS */
+	uint32_t ecn_recover;    /* ECE counts again when this is acknowledged (RFC 3168 6.1.2) */
 };
 
 /* Pieces in order; two without an allocation. */
@@ -117,13 +171,13 @@ struct tcp_conn {
 	bool read_shut : 1;    /* the user shut the receiving side */
 	bool closed : 1;       /* the user is gone */
 	bool passive : 1;      /* came from a listener */
-	bool recovering : 1;   /* fast recovery, until recover is acknowledged */
-	bool timing : 1;       /* timed_seq is being measured */
 	bool persist : 1;      /* the retransmission deadline is a window probe's */
 	bool probed : 1;       /* a window probe may have been taken */
 	bool partial_seen : 1; /* recovery: the first partial ACK restarted the timer */
 	bool nodelay : 1;
 	bool cork : 1;
+	bool more : 1;       /* corked for one write: its end is no end of a message */
+	bool push_burst : 1; /* PSH at the end of bursts too */
 	bool keepalive : 1;
 	bool push_acked : 1;
 	bool linger_on : 1;
@@ -138,6 +192,13 @@ struct tcp_conn {
 	bool accept_ready : 1; /* child: in the list accepted, not half_open */
 	bool lingers : 1;      /* counts in num_closing */
 	bool dead : 1;         /* freed by the next tcp_flush */
+	bool probes : 1;       /* loss probes are made: there is SACK */
+	bool probe_next : 1;   /* the retransmission deadline is a tail loss probe's */
+	bool probe_single : 1; /* it is what it is because a single segment was out */
+	bool paced : 1;        /* segments leave at cc's rate */
+	bool ecn : 1;          /* both sides use it */
+	bool ecn_echo : 1;     /* our ACKs say ECE */
+	bool ecn_cwr : 1;      /* the next new data says CWR */
 
 	/* receiving */
 	uint32_t rcv_nxt;
@@ -151,13 +212,11 @@ struct tcp_conn {
 	uint8_t rcv_wscale;
 	uint8_t snd_wscale;
 	uint8_t quick_left;
-	uint8_t dupacks;
 	uint16_t rcv_mss; /* largest payload received */
 
 	/* sending */
 	uint32_t snd_una;
 	uint32_t snd_nxt;
-	uint32_t snd_max; /* highest sent */
 	uint32_t snd_wnd;
 	uint32_t snd_wl1;
 	uint32_t snd_wl2;
@@ -179,11 +238,23 @@ struct tcp_conn {
 	struct ip_path path;
 	struct list output; /* link of tcp->output */
 
-	struct tcp_cc cc;
+	struct tcp_cc cc; /* before there is a peer: only ops, what the user wishes */
 	struct tcp_rtt rtt;
+	struct tcp_scoreboard sb;
+	struct tcp_trouble *trouble; /* NULL: there was none */
+	uint64_t paced_ns;           /* when the next segment may leave */
 	uint32_t recover;
-	uint32_t timed_seq;
-	uint64_t timed_ns;
+
+	union {
+		uint32_t unrest; /* 0: nothing is lost, reordered or in doubt */
+
+		struct {
+			uint8_t recovery; /* enum tcp_recovery_state */
+			uint8_t watch;    /* enum tcp_watch */
+			uint8_t dupacks;
+		};
+	};
+
 	uint32_t iss;
 	uint32_t irs;
 	struct tcp_block dsack; /* to be told with the next ACK; start == end: none */
@@ -207,9 +278,13 @@ struct tcp_conn {
 	uint32_t keepalive_idle_s;
 	uint32_t keepalive_interval_s;
 	uint32_t keepalive_probes;
-	uint32_t send_buffer; /* bytes queued beyond which a push waits */
-	uint16_t mss_limit;   /* TCP_MAXSEG; 0: none */
-	uint16_t peer_mss;    /* 0: it told none */
+	uint32_t send_buffer;     /* bytes queued beyond which a push waits */
+	uint32_t notsent_lowat;   /* TCP_NOTSENT_LOWAT: unsent bytes with which it waits; 0: none */
+	uint32_t max_pacing_kbps; /* SO_MAX_PACING_RATE, kilobytes (1024) a second; 0: none */
+	uint32_t challenge_ms;    /* when the limit of challenges is unused again */
+	uint32_t answered_ms;     /* when something unacceptable was answered last; 0: never */
+	uint16_t mss_limit;       /* TCP_MAXSEG; 0: none */
+	uint16_t peer_mss;        /* 0: it told none */
 	uint8_t ttl;
 	uint8_t tos;
 	int32_t linger_s;
@@ -230,6 +305,21 @@ struct tcp_conn {
 
 #define TCP_BOUND_BUCKETS 1024
 
+/* What a connection is known by, all bytes of it set. */
+struct tcp_tuple {
+	struct ip_address local;
+	struct ip_address remote;
+	uint16_t local_port;
+	uint16_t remote_port;
+};
+
+/* Secrets of SYN cookies: each is used for an epoch and known for another. */
+struct tcp_cookies {
+	uint64_t epoch;        /* of the secret made last */
+	uint64_t sent_ns;      /* when the last cookie went out; 0: never */
+	uint64_t secret[2][2]; /* by the last bit of the epoch */
+};
+
 struct tcp {
 	struct net *net;
 	struct tcp_conn **buckets;
@@ -241,6 +331,20 @@ struct tcp {
 	struct list all;
 	struct list dead;     /* ended in the middle of something; freed by the next tcp_flush */
 	uint32_t num_closing; /* closed by their users, with something unsent or unacknowledged */
+	uint32_t num_time_wait;
+	struct list time_wait; /* the one that ends first in front */
+	uint64_t ooo_held; /* bytes of memory that data out of order costs, of all connections */
+	struct tcp_cookies cookies;
+};
+
+/* What recovery wants to know of an ACK. */
+struct tcp_ack_facts {
+	const struct tcp_header *h;
+	uint32_t acked;         /* bytes that SND.UNA moved by */
+	uint32_t flight_before; /* as it was before the ACK */
+	uint32_t pipe_before;
+	bool duplicate;         /* RFC 5681 2 */
+	struct tcp_block dsack; /* start == end: none */
 };
 
 /* A segment that was received. */
@@ -252,27 +356,14 @@ struct tcp_segment {
 	const struct ip_packet *packet;
 };
 
-/* ---- sequence numbers (RFC 9293 3.4) ---- */
-
-static inline bool seq_before(uint32_t a, uint32_t b)
+/* Of the connection that it belongs to. */
+static inline void tcp_segment_tuple(const struct tcp_segment *seg, struct tcp_tuple *tuple)
 {
-	return (int32_t)(a - b) < 0;
-}
-
-static inline bool seq_after(uint32_t a, uint32_t b)
-{
-	return (int32_t)(a - b) > 0;
-}
-
-/* a <= b */
-static inline bool seq_reached(uint32_t a, uint32_t b)
-{
-	return (int32_t)(a - b) <= 0;
-}
-
-static inline uint32_t seq_max(uint32_t a, uint32_t b)
-{
-	return seq_after(a, b) ? a : b;
+	memset(tuple, 0, sizeof(*tuple));
+	tuple->local = seg->packet->to;
+	tuple->remote = seg->packet->from;
+	tuple->local_port = seg->h.destination;
+	tuple->remote_port = seg->h.source;
 }
 
 /* ---- for net.c ---- */
@@ -315,8 +406,20 @@ static inline bool tcp_connected(const struct tcp_conn *conn)
 /* conn.c */
 struct tcp_conn *tcp_conn_alloc(struct net *net, int domain);
 void tcp_conn_free(struct tcp_conn *conn);
-/* Chooses the initial sequence number, and sets what counts from it. */
-void tcp_choose_iss(struct tcp_conn *conn);
+/* Chooses the initial sequence number, at or behind *iss_min unless that is NULL, and sets what
+ * counts from it. */
+void tcp_choose_iss(struct tcp_conn *conn, const uint32_t *iss_min);
+/* The same with a number that was chosen already. */
+void tcp_set_iss(struct tcp_conn *conn, uint32_t iss);
+/* What a peer that does not know the secret cannot tell of a tuple. */
+uint64_t tcp_tuple_hash(const struct net *net, const struct tcp_tuple *tuple);
+
+/* RFC 7323 7.1: an offset for each tuple, so that the clock tells nothing. */
+static inline uint32_t tcp_timestamp_offset(uint64_t hash)
+{
+	return (uint32_t)(hash >> 32);
+}
+
 void tcp_set_state(struct tcp_conn *conn, enum tcp_state state);
 /* The connection is over: err is what its user is told (0: nothing).  It is freed if nobody has it
  * any more. */
@@ -325,7 +428,6 @@ void tcp_finish(struct tcp_conn *conn, int err);
 void tcp_shutdown_pushed(struct tcp_conn *conn);
 /* Resets the peer, then finishes. */
 void tcp_abort(struct tcp_conn *conn, int err);
-void tcp_enter_time_wait(struct tcp_conn *conn);
 /* Counts the connection among those that linger, or no more, as its state is now. */
 void tcp_update_closing(struct tcp_conn *conn);
 void tcp_check(const struct tcp_conn *conn);
@@ -345,6 +447,15 @@ void tcp_table_remove(struct tcp *tcp, struct tcp_conn *conn);
 uint16_t tcp_choose_port(struct tcp_conn *conn);
 
 /* handshake.c */
+/* As many connections as the backlog wait for an accept? */
+bool tcp_accept_full(const struct tcp_listener *listener);
+/* That, or as many handshakes as may be are under way? */
+bool tcp_listener_full(const struct tcp_listener *listener);
+/* A connection in the making for a SYN; iss_min as above. */
+void tcp_open_child(struct tcp_conn *parent, const struct tcp_segment *seg,
+		    const uint32_t *iss_min);
+/* The same without a half-open state: in no list yet.  NULL: no memory. */
+struct tcp_conn *tcp_child_new(struct tcp_conn *listener, const struct tcp_segment *seg);
 void tcp_listen_input(struct tcp_conn *listener, struct tcp_segment *seg);
 void tcp_syn_sent_input(struct tcp_conn *conn, struct tcp_segment *seg);
 /* A child got its handshake's last ACK. */
@@ -355,13 +466,52 @@ void tcp_child_forget(struct tcp_conn *conn);
 /* Takes over what the peer's SYN says: options, window, where its numbers begin. */
 void tcp_apply_syn(struct tcp_conn *conn, const struct tcp_header *h);
 void tcp_established(struct tcp_conn *conn);
+/* Shall our SYN ask for ECN? */
+bool tcp_wants_ecn(const struct tcp_conn *conn);
 
 /* ack.c */
-/* ack > snd_una, ack <= snd_max. */
-void tcp_ack_advance(struct tcp_conn *conn, const struct tcp_header *h);
-/* Whatever an acceptable ACK that moved nothing means: a duplicate. */
-void tcp_ack_duplicate(struct tcp_conn *conn, const struct tcp_segment *seg, bool window_changed);
+/* The short way: an ACK of new data while nothing is in doubt (tcp_is_calm). */
+void tcp_ack_plain(struct tcp_conn *conn, const struct tcp_header *h);
+/* All that an acceptable ACK may say. */
+void tcp_ack(struct tcp_conn *conn, const struct tcp_segment *seg, bool window_changed);
 void tcp_window_changed(struct tcp_conn *conn, uint32_t window);
+
+/* recovery.c */
+/* NULL: no memory. */
+struct tcp_trouble *tcp_trouble_get(struct tcp_conn *conn);
+void tcp_trouble_free(struct tcp_conn *conn);
+/* What an ACK delivered: loss is detected, recovery goes on.  Returns how many bytes the peer has
+ * that it was not known to have. */
+uint32_t tcp_recover(struct tcp_conn *conn, const struct tcp_delivered *d,
+		     const struct tcp_ack_facts *facts);
+/* RFC 6298 5.2 and 5.3, after snd_una moved. */
+void tcp_recovery_restart_timer(struct tcp_conn *conn);
+/* The retransmission timer expired. */
+void tcp_enter_loss(struct tcp_conn *conn);
+/* The deadline TCP_LATER came: what may have been reordered before is lost by now. */
+void tcp_reorder_due(struct tcp_conn *conn);
+/* The congestion control or what was agreed on changed. */
+void tcp_update_watch(struct tcp_conn *conn);
+/* Congestion was told of without a loss to repair: by ECN, or by a probe that repaired it. */
+void tcp_congestion_marked(struct tcp_conn *conn);
+/* Bytes were sent again. */
+void tcp_note_resent(struct tcp_conn *conn, uint32_t bytes);
+
+/* rack.c */
+void tcp_rack_update(struct tcp_conn *conn, const struct tcp_delivered *d,
+		     const struct tcp_header *h);
+/* Marks what is lost by now, and looks again when more may be.  Returns the bytes marked. */
+uint32_t tcp_rack_detect(struct tcp_conn *conn);
+/* At a timeout: what was sent so long ago that it is lost, and the first segment. */
+void tcp_rack_timeout(struct tcp_conn *conn);
+/* A D-SACK came: reordering is wider than it was thought. */
+void tcp_rack_dsack(struct tcp_conn *conn);
+/* A recovery ended. */
+void tcp_rack_recovered(struct tcp_conn *conn);
+/* The retransmission deadline to set now: of the timeout, or of a tail loss probe before it. */
+uint64_t tcp_retransmit_deadline(struct tcp_conn *conn);
+void tcp_probe_due(struct tcp_conn *conn);
+void tcp_probe_acked(struct tcp_conn *conn, const struct tcp_ack_facts *facts);
 
 /* receive.c */
 /* Data at rcv_nxt; the piece or the frame is taken.  false: no memory, nothing was taken. */
@@ -377,11 +527,15 @@ void tcp_fail_ops(struct tcp_conn *conn, struct op_list *list, int err);
 uint8_t tcp_receive_scale(const struct tcp_conn *conn);
 uint16_t tcp_window_to_advertise(struct tcp_conn *conn);
 void tcp_receive_free(struct tcp_conn *conn);
+/* Gives up what was received ahead. */
+void tcp_drop_ahead(struct tcp_conn *conn);
 /* An ACK is owed after data. */
 void tcp_schedule_ack(struct tcp_conn *conn, bool now);
 
 /* send.c */
 void tcp_send_free(struct tcp_conn *conn);
+/* Where a sequence number of the send queue lies. */
+struct tcp_cursor tcp_send_at(struct tcp_conn *conn, uint32_t seq);
 /* Drops bytes from the front of the send queue, then admits pushes that waited. */
 void tcp_send_acked(struct tcp_conn *conn, uint32_t bytes);
 void tcp_fail_pushes(struct tcp_conn *conn, int err);
@@ -403,27 +557,60 @@ uint32_t tcp_send_limit(const struct tcp_conn *conn);
 /* Enters the connection into what tcp_flush works off. */
 void tcp_want_output(struct tcp_conn *conn);
 void tcp_output(struct tcp_conn *conn);
-/* One segment at snd_una, outside of the order of things. */
-void tcp_retransmit_first(struct tcp_conn *conn);
+/* RFC 8985 7.3: new data if there is some, else the last segment again.  False: nothing was sent;
+ * again: it was a retransmission. */
+bool tcp_send_loss_probe(struct tcp_conn *conn, bool *again);
 void tcp_send_ack(struct tcp_conn *conn);
-/* RFC 5961: an ACK that makes the peer prove itself. */
-void tcp_challenge_ack(struct tcp_conn *conn);
 void tcp_send_syn(struct tcp_conn *conn);
 /* A zero-window probe, or one of keep-alive (with data: what a closed window is probed with). */
 void tcp_send_probe(struct tcp_conn *conn);
 /* The window probe's time came: what fits the window, or a probe of one octet. */
 void tcp_output_or_probe(struct tcp_conn *conn);
-/* snd_nxt was set back to snd_una: sends from there what the windows allow, at least one segment.
- */
-void tcp_retransmit_lost(struct tcp_conn *conn);
+/* The octet of a window probe was acknowledged: it counts as sent. */
+void tcp_take_probed(struct tcp_conn *conn);
 void tcp_send_keepalive(struct tcp_conn *conn);
 void tcp_send_reset(struct tcp_conn *conn);
 /* The answer of a closed port (RFC 9293 3.10.7.1). */
 void tcp_reset_unknown(struct net *net, const struct tcp_segment *seg);
+void tcp_reply(struct net *net, const struct ip_packet *packet, const struct tcp_header *h);
+
+/* challenge.c */
+/* RFC 5961: an ACK that makes the peer prove itself, if the connection did not send many lately. */
+void tcp_challenge_ack(struct tcp_conn *conn);
+/* May something that is not acceptable, and may be an answer itself, be answered?  Then it is. */
+bool tcp_may_answer(struct tcp_conn *conn);
+
+/* time_wait.c */
+void tcp_enter_time_wait(struct tcp_conn *conn);
+void tcp_leave_time_wait(struct tcp_conn *conn);
+/* A segment for a connection in TIME-WAIT: true: it was a SYN that opened, or may open, a new one,
+ * and nothing more is to be done with it. */
+bool tcp_reopen(struct tcp_conn *conn, const struct tcp_segment *seg);
+/* May a new connection of ours take the place of this one?  Its numbers begin at *iss_min_out or
+ * behind it. */
+bool tcp_may_reuse(const struct tcp_conn *conn, uint32_t *iss_min_out);
+
+/* cookie.c */
+/* The SYN is answered by a SYN-ACK that holds all that is to be known of it.  False: it cannot be.
+ */
+bool tcp_send_cookie(struct tcp_conn *listener, const struct tcp_segment *seg);
+/* An ACK that no connection knows.  True: it brought a cookie of ours; the connection is
+ * established then, or NULL if the listener has no room or there is no memory. */
+bool tcp_take_cookie(struct tcp_conn *listener, const struct tcp_segment *seg,
+		     struct tcp_conn **conn_out);
+
+/* info.c: of tcp_get_option */
+/* Copies what fits; length becomes what was copied. */
+int tcp_give_bytes(const void *from, socklen_t bytes, void *value, socklen_t *length);
+int tcp_give_info(const struct tcp_conn *conn, void *value, socklen_t *length);
+int tcp_give_cc_info(const struct tcp_conn *conn, void *value, socklen_t *length);
+int tcp_give_memory(const struct tcp_conn *conn, void *value, socklen_t *length);
 
 /* timer.c */
 void tcp_timer_fired(struct timer *timer);
 void tcp_set_deadline(struct tcp_conn *conn, enum tcp_deadline which, uint64_t deadline_ns);
+/* Output or detection is to be looked at again at a time, or before. */
+void tcp_look_later(struct tcp_conn *conn, uint64_t at_ns);
 /* (Re)starts the retransmission timer if something is outstanding, else stops it. */
 void tcp_restart_retransmit(struct tcp_conn *conn);
 void tcp_start_keepalive(struct tcp_conn *conn);
@@ -472,10 +659,34 @@ static inline void tcp_queue_drop_first(struct tcp_queue *q, struct heap *heap)
 /* Unacknowledged bytes (SYN and FIN count). */
 static inline uint32_t tcp_flight(const struct tcp_conn *conn)
 {
-	return conn->snd_max - conn->snd_una;
+	return conn->snd_nxt - conn->snd_una;
 }
 
-/* Queued bytes that were never sent, or are to be sent again. */
+/* snd_una < seq <= snd_nxt */
+static inline bool tcp_is_in_flight(const struct tcp_conn *conn, uint32_t seq)
+{
+	return seq - conn->snd_una - 1 < tcp_flight(conn);
+}
+
+/* RFC 6675 2, pipe: those of them that are thought to be in the network. */
+static inline uint32_t tcp_pipe(const struct tcp_conn *conn)
+{
+	return tcp_flight(conn) - conn->sb.sacked - conn->sb.lost;
+}
+
+/* The clock of timestamps: milliseconds (RFC 7323 5.4). */
+static inline uint32_t tcp_timestamp(const struct tcp_conn *conn, uint64_t ns)
+{
+	return (uint32_t)(ns / 1000000) + conn->ts_offset;
+}
+
+/* Nothing is lost, reordered or in doubt. */
+static inline bool tcp_is_calm(const struct tcp_conn *conn)
+{
+	return conn->unrest == 0;
+}
+
+/* Queued bytes that were never sent. */
 static inline uint64_t tcp_unsent(const struct tcp_conn *conn)
 {
 	uint32_t sent = conn->snd_nxt - conn->snd_base;
@@ -486,13 +697,19 @@ static inline uint64_t tcp_unsent(const struct tcp_conn *conn)
 static inline bool tcp_fin_sent(const struct tcp_conn *conn)
 {
 	return conn->fin_queued && conn->state >= TCPS_FIN_WAIT_1 &&
-	       seq_after(conn->snd_max, conn->snd_base + (uint32_t)conn->queued);
+	       seq_after(conn->snd_nxt, conn->snd_base + (uint32_t)conn->queued);
 }
 
 static inline bool tcp_can_receive(const struct tcp_conn *conn)
 {
 	return conn->state == TCPS_ESTABLISHED || conn->state == TCPS_FIN_WAIT_1 ||
 	       conn->state == TCPS_FIN_WAIT_2;
+}
+
+/* RFC 8257 3.2: each ACK tells how what it acknowledges was marked. */
+static inline bool tcp_echoes_each(const struct tcp_conn *conn)
+{
+	return conn->cc.ops->ecn;
 }
 
 /* The user took bytes. */

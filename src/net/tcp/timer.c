@@ -25,14 +25,19 @@ void tcp_set_deadline(struct tcp_conn *conn, enum tcp_deadline which, uint64_t d
 		arm(conn, deadline_ns);
 }
 
+void tcp_look_later(struct tcp_conn *conn, uint64_t at_ns)
+{
+	if (conn->deadline_ns[TCP_LATER] == 0 || at_ns < conn->deadline_ns[TCP_LATER])
+		tcp_set_deadline(conn, TCP_LATER, at_ns);
+}
+
 void tcp_restart_retransmit(struct tcp_conn *conn)
 {
 	conn->persist = false;
-	if (conn->snd_una == conn->snd_max)
+	if (conn->snd_una == conn->snd_nxt)
 		tcp_clear_deadline(conn, TCP_RETRANSMIT);
 	else
-		tcp_set_deadline(conn, TCP_RETRANSMIT,
-				 conn->net->sched->now_ns + tcp_rtt_timeout(&conn->rtt));
+		tcp_set_deadline(conn, TCP_RETRANSMIT, tcp_retransmit_deadline(conn));
 }
 
 /* ---- giving up ---- */
@@ -54,6 +59,8 @@ static void set_retransmit(struct tcp_conn *conn)
 {
 	uint64_t deadline = conn->net->sched->now_ns + tcp_rtt_timeout(&conn->rtt);
 
+	conn->probe_next = false;
+	conn->probe_single = false;
 	if (conn->user_timeout_ms != 0) {
 		uint64_t end = conn->progress_ns + (uint64_t)conn->user_timeout_ms * 1000000;
 		if (end < deadline)
@@ -98,7 +105,6 @@ static void probe_timeout(struct tcp_conn *conn)
 static void retransmit_timeout(struct tcp_conn *conn)
 {
 	struct sched *sched = conn->net->sched;
-	uint32_t flight = tcp_flight(conn);
 
 	/* RFC 9293 3.8.3 MUST-20, R2 */
 	if (conn->retries >= (uint32_t)sched->config.tcp_retries || user_timed_out(conn)) {
@@ -106,17 +112,11 @@ static void retransmit_timeout(struct tcp_conn *conn)
 		return;
 	}
 	sched_count(sched, COUNTER_TCP_TIMEOUTS, 1);
-	conn->cc.ops->timeout(&conn->cc, flight, conn->retries > 0, sched->now_ns);
+	tcp_enter_loss(conn);
 	conn->retries++;
-	conn->recovering = false;
-	conn->dupacks = 0;
-	conn->recover = conn->snd_max; /* RFC 6582 3.2 step 5 (4 in 2582) */
-	conn->timing = false;
 	tcp_rtt_back_off(&conn->rtt);
-	conn->snd_nxt = conn->snd_una;
-	conn->cursor = (struct tcp_cursor){0};
 	set_retransmit(conn); /* first, so that output leaves it as it is */
-	tcp_retransmit_lost(conn);
+	tcp_output(conn);
 }
 
 /* What an application pushes after it was away for long goes out at the time that was read before:
@@ -126,6 +126,17 @@ static void retransmit_timeout(struct tcp_conn *conn)
 static bool set_before_a_pause(const struct tcp_conn *conn)
 {
 	return conn->net->sched->clock_reads - conn->armed_reads < 2;
+}
+
+/* Data that was sent since moved the probe's time. */
+static void probe_due(struct tcp_conn *conn)
+{
+	uint64_t due = conn->sent_ns + 2 * conn->rtt.srtt_ns;
+
+	if (conn->net->sched->now_ns < due)
+		tcp_set_deadline(conn, TCP_RETRANSMIT, due);
+	else
+		tcp_probe_due(conn);
 }
 
 static void retransmission_due(struct tcp_conn *conn)
@@ -140,7 +151,9 @@ static void retransmission_due(struct tcp_conn *conn)
 		syn_timeout(conn);
 	else if (conn->persist)
 		probe_timeout(conn);
-	else if (conn->snd_una != conn->snd_max)
+	else if (conn->snd_una != conn->snd_nxt && conn->probe_next)
+		probe_due(conn);
+	else if (conn->snd_una != conn->snd_nxt)
 		retransmit_timeout(conn);
 	else
 		tcp_want_output(conn); /* memory was short when it was to be sent */
@@ -197,6 +210,11 @@ static void fire(struct tcp_conn *conn)
 	}
 	if (due(conn, TCP_KEEPALIVE))
 		keepalive_due(conn);
+	if (due(conn, TCP_LATER)) {
+		tcp_clear_deadline(conn, TCP_LATER);
+		tcp_reorder_due(conn);
+		tcp_want_output(conn);
+	}
 	if (due(conn, TCP_RETRANSMIT))
 		retransmission_due(conn);
 	if (due(conn, TCP_STATE))

@@ -13,14 +13,29 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#define IPV4_HEADER_BYTES 20
-#define IPV6_HEADER_BYTES 40
+#define IPV4_HEADER_BYTES   20
+#define IPV6_HEADER_BYTES   40
+#define IPV6_FRAGMENT_BYTES 8
 
 enum ip_protocol {
 	IP_ICMP = 1,
 	IP_TCP = 6,
 	IP_UDP = 17,
+	IP_FRAGMENT = 44, /* IPv6's fragment header */
 	IP_ICMPV6 = 58,
+};
+
+/* Which part of its datagram a fragment is. */
+struct ip_fragment {
+	uint32_t id;
+	uint32_t offset; /* of its bytes in what was fragmented */
+	bool more;
+	uint8_t protocol;  /* IPv4: of the datagram; IPv6: of the first header behind the fragment
+			      header */
+	uint8_t transport; /* in a first fragment: of its transport header */
+	/* IPv6: where in the packet the octet stands that names the fragment header */
+	uint16_t name;
+	uint16_t header_bytes; /* in front of what was fragmented, without the fragment header */
 };
 
 /* A received packet that was checked: version, lengths, IPv4 header checksum, extension headers. */
@@ -34,10 +49,20 @@ struct ip_packet {
 	uint8_t ttl;            /* hop limit */
 	uint8_t protocol;       /* of the payload: enum ip_protocol or another */
 	uint8_t tos;            /* traffic class: DSCP and ECN */
+	bool fragmented;        /* IPv6: it had a fragment header */
 	/* The receiver's, who knows the frame: the parsers leave them alone. */
 	bool checked;   /* the device verified the transport checksum */
 	bool broadcast; /* arrived as link-layer broadcast or multicast, or its destination is one
 			 */
+	struct ip_fragment fragment; /* set only where a parser says DROP_IP_FRAGMENT */
+};
+
+/* The last two bits of tos (RFC 3168 5). */
+enum ip_ecn {
+	IP_NOT_ECT = 0,
+	IP_ECT_1 = 1,
+	IP_ECT_0 = 2,
+	IP_CE = 3, /* congestion was met; also the mask */
 };
 
 /* What the parser met beyond a drop: which ICMPv6 parameter problem to send (RFC 8200 4), if any.
@@ -52,6 +77,8 @@ enum ip_problem_code {
 	IP_PROBLEM_FIELD = 0,       /* erroneous header field */
 	IP_PROBLEM_NEXT_HEADER = 1, /* unrecognised next header */
 	IP_PROBLEM_OPTION = 2,      /* unrecognised option */
+	/* RFC 7112 5 MAY: the first fragment does not hold all headers */
+	IP_PROBLEM_FIRST_FRAGMENT = 3,
 };
 
 /* Header length other than 5 words, and everything that is wrong. */
@@ -92,7 +119,10 @@ static inline uint64_t ipv4_sum(const uint8_t *at)
 	return checksum_add(checksum_add(words[0], words[1]), last);
 }
 
-#define IPV4_FRAGMENT 0x3fffU /* offset, and the flag "more fragments" */
+#define IP_DATAGRAM_MAX      65535U  /* IPv4: with its header; IPv6: behind it */
+#define IPV4_FRAGMENT_OFFSET 0x1fffU /* in units of 8 bytes */
+#define IPV4_MORE_FRAGMENTS  0x2000U
+#define IPV4_FRAGMENT        (IPV4_FRAGMENT_OFFSET | IPV4_MORE_FRAGMENTS)
 
 static inline bool ipv4_is_fragment(const uint8_t *at)
 {
@@ -103,9 +133,11 @@ static inline bool ipv4_is_fragment(const uint8_t *at)
 }
 
 /* Both take a cursor behind the Ethernet header, fill packet and leave the cursor over the payload.
- * DROP_NONE or why not: bad version, header length, total length, checksum (IPv4); fragments other
- * than atomic ones; source routes; extension headers that are malformed or beyond a bound of 8 or
- * of 256 bytes; a next header that is not one of enum ip_protocol (IPv6: problem says so).
+ * DROP_NONE or why not: bad version, header length, total length, checksum (IPv4); source routes;
+ * extension headers that are malformed or beyond a bound of 8 or of 256 bytes; a next header that
+ * is not one of enum ip_protocol (IPv6: problem says so).  DROP_IP_FRAGMENT: it is a good fragment,
+ * and not an atomic one: payload, length, header_bytes and fragment tell which part of what.
+ * DROP_IP_FRAGMENT_BAD: no fragment can look like that.
  *
  * RFC 1122 3.2.1.1, 3.2.1.2 MUST: a bad version or checksum is a silent discard. */
 static inline enum drop ipv4_parse(struct cursor *c, struct ip_packet *packet)
@@ -144,6 +176,26 @@ static inline void ipv4_write(uint8_t *at, const struct ip_address *from,
 
 	words[2] |= (uint32_t)checksum_finish(sum) << 16;
 	memcpy(at, words, sizeof(words));
+}
+
+/* Makes a header that ipv4_write wrote a fragment's: flags and offset. */
+static inline void ipv4_write_fragment(uint8_t *at, uint16_t fragment, uint16_t id)
+{
+	store16(at + 4, id);
+	store16(at + 6, fragment);
+	store16(at + 10, 0);
+	uint16_t checksum = checksum_finish(checksum_partial(at, IPV4_HEADER_BYTES));
+	memcpy(at + 10, &checksum, sizeof(checksum));
+}
+
+/* Writes IPV6_FRAGMENT_BYTES; offset in bytes. */
+static inline void ipv6_write_fragment(uint8_t *at, uint8_t protocol, uint32_t offset, bool more,
+				       uint32_t id)
+{
+	at[0] = protocol;
+	at[1] = 0;
+	store16(at + 2, (uint16_t)(offset | more));
+	store32(at + 4, id);
 }
 
 /* Writes IPV6_HEADER_BYTES; flow label 20 bits. */
