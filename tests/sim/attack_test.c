@@ -415,7 +415,7 @@ static uint64_t six_attackers(uint64_t seed)
 static void test_six_attackers(void **state)
 {
 	(void)state;
-	world_seeds(test_seed(1), 60, 25, six_attackers);
+	world_seeds(test_seed(1), 60, 12, six_attackers);
 }
 
 int main(void)

@@ -25,6 +25,7 @@
 #define LWIP        1
 
 const char *const diff_field_names[DIFF_FIELDS] = {
+	"an assertion failed",
 	"a reset was sent",
 	"the form of the reset",
 	"a SYN was sent",
@@ -83,6 +84,8 @@ static int64_t value_of(const struct diff_run *run, const struct diff_side *side
 	bool drained = run->step.act == ACT_DRAIN && !run->over;
 
 	switch (field) {
+	case DIFF_BROKEN:
+		return side->app.broken;
 	case DIFF_RST:
 		return run->in_step ? seen->rst : -1;
 	case DIFF_RST_FORM:
@@ -195,6 +198,7 @@ static void take_stock(struct diff_run *run)
 		ours->high == lwip->high && ours->fin == lwip->fin && ours->told == lwip->told;
 	if (run->step.act != ACT_PACKET)
 		return;
+	run->odd_options |= run->step.option_bytes && !(run->step.flags & TCP_SYN);
 	run->future_acks |= run->step.ack == ACK_FUTURE;
 	run->old_acks |= diff_is_outside(run, &run->step) && run->step.flags & TCP_ACK &&
 			 run->step.ack == ACK_ALL && (ours->fin || lwip->fin);
@@ -211,10 +215,12 @@ static void play(struct diff_run *run)
 		take_stock(run);
 		diff_do(run);
 		total.steps++;
-		if (!compare(run))
+		/* A new connection, of one of them if the other is still at the old one. */
+		bool anew = established && (run->sides[OURS].seen.syn || run->sides[LWIP].seen.syn);
+		if (anew && !run->in_step)
 			return;
-		if (established && run->sides[OURS].seen.syn)
-			return; /* a new connection */
+		if (!compare(run) || anew)
+			return;
 		if (run->handshake && !run->over && is_over(run)) {
 			if (!run->in_step)
 				return; /* perhaps it is not over for both */

@@ -67,6 +67,7 @@ void tcp_cc_change(struct tcp_cc *cc, const struct tcp_cc_ops *ops)
 	cc->acked_bytes = 0;
 	cc->in_epoch = false;
 	cc->resumed = false;
+	cc->unsettled = false;
 	cc->round = false;
 	cc->reduced = false;
 	cc->answered = false;

@@ -38,7 +38,7 @@ struct tcp_cc_ops {
 	 * grows only if it was the limit (RFC 9438 5.8, RFC 7661). */
 	void (*acked)(struct tcp_cc *cc, const struct tcp_cc_ack *ack);
 	/* Loss or ECN congestion was met, once a round trip at most: sets ssthresh (RFC 5681
-	 * equation 4, RFC 9438 4.6, RFC 8257 3.4) from the bytes in flight; the caller then brings
+	 * equation 4, RFC 9438 4.6, RFC 8257 3.3) from the bytes in flight; the caller then brings
 	 * cwnd down to it if it is above.  ecn: there was no loss; then cwnd itself may go below
 	 * ssthresh, to one segment (RFC 9438 4.6). */
 	void (*reduce)(struct tcp_cc *cc, uint32_t flight, int ecn, uint64_t now_ns);
@@ -101,6 +101,7 @@ struct tcp_cc {
 	bool after_timeout;     /* this slow start began with a timeout */
 	bool in_epoch;          /* cubic: the members of the curve are valid */
 	bool resumed;           /* cubic: the next epoch goes on where undo_w_est stood */
+	bool unsettled : 1;     /* cubic: nothing grew since the last event */
 	bool round : 1;         /* dctcp: round_end is valid */
 	bool reduced : 1;       /* dctcp: reduced_end is valid */
 	bool answered : 1;      /* dctcp: a loss has reduced the window, whatever is marked of it */

@@ -497,6 +497,7 @@ void tcp_check(const struct tcp_conn *conn)
 	ASSERT(seq_reached(conn->snd_una, conn->snd_nxt));
 	if (conn->state != TCPS_TIME_WAIT)
 		tcp_scoreboard_check(&conn->sb, conn->snd_una, conn->snd_nxt, conn->sack);
+	ASSERT(conn->watch & TCP_WATCH_AHEAD || (!conn->ooo && !conn->fin_ahead));
 	ASSERT(conn->unrest != 0 || conn->sb.sacked + conn->sb.lost == 0);
 	ASSERT(conn->recovery == TCP_OPEN || seq_before(conn->snd_una, conn->recover));
 	ASSERT(conn->state == TCPS_SYN_SENT || seq_reached(conn->rcv_nxt, conn->rcv_adv));

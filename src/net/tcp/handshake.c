@@ -111,6 +111,7 @@ void tcp_established(struct tcp_conn *conn)
 {
 	conn->retries = 0;
 	conn->connected_once = true;
+	conn->probes = conn->sack && conn->net->sched->config.tcp_loss_probe;
 	tcp_set_state(conn, TCPS_ESTABLISHED);
 	tcp_rtt_reset_backoff(&conn->rtt);
 	tcp_start_keepalive(conn);

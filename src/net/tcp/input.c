@@ -63,8 +63,7 @@ static inline bool is_plain(const struct tcp_conn *conn, const struct tcp_segmen
 				 seq_before(h->options.ts_value, conn->ts_recent)))
 		return false;
 	return seg->length <= conn->rcv_adv - conn->rcv_nxt &&
-	       h->ack - conn->snd_una <= conn->snd_nxt - conn->snd_una && !conn->ooo &&
-	       !conn->fin_ahead;
+	       h->ack - conn->snd_una <= conn->snd_nxt - conn->snd_una;
 }
 
 /* Data in order, short, for a pop that waits: the common case.  False: it is not that. */
@@ -490,6 +489,9 @@ static void synchronized_input(struct tcp_conn *conn, struct tcp_segment *seg)
 		take_timestamp(conn, h);
 	if (ack_input(conn, seg))
 		text_input(conn, seg);
+	conn->watch &= (uint8_t)~TCP_WATCH_AHEAD;
+	if (conn->ooo || conn->fin_ahead)
+		conn->watch |= TCP_WATCH_AHEAD;
 	if (conn->dsack.start != conn->dsack.end && conn->state >= TCPS_ESTABLISHED) {
 		conn->ack_now = true; /* what came twice is told at once */
 		tcp_want_output(conn);

@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <linux/tcp.h>
 #include <netinet/in.h>
+#include <stdio.h>
 
 #include <demi/socket.h>
 
@@ -339,7 +340,7 @@ static int give_name(const char *name, void *value, socklen_t *length)
 {
 	char padded[16] = {0}; /* as long as Linux's names may be */
 
-	memcpy(padded, name, strlen(name));
+	(void)snprintf(padded, sizeof(padded), "%s", name);
 	return tcp_give_bytes(padded, sizeof(padded), value, length);
 }
 

@@ -474,7 +474,7 @@ static bool ends_burst(const struct tcp_conn *conn, const struct next_segment *n
 
 /* Sends one segment, lost or new.  False: there is none, the windows hold it, or memory is short.
  */
-static bool output_one(struct tcp_conn *conn, struct next_segment *next, uint32_t *in_burst)
+static inline bool output_one(struct tcp_conn *conn, struct next_segment *next, uint32_t *in_burst)
 {
 	if (unlikely(conn->sb.lost > 0) && !lost_waits(conn))
 		return resend_lost(conn);

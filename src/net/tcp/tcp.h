@@ -91,6 +91,7 @@ enum tcp_watch {
 	TCP_WATCH_PROBE = 1, /* a tail loss probe is out */
 	TCP_WATCH_ECN = 2,   /* the congestion control counts what is marked */
 	TCP_WATCH_SACKED = 4,
+	TCP_WATCH_AHEAD = 8, /* data or a FIN was received out of order */
 };
 
 /* What only a connection that met loss, reordering or congestion marks needs; made then. */
@@ -191,6 +192,7 @@ struct tcp_conn {
 	bool accept_ready : 1; /* child: in the list accepted, not half_open */
 	bool lingers : 1;      /* counts in num_closing */
 	bool dead : 1;         /* freed by the next tcp_flush */
+	bool probes : 1;       /* loss probes are made: there is SACK */
 	bool probe_next : 1;   /* the retransmission deadline is a tail loss probe's */
 	bool probe_single : 1; /* it is what it is because a single segment was out */
 	bool paced : 1;        /* segments leave at cc's rate */
