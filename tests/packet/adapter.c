@@ -51,6 +51,9 @@ static const struct setting linux_profile[] = {
 	{"tcp_idle_restart", "off"},
 	{"tcp_slow_start_exit", "delay"},
 	{"tcp_window_edge", "whole"},
+	{"tcp_window_probe", "ack"},
+	{"tcp_read_shut", "keep"},
+	{"tcp_timeout_reset", "off"},
 	{"tcp_time_wait_ms", "60000"},
 	{"tcp_receive_buffer_max_bytes", "15728640"},
 };
