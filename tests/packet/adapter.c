@@ -8,9 +8,9 @@
  *			device that puts segments together
  *	local=ADDRESS	the stack's address of that family
  *	KEY=VALUE	any key of demi.yaml(5)
- * What is said later wins over what is said before, and over `linux` wherever that stands.  In
- *front of them stand packetdrill's own --mtu and --local_ip and a script's sysctl
- *(adapter_script.c).
+ *
+ * What is said later wins over what is said before, and over `linux` wherever that stands.  What
+ * packetdrill and its script say of that by themselves (adapter_script.c) comes before the words.
  */
 #include "packet/adapter.h"
 
@@ -51,6 +51,9 @@ static const struct setting linux_profile[] = {
 	{"tcp_idle_restart", "off"},
 	{"tcp_slow_start_exit", "delay"},
 	{"tcp_window_edge", "whole"},
+	{"tcp_window_probe", "ack"},
+	{"tcp_read_shut", "keep"},
+	{"tcp_timeout_reset", "off"},
 	{"tcp_time_wait_ms", "60000"},
 	{"tcp_receive_buffer_max_bytes", "15728640"},
 };

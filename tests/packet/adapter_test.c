@@ -475,6 +475,7 @@ static int play_script(void)
 	bool good = live && ip_equal(&live->from, &from) && (live->flags & 0xc0) == 0xc0 &&
 		    memcmp(live->options, mss, sizeof(mss)) == 0;
 	free(live);
+	ifc.free(ifc.userdata);
 	return good ? 0 : 1;
 }
 

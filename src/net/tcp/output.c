@@ -621,6 +621,10 @@ void tcp_send_probe(struct tcp_conn *conn)
 
 	if (conn->snd_una != conn->snd_base || (length == 0 && !conn->fin_queued))
 		return;
+	if (conn->net->sched->config.tcp_window_probe) {
+		tcp_send_keepalive(conn);
+		return;
+	}
 	tcp_verify_pushed(conn, (struct tcp_cursor){0}, length);
 	fill_header(conn, &h, conn->snd_una, length ? TCP_ACK | TCP_PSH : TCP_ACK | TCP_FIN,
 		    length);
