@@ -474,20 +474,25 @@ static bool ends_burst(const struct tcp_conn *conn, const struct next_segment *n
 	return several;
 }
 
-/* RFC 4821 7.4: one segment of more than the others have, if enough follows that its loss is
- * seen. */
-static bool send_mtu_probe(struct tcp_conn *conn)
+enum mtu_probe { MTU_PROBE_NONE, MTU_PROBE_SENT, MTU_PROBE_WAITS };
+
+/* RFC 4821 7.4: one segment of more than the others have, if enough follows that its loss is seen.
+ * What the windows let out one by one waits until it is enough for the larger one. */
+static enum mtu_probe send_mtu_probe(struct tcp_conn *conn)
 {
 	uint32_t in_flight = tcp_flight(conn);
 	struct next_segment next = {.length = tcp_mtu_step(conn)};
-	uint32_t behind = 3 * conn->mss;
+	uint32_t all = next.length + 3 * conn->mss;
 
-	if (next.length == 0 || tcp_unsent(conn) < next.length + behind ||
-	    congestion_window_left(conn) < next.length + behind ||
-	    conn->snd_wnd < in_flight + next.length + behind || !send_next(conn, &next))
-		return false;
+	if (next.length == 0 || tcp_unsent(conn) < all || conn->cc.cwnd < all ||
+	    conn->snd_wnd < all)
+		return MTU_PROBE_NONE;
+	if (congestion_window_left(conn) < next.length || conn->snd_wnd < in_flight + next.length)
+		return MTU_PROBE_WAITS;
+	if (!send_next(conn, &next))
+		return MTU_PROBE_NONE;
 	tcp_mtu_probed(conn, next.length);
-	return true;
+	return MTU_PROBE_SENT;
 }
 
 /* Sends one segment, lost or new.  False: there is none, the windows hold it, or memory is short.
@@ -504,6 +509,14 @@ static inline bool output_one(struct tcp_conn *conn, struct next_segment *next, 
 	return send_next(conn, next);
 }
 
+/* Paced, or searching for a larger MTU: nothing else may leave now. */
+static bool holds_back(struct tcp_conn *conn)
+{
+	if (conn->paced && pace_blocks(conn))
+		return true;
+	return conn->searching && send_mtu_probe(conn) == MTU_PROBE_WAITS;
+}
+
 void tcp_output(struct tcp_conn *conn)
 {
 	struct next_segment next = {0};
@@ -517,12 +530,8 @@ void tcp_output(struct tcp_conn *conn)
 			tcp_want_output(conn);
 			return;
 		}
-		if (unlikely(conn->paced || conn->searching)) {
-			if (conn->paced && pace_blocks(conn))
-				break;
-			if (conn->searching && send_mtu_probe(conn))
-				continue;
-		}
+		if (unlikely(conn->paced || conn->searching) && holds_back(conn))
+			break;
 		if (!output_one(conn, &next, &in_burst))
 			break;
 		/* The common case: that was all. */
