@@ -152,33 +152,33 @@ void tcp_rack_timeout(struct tcp_conn *conn)
 /* ---- the tail loss probe ---- */
 
 /* RFC 8985 7.2: only one, and only where nothing else is under way. */
-static bool may_probe(const struct tcp_conn *conn)
+static inline bool may_probe(const struct tcp_conn *conn)
 {
-	return conn->sack && tcp_is_calm(conn) && conn->rtt.srtt_ns != 0 &&
-	       conn->state >= TCPS_ESTABLISHED && conn->net->sched->config.tcp_loss_probe;
+	return conn->probes && conn->recovery == TCP_OPEN &&
+	       !(conn->watch & (TCP_WATCH_PROBE | TCP_WATCH_SACKED)) && conn->rtt.srtt_ns != 0;
 }
 
 uint64_t tcp_retransmit_deadline(struct tcp_conn *conn)
 {
-	const struct config *config = &conn->net->sched->config;
+	const struct sched *sched = conn->net->sched;
 	uint64_t timeout = tcp_rtt_timeout(&conn->rtt);
-	uint64_t probe = 2 * conn->rtt.srtt_ns;
+	bool single = tcp_flight(conn) <= conn->mss;
 
 	conn->probe_next = false;
 	conn->probe_single = false;
 	if (likely(may_probe(conn))) {
 		/* RFC 8985 7.2: the ACK of a single segment may be delayed; the next one that is
 		 * sent sets the deadline anew. */
-		conn->probe_single = tcp_flight(conn) <= conn->mss;
-		probe += (uint64_t)(conn->probe_single ? config->tcp_peer_delayed_ack_ms
-						       : config->tcp_loss_probe_min_ms) *
-			 1000000;
+		uint64_t ms = (uint64_t)(single ? sched->config.tcp_peer_delayed_ack_ms
+						: sched->config.tcp_loss_probe_min_ms);
+		uint64_t probe = 2 * conn->rtt.srtt_ns + ms * 1000000;
+		conn->probe_single = single;
 		if (probe < timeout) {
 			conn->probe_next = true;
 			timeout = probe;
 		}
 	}
-	return conn->net->sched->now_ns + timeout;
+	return sched->now_ns + timeout;
 }
 
 void tcp_probe_due(struct tcp_conn *conn)

@@ -178,6 +178,12 @@ static inline bool deliver(struct tcp_conn *conn, const struct tcp_piece *piece)
 	return true;
 }
 
+/* Will nobody read what comes? */
+static inline bool discards(const struct tcp_conn *conn)
+{
+	return unlikely(conn->read_shut) && !conn->net->sched->config.tcp_read_shut;
+}
+
 /* What was received ahead and is in order now. */
 static void drain_ahead(struct tcp_conn *conn)
 {
@@ -186,7 +192,7 @@ static void drain_ahead(struct tcp_conn *conn)
 	struct tcp_piece piece;
 
 	while (tcp_ooo_take(&conn->ooo, heap, conn->rcv_nxt, &piece)) {
-		if (unlikely(conn->read_shut)) {
+		if (unlikely(discards(conn))) {
 			(void)heap_free(heap, piece.object); /* nobody will read it */
 		} else if (!deliver(conn, &piece)) {
 			(void)heap_free(heap, piece.object); /* the peer sends it again */
@@ -234,7 +240,7 @@ bool tcp_receive(struct tcp_conn *conn, struct tcp_segment *seg)
 	uint32_t length = seg->length;
 	bool filled = false;
 
-	if (unlikely(conn->read_shut)) { /* nobody will read it; the peer may go on sending */
+	if (unlikely(discards(conn))) { /* nobody will read it; the peer may go on sending */
 		conn->rcv_nxt += length;
 		drain_ahead(conn); /* that came before it was shut */
 		tcp_schedule_ack(conn, false);
@@ -267,7 +273,7 @@ void tcp_receive_out_of_order(struct tcp_conn *conn, struct tcp_segment *seg)
 	struct tcp_piece piece;
 	uint32_t seq = seg->h.seq;
 
-	if (!conn->read_shut && make_piece(conn, seg, &piece) &&
+	if (!discards(conn) && make_piece(conn, seg, &piece) &&
 	    tcp_ooo_add(&conn->ooo, net->heap, conn->rcv_nxt, seq, &piece, ahead_max(conn),
 			&duplicate))
 		net_count_drop(net, DROP_TCP_MEMORY);
