@@ -150,11 +150,13 @@ void tcp_cc_set_mss(struct tcp_cc *cc, uint32_t mss)
 	ASSERT(mss > 0);
 	/* RFC 5681 3.1 SHOULD: by the ratio of the sizes, lest many small segments go out at once.
 	 */
-	if (mss < cc->mss) {
+	if (mss < cc->mss)
 		cc->cwnd = (uint32_t)((uint64_t)cc->cwnd * mss / cc->mss);
-		cc->initial_window = (uint32_t)((uint64_t)cc->initial_window * mss / cc->mss);
-	}
+	/* The initial window is so many segments, also when they grow again. */
+	cc->initial_window = (uint32_t)((uint64_t)cc->initial_window * mss / cc->mss);
 	cc->mss = mss;
+	if (cc->initial_window < mss)
+		cc->initial_window = mss;
 	if (cc->cwnd < mss)
 		cc->cwnd = mss;
 }
@@ -163,5 +165,5 @@ void tcp_cc_check(const struct tcp_cc *cc)
 {
 	ASSERT(cc->ops && cc->mss > 0);
 	ASSERT(cc->cwnd >= cc->mss);
-	ASSERT(cc->ssthresh > 0 && cc->initial_window > 0);
+	ASSERT(cc->ssthresh > 0 && cc->initial_window >= cc->mss);
 }
