@@ -489,6 +489,8 @@ uint32_t tcp_segment_max(const struct tcp_conn *conn);
 void tcp_established(struct tcp_conn *conn);
 /* Shall our SYN ask for ECN? */
 bool tcp_wants_ecn(const struct tcp_conn *conn);
+/* Does a connection, or what a listener makes, agree to the ECN that a SYN offers? */
+bool tcp_takes_ecn(const struct tcp_conn *conn, const struct tcp_header *syn);
 
 /* ack.c */
 /* The short way: an ACK of new data while nothing is in doubt (tcp_is_calm). */
