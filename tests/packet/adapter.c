@@ -48,6 +48,8 @@ static const struct setting linux_profile[] = {
 	{"tcp_delayed_ack_ms", "40"},
 	{"tcp_fin_ack", "delayed"},
 	{"tcp_push", "burst"},
+	{"tcp_reduce", "window"},
+	{"tcp_loss_probe", "first"},
 	{"tcp_idle_restart", "off"},
 	{"tcp_slow_start_exit", "delay"},
 	{"tcp_window_edge", "whole"},

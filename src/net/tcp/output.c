@@ -481,8 +481,13 @@ static inline bool output_one(struct tcp_conn *conn, struct next_segment *next, 
 	choose_next(conn, next);
 	if (next->length == 0 && !next->fin)
 		return false;
-	if (unlikely(conn->push_burst))
-		next->push = ends_burst(conn, next, in_burst);
+	if (unlikely(conn->push_burst)) {
+		uint32_t end = conn->snd_nxt + next->length;
+		bool most = end - conn->pushed >= conn->snd_wnd_max / 2 + conn->mss;
+		next->push = ends_burst(conn, next, in_burst) || most;
+		if (most || end - conn->snd_base == conn->queued)
+			conn->pushed = end;
+	}
 	return send_next(conn, next);
 }
 

@@ -225,6 +225,7 @@ struct tcp_conn {
 	uint64_t queued;          /* bytes in the send queue */
 	struct tcp_cursor cursor; /* of snd_nxt */
 	uint32_t mss;             /* payload of a full segment, options taken off */
+	uint32_t pushed;          /* push_burst: end of what was pushed by more than a burst */
 	uint32_t ts_offset;
 
 	struct net *net;
