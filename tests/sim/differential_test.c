@@ -41,6 +41,7 @@ const char *const diff_field_names[DIFF_FIELDS] = {
 };
 
 static struct {
+	void *module;
 	const struct diff_stack *lwip;
 	uint64_t steps;
 	uint64_t runs;
@@ -234,6 +235,27 @@ static void play(struct diff_run *run)
 	(void)compare(run);
 }
 
+/* Loads the module, anew if it was there. */
+static void load_lwip(void)
+{
+#ifdef DIFF_LWIP
+	char path[PATH_MAX + 64];
+	char self[PATH_MAX];
+	ssize_t length = readlink("/proc/self/exe", self, sizeof(self) - 1);
+
+	assert_true(length > 0);
+	self[length] = '\0';
+	(void)snprintf(path, sizeof(path), "%s/" DIFF_LWIP, dirname(self));
+	if (total.module)
+		(void)dlclose(total.module);
+	total.module = dlopen(path, RTLD_NOW | RTLD_LOCAL);
+	if (!total.module)
+		fail_msg("%s", dlerror());
+	total.lwip = dlsym(total.module, DIFF_LWIP_SYMBOL);
+	assert_non_null(total.lwip);
+#endif
+}
+
 static uint64_t run_seed(uint64_t seed)
 {
 	struct diff_run *run = calloc(1, sizeof(*run));
@@ -258,28 +280,11 @@ static uint64_t run_seed(uint64_t seed)
 			digest = digest * 31 + (uint8_t)run->sides[i].log[j];
 		free(run->sides[i].log);
 	}
+	if (run->sides[LWIP].app.broken)
+		load_lwip();
 	free(run);
 	return digest;
 }
-
-#ifdef DIFF_LWIP
-static const struct diff_stack *load_lwip(void)
-{
-	char path[PATH_MAX + 64];
-	char self[PATH_MAX];
-	ssize_t length = readlink("/proc/self/exe", self, sizeof(self) - 1);
-
-	assert_true(length > 0);
-	self[length] = '\0';
-	(void)snprintf(path, sizeof(path), "%s/" DIFF_LWIP, dirname(self));
-	void *module = dlopen(path, RTLD_NOW | RTLD_LOCAL);
-	if (!module)
-		fail_msg("%s", dlerror());
-	const struct diff_stack *stack = dlsym(module, DIFF_LWIP_SYMBOL);
-	assert_non_null(stack);
-	return stack;
-}
-#endif
 
 static void test_differences(void **state)
 {
@@ -287,7 +292,7 @@ static void test_differences(void **state)
 #ifndef DIFF_LWIP
 	skip_because("lwIP: this build has none");
 #else
-	total.lwip = load_lwip();
+	load_lwip();
 	assert_true(diff_num_reasons <= REASONS_MAX);
 	world_seeds(test_seed(1), 300, 20, run_seed);
 	printf("# %" PRIu64 " steps of %" PRIu64 " runs compared, %" PRIu64

@@ -159,8 +159,11 @@ static void take_sacks(struct tcp_conn *conn, const struct tcp_options *o, struc
 		return;
 	for (; i < o->num_sack; i++) {
 		struct tcp_block block = o->sack[i];
-		if (seq_before(block.start, block.end) && !seq_before(block.start, conn->snd_una) &&
-		    seq_reached(block.end, conn->snd_nxt))
+		/* Counted from SND.UNA: three comparisons modulo 2^32 can hold all round the
+		 * circle. */
+		uint32_t start = block.start - conn->snd_una;
+		uint32_t end = block.end - conn->snd_una;
+		if (start < end && end <= conn->snd_nxt - conn->snd_una)
 			tcp_scoreboard_sack(&conn->sb, conn->snd_una, block, d);
 	}
 }

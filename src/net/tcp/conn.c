@@ -507,6 +507,8 @@ void tcp_check(const struct tcp_conn *conn)
 	if (conn->state != TCPS_SYN_SENT)
 		tcp_cc_check(&conn->cc);
 	tcp_ooo_check(conn->ooo, conn->rcv_nxt);
+	if (conn->state != TCPS_SYN_SENT)
+		tcp_mtu_check(conn);
 }
 
 void tcp_check_all(const struct net *net)

@@ -19,9 +19,9 @@ enum { ECN_OFF, ECN_PASSIVE, ECN_ACTIVE };
 
 /* ---- what SYNs agree on ---- */
 
-static uint32_t segment_size(const struct tcp_conn *conn)
+uint32_t tcp_segment_max(const struct tcp_conn *conn)
 {
-	uint32_t own = ip_payload_max(conn->net, &conn->remote) - TCP_HEADER_BYTES;
+	uint32_t own = ip_link_payload_max(conn->net, &conn->remote) - TCP_HEADER_BYTES;
 	uint32_t peer = conn->peer_mss;
 
 	/* RFC 9293 3.7.1 MUST-15: without the option 536 or 1220 is assumed. */
@@ -82,7 +82,7 @@ void tcp_apply_syn(struct tcp_conn *conn, const struct tcp_header *h)
 	/* RFC 2018 2: SACK only if it was permitted. */
 	conn->sack = config->tcp_sack && (o->has & TCP_HAS_SACK_PERMITTED);
 	agree_on_ecn(conn, h);
-	conn->mss = segment_size(conn);
+	tcp_mtu_begin(conn);
 	conn->snd_wnd = h->window;
 	conn->snd_wnd_max = h->window;
 	conn->snd_wl1 = h->seq;

@@ -585,6 +585,10 @@ void tcp_icmp_error(struct net *net, const struct icmp_quote *quote, const struc
 		net_count_drop(net, DROP_ICMP_UNMATCHED);
 		return;
 	}
+	if (error->err == EMSGSIZE && !error->local) {
+		tcp_mtu_told(conn, quote->seq, error->mtu);
+		return;
+	}
 	/* RFC 9293 3.9.2.2 MUST-56: soft errors end nothing; hard ones (SHLD-26) end an attempt,
 	 * and, as RFC 5927 5.2 has it, no connection that is synchronized.  So does a neighbour
 	 * that was asked for in vain. */

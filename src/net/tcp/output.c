@@ -360,6 +360,8 @@ static bool resend(struct tcp_conn *conn, struct tcp_block block)
 	struct tcp_cursor at = tcp_send_at(conn, block.start);
 	struct tcp_header h;
 
+	if (unlikely(conn->searching))
+		tcp_mtu_resent(conn, block);
 	tcp_verify_pushed(conn, at, length);
 	fill_header(conn, &h, block.start,
 		    (uint8_t)(TCP_ACK | (fin ? TCP_FIN : 0) | (length > 0 && last ? TCP_PSH : 0)),
@@ -472,6 +474,22 @@ static bool ends_burst(const struct tcp_conn *conn, const struct next_segment *n
 	return several;
 }
 
+/* RFC 4821 7.4: one segment of more than the others have, if enough follows that its loss is
+ * seen. */
+static bool send_mtu_probe(struct tcp_conn *conn)
+{
+	uint32_t in_flight = tcp_flight(conn);
+	struct next_segment next = {.length = tcp_mtu_step(conn)};
+	uint32_t behind = 3 * conn->mss;
+
+	if (next.length == 0 || tcp_unsent(conn) < next.length + behind ||
+	    congestion_window_left(conn) < next.length + behind ||
+	    conn->snd_wnd < in_flight + next.length + behind || !send_next(conn, &next))
+		return false;
+	tcp_mtu_probed(conn, next.length);
+	return true;
+}
+
 /* Sends one segment, lost or new.  False: there is none, the windows hold it, or memory is short.
  */
 static inline bool output_one(struct tcp_conn *conn, struct next_segment *next, uint32_t *in_burst)
@@ -504,8 +522,12 @@ void tcp_output(struct tcp_conn *conn)
 			tcp_want_output(conn);
 			return;
 		}
-		if (unlikely(conn->paced) && pace_blocks(conn))
-			break;
+		if (unlikely(conn->paced || conn->searching)) {
+			if (conn->paced && pace_blocks(conn))
+				break;
+			if (conn->searching && send_mtu_probe(conn))
+				continue;
+		}
 		if (!output_one(conn, &next, &in_burst))
 			break;
 		/* The common case: that was all. */
@@ -554,7 +576,7 @@ void tcp_send_syn(struct tcp_conn *conn)
 {
 	const struct config *config = &conn->net->sched->config;
 	bool ack = conn->state == TCPS_SYN_RECEIVED;
-	uint32_t own = ip_payload_max(conn->net, &conn->remote) - TCP_HEADER_BYTES;
+	uint32_t own = ip_link_payload_max(conn->net, &conn->remote) - TCP_HEADER_BYTES;
 	struct tcp_header h = {
 		.source = conn->local_port,
 		.destination = conn->remote_port,

@@ -115,6 +115,7 @@ static void retransmit_timeout(struct tcp_conn *conn)
 		return;
 	}
 	sched_count(sched, COUNTER_TCP_TIMEOUTS, 1);
+	tcp_mtu_timeout(conn);
 	tcp_enter_loss(conn);
 	conn->retries++;
 	tcp_rtt_back_off(&conn->rtt);

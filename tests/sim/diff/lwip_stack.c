@@ -428,7 +428,8 @@ static void guarded_open_all(const struct diff_wire *wire, uint64_t seed)
 
 static void guarded_close_all(void)
 {
-	stack_close_all();
+	if (!own.app.broken) /* else nothing in it is to be relied on: it is loaded anew */
+		stack_close_all();
 	(void)sigaction(SIGABRT, &own.others, NULL);
 }
 
