@@ -40,6 +40,7 @@ static const struct setting plain[] = {
 
 static const struct setting linux_profile[] = {
 	{"nodelay", "false"},
+	{"tcp_nagle", "small"},
 	{"tcp_quick_ack", "on"},
 	{"tcp_initial_window", "10"},
 	{"tcp_rto_initial_ms", "1000"},
@@ -49,6 +50,7 @@ static const struct setting linux_profile[] = {
 	{"tcp_fin_ack", "delayed"},
 	{"tcp_push", "burst"},
 	{"tcp_reduce", "window"},
+	{"tcp_mtu_resend", "window"},
 	{"tcp_loss_probe", "first"},
 	{"tcp_idle_restart", "off"},
 	{"tcp_slow_start_exit", "delay"},

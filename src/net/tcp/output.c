@@ -233,6 +233,9 @@ static bool worth_sending(const struct tcp_conn *conn, uint32_t length, bool all
 {
 	if (all && !conn->cork && (conn->nodelay || conn->snd_nxt == conn->snd_una))
 		return true;
+	if (unlikely(conn->wait_small) && all && !conn->cork &&
+	    !tcp_is_in_flight(conn, conn->snd_small))
+		return true;
 	return length >= conn->snd_wnd_max / 2 && length > 0 && !conn->cork;
 }
 
@@ -324,6 +327,8 @@ static bool send_next(struct tcp_conn *conn, const struct next_segment *next)
 	if (conn->snd_nxt == conn->snd_una)
 		conn->progress_ns = sched->now_ns;
 	conn->sent_ns = sched->now_ns;
+	if (unlikely(conn->wait_small) && next->length > 0 && next->length < conn->mss)
+		conn->snd_small = conn->snd_nxt + next->length;
 	conn->snd_nxt += next->length + next->fin;
 	tcp_scoreboard_sent(&conn->sb, conn->snd_nxt, sched->now_ns);
 	advance_cursor(conn, next->length);
