@@ -41,7 +41,7 @@ static const struct setting plain[] = {
 static const struct setting linux_profile[] = {
 	{"nodelay", "false"},
 	{"tcp_nagle", "small"},
-	{"tcp_quick_ack", "on"},
+	{"tcp_quick_ack", "full"},
 	{"tcp_initial_window", "10"},
 	{"tcp_rto_initial_ms", "1000"},
 	{"tcp_rto_min_ms", "200"},
