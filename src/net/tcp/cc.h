@@ -106,6 +106,7 @@ struct tcp_cc {
 	bool round : 1;         /* dctcp: round_end is valid */
 	bool reduced : 1;       /* dctcp: reduced_end is valid */
 	bool answered : 1;      /* dctcp: a loss has reduced the window, whatever is marked of it */
+	bool reduce_window : 1; /* a reduction is of the window, used or not */
 	bool exit_by_delay : 1; /* cubic: the first slow start ends at once (HyStart, not ++) */
 
 	union {
@@ -166,7 +167,7 @@ void tcp_cc_slow_start(struct tcp_cc *cc, uint32_t bytes);
  * sent beyond the window. */
 static inline uint32_t tcp_cc_used(const struct tcp_cc *cc, uint32_t flight)
 {
-	return flight < cc->cwnd ? flight : cc->cwnd;
+	return flight < cc->cwnd && !cc->reduce_window ? flight : cc->cwnd;
 }
 
 /* After a congestion event that asks for a window of that many bytes. */

@@ -141,7 +141,7 @@ static bool believe(struct tcp_conn *conn, uint32_t mtu)
 }
 
 /* RFC 1191 6.4: what was sent larger goes out again, in slow start up to the window that was: the
- * loss was none of congestion. */
+ * loss was none of congestion.  Or, as configured, at once. */
 static void send_again(struct tcp_conn *conn)
 {
 	struct tcp_cc *cc = &conn->cc;
@@ -160,7 +160,8 @@ static void send_again(struct tcp_conn *conn)
 	(void)tcp_scoreboard_lose(&conn->sb, conn->snd_una, all);
 	if (cc->ssthresh < cc->cwnd)
 		cc->ssthresh = cc->cwnd;
-	cc->cwnd = tcp_pipe(conn) + conn->mss;
+	if (!conn->net->sched->config.tcp_mtu_resend)
+		cc->cwnd = tcp_pipe(conn) + conn->mss;
 	conn->recover = conn->snd_nxt;
 	conn->recovery = TCP_LOSS;
 	tcp_restart_retransmit(conn);

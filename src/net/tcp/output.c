@@ -233,6 +233,9 @@ static bool worth_sending(const struct tcp_conn *conn, uint32_t length, bool all
 {
 	if (all && !conn->cork && (conn->nodelay || conn->snd_nxt == conn->snd_una))
 		return true;
+	if (unlikely(conn->wait_small) && all && !conn->cork &&
+	    !tcp_is_in_flight(conn, conn->snd_small))
+		return true;
 	return length >= conn->snd_wnd_max / 2 && length > 0 && !conn->cork;
 }
 
@@ -324,6 +327,8 @@ static bool send_next(struct tcp_conn *conn, const struct next_segment *next)
 	if (conn->snd_nxt == conn->snd_una)
 		conn->progress_ns = sched->now_ns;
 	conn->sent_ns = sched->now_ns;
+	if (unlikely(conn->wait_small) && next->length > 0 && next->length < conn->mss)
+		conn->snd_small = conn->snd_nxt + next->length;
 	conn->snd_nxt += next->length + next->fin;
 	tcp_scoreboard_sent(&conn->sb, conn->snd_nxt, sched->now_ns);
 	advance_cursor(conn, next->length);
@@ -504,8 +509,13 @@ static inline bool output_one(struct tcp_conn *conn, struct next_segment *next, 
 	choose_next(conn, next);
 	if (next->length == 0 && !next->fin)
 		return false;
-	if (unlikely(conn->push_burst))
-		next->push = ends_burst(conn, next, in_burst);
+	if (unlikely(conn->push_burst)) {
+		uint32_t end = conn->snd_nxt + next->length;
+		bool most = end - conn->pushed >= conn->snd_wnd_max / 2 + conn->mss;
+		next->push = ends_burst(conn, next, in_burst) || most;
+		if (most || end - conn->snd_base == conn->queued)
+			conn->pushed = end;
+	}
 	return send_next(conn, next);
 }
 

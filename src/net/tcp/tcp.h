@@ -195,6 +195,7 @@ struct tcp_conn {
 	bool cork : 1;
 	bool more : 1;       /* corked for one write: its end is no end of a message */
 	bool push_burst : 1; /* PSH at the end of bursts too */
+	bool wait_small : 1; /* Nagle: for small segments only */
 	bool keepalive : 1;
 	bool push_acked : 1;
 	bool linger_on : 1;
@@ -243,6 +244,8 @@ struct tcp_conn {
 	uint64_t queued;          /* bytes in the send queue */
 	struct tcp_cursor cursor; /* of snd_nxt */
 	uint32_t mss;             /* payload of a full segment, options taken off */
+	uint32_t snd_small;       /* wait_small: end of the last small segment */
+	uint32_t pushed;          /* push_burst: end of what was pushed by more than a burst */
 	uint32_t ts_offset;
 
 	struct net *net;
