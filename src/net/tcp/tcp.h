@@ -115,6 +115,7 @@ struct tcp_trouble {
 	bool undo_resent : 1; /* something was sent again */
 	uint32_t probe_end;   /* a probe is out until this is acknowledged */
 	uint32_t undo_left;   /* bytes sent again that no D-SACK told of yet */
+	uint32_t undo_una;    /* where what was sent again begins */
 	uint32_t undo_cwnd;
 	uint32_t undo_ssthresh;
 	uint32_t undo_ts; /* timestamp of the first retransmission */
@@ -518,8 +519,9 @@ void tcp_enter_loss(struct tcp_conn *conn);
 void tcp_reorder_due(struct tcp_conn *conn);
 /* The congestion control or what was agreed on changed. */
 void tcp_update_watch(struct tcp_conn *conn);
-/* Congestion was told of without a loss to repair: by ECN, or by a probe that repaired it. */
-void tcp_congestion_marked(struct tcp_conn *conn);
+/* Congestion was told of without a loss to repair: by ECN, or by a probe that repaired it.  flight:
+ * bytes that were in flight before the ACK that told. */
+void tcp_congestion_marked(struct tcp_conn *conn, uint32_t flight);
 /* Bytes were sent again. */
 void tcp_note_resent(struct tcp_conn *conn, uint32_t bytes);
 
