@@ -13,4 +13,8 @@
  * only; ENOPROTOOPT elsewhere. */
 #define DEMI_PUSH_ACKED 1
 
+/* A value of TCP_CORK: on, and what is pushed until it is set anew does not end a message (as
+ * MSG_MORE says of a write), so that its last segment does not say PSH.  To the kernel it is on. */
+#define DEMI_CORK_MORE 2
+
 #endif

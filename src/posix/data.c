@@ -7,6 +7,7 @@
 #include <demi/memory.h>
 #include <demi/queue.h>
 #include <demi/sga.h>
+#include <demi/socket.h>
 #include <errno.h>
 #include <limits.h>
 #include <netinet/tcp.h>
@@ -303,6 +304,8 @@ size_t posix_send_space(struct posix *px, struct posix_file *file)
 	}
 	if (!posix_unacknowledged(file, &used))
 		return PUSH_MAX; /* a push will show */
+	if (posix_enough_unsent(file))
+		return 0;
 	size_t room = send_buffer(file);
 	return used < room ? room - used : 0;
 }
@@ -370,10 +373,12 @@ static int finish_push(struct posix *px, struct posix_file *file, uint64_t deadl
 	return posix_take_error(file);
 }
 
-static void set_cork(struct posix_file *file, int on)
+static void set_more(struct posix_file *file, bool more)
 {
-	(void)demi_setsockopt(file->qd, IPPROTO_TCP, TCP_CORK, &on, sizeof(on));
-	file->more = on != 0;
+	int value = more ? DEMI_CORK_MORE : 0;
+
+	(void)demi_setsockopt(file->qd, IPPROTO_TCP, TCP_CORK, &value, sizeof(value));
+	file->more = more;
 }
 
 static int push_stream(struct posix *px, struct posix_file *file, const struct msghdr *msg,
@@ -427,10 +432,10 @@ static ssize_t send_stream(struct posix *px, struct posix_file *file, const stru
 		bytes = bytes < space ? bytes : space;
 	}
 	if ((flags & MSG_MORE) && !file->more)
-		set_cork(file, 1);
+		set_more(file, true);
 	err = push_stream(px, file, msg, bytes, deadline);
 	if (!(flags & MSG_MORE) && file->more)
-		set_cork(file, 0);
+		set_more(file, false);
 	return err ? posix_fail(err) : (ssize_t)bytes;
 }
 

@@ -114,6 +114,8 @@ size_t posix_send_space(struct posix *px, struct posix_file *file);
 bool posix_writable(struct posix *px, struct posix_file *file);
 /* Bytes that were pushed and not acknowledged; false: the stack does not tell. */
 bool posix_unacknowledged(const struct posix_file *file, size_t *bytes);
+/* TCP_NOTSENT_LOWAT: is as much unsent as may be? */
+bool posix_enough_unsent(const struct posix_file *file);
 
 /* A pending error, which is then told. */
 int posix_take_error(struct posix_file *file);

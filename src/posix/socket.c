@@ -688,6 +688,20 @@ bool posix_unacknowledged(const struct posix_file *file, size_t *bytes)
 	return true;
 }
 
+bool posix_enough_unsent(const struct posix_file *file)
+{
+	struct tcp_info info = {0};
+	uint32_t limit = 0;
+	socklen_t length = sizeof(limit);
+
+	if (demi_getsockopt(file->qd, IPPROTO_TCP, TCP_NOTSENT_LOWAT, &limit, &length) ||
+	    limit == 0)
+		return false;
+	length = sizeof(info);
+	return demi_getsockopt(file->qd, IPPROTO_TCP, TCP_INFO, &info, &length) == 0 &&
+	       info.tcpi_notsent_bytes >= limit;
+}
+
 /* Bytes that a read would find: the next datagram, or all that a stream holds. */
 static size_t readable_bytes(struct posix *px, struct posix_file *file)
 {

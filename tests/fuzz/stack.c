@@ -43,6 +43,7 @@ enum {
 	STEPS_MAX = 300,
 	FRAMES_MAX = 3000, /* that arrive in one run */
 	FRAME_BYTES = 2048,
+	HOGS = 64,         /* the heap's MiB */
 	TURNS_MAX = 20000, /* at one moment: more means that it never comes to rest */
 	HOPS_MAX = 3000,   /* moments of one step at which something is due */
 	CONNS_SEEN = 64,
@@ -67,6 +68,14 @@ struct slot {
 	bool unsure;    /* a push was cancelled or failed: the pattern has a gap */
 };
 
+/* The SYN-ACK that was sent last: what an ACK must repeat to complete it. */
+struct answer {
+	bool any;
+	struct ip_address from;
+	struct ip_address to;
+	struct tcp_header h;
+};
+
 struct program {
 	const uint8_t *at;
 	const uint8_t *end;
@@ -88,6 +97,9 @@ struct program {
 	uint32_t next_token;
 	demi_sgarray_t arrays[ARRAYS];
 	uint32_t next_array;
+	struct answer syn_ack;
+	void *hogs[HOGS];
+	void *small_hogs; /* each begins with the next one's address */
 };
 
 /* ---- operands ---- */
@@ -150,6 +162,8 @@ static void check_tcp_out(struct program *p, struct cursor *c, const struct ip_p
 	require(!(h.flags & TCP_RST) || !p->reset_came);
 	require(!p->group_came);
 	require(!(h.flags & TCP_SYN) || !(h.flags & (TCP_FIN | TCP_RST)));
+	if ((h.flags & (TCP_SYN | TCP_ACK)) == (TCP_SYN | TCP_ACK))
+		p->syn_ack = (struct answer){true, packet->from, packet->to, h};
 	const struct tcp_conn *conn =
 		tcp_find_tuple(p->net->tcp, &packet->from, h.source, &packet->to, h.destination);
 	uint32_t length = cursor_left(c);
@@ -730,6 +744,37 @@ static void step_tcp(struct program *p)
 	p->from_template = false;
 }
 
+/* The ACK of the SYN-ACK that went out last, or nearly: what a cookie is given back by. */
+static void step_complete(struct program *p)
+{
+	const struct answer *a = &p->syn_ack;
+	struct segment s = {
+		.ip = {.from = a->to,
+		       .to = a->from,
+		       .v6 = !ip_is_v4(&a->to),
+		       .protocol = IP_TCP,
+		       .ttl = 64},
+		.h = {.source = a->h.destination, .destination = a->h.source},
+	};
+	struct made made;
+
+	s.length = take(p) % 64;
+	s.h.flags = (uint8_t)(TCP_ACK ^ take(p));
+	s.h.seq = a->h.ack + take_delta(p);
+	s.h.ack = a->h.seq + 1 + take_delta(p);
+	s.h.window = (uint16_t)take16(p);
+	s.h.options.ts_value = a->h.options.ts_echo + take(p);
+	s.h.options.ts_echo = a->h.options.ts_value + take_delta(p);
+	if (!a->any)
+		return;
+	s.h.options.has = a->h.options.has & TCP_HAS_TIMESTAMP;
+	s.data_offset = s.h.seq - a->h.ack;
+	make_segment(&made, &s);
+	p->from_template = true;
+	arrive(p, &made);
+	p->from_template = false;
+}
+
 /* ---- other frames ---- */
 
 static void step_raw(struct program *p)
@@ -1246,6 +1291,111 @@ static void step_cancel(struct program *p)
 		(void)answer(demi_cancel(qt));
 }
 
+/* Other limits, from now on. */
+static void step_limits(struct program *p)
+{
+	struct config *config = &p->instance->sched.config;
+
+	config->tcp_syn_cookies = take(p) % 3;
+	config->tcp_challenge_acks = 1 + take(p) % 20;
+	config->tcp_invalid_ack_interval_ms = take(p) * 10;
+	config->tcp_time_wait_max = 1 + take(p) % 8;
+	config->tcp_out_of_order_max_bytes = 65536 + take(p) * 1000;
+}
+
+static void free_hogs(struct program *p)
+{
+	for (uint32_t i = 0; i < HOGS; i++) {
+		if (p->hogs[i])
+			require(demi_free(p->hogs[i]) == 0);
+		p->hogs[i] = NULL;
+	}
+	while (p->small_hogs) {
+		void *next;
+		memcpy(&next, p->small_hogs, sizeof(next));
+		require(demi_free(p->small_hogs) == 0);
+		p->small_hogs = next;
+	}
+}
+
+/* Takes what the heap has, or gives it back. */
+static void step_hog(struct program *p)
+{
+	uint32_t choice = take(p);
+
+	free_hogs(p);
+	for (uint32_t i = 0; i < HOGS && choice > 0; i++)
+		p->hogs[i] = demi_malloc((1 << 20) - 4096);
+	if (choice < 2)
+		return;
+	for (uint32_t size = 4096; size >= 64; size = size * 7 / 8) {
+		void *object;
+		while ((object = demi_malloc(size))) {
+			memcpy(object, &p->small_hogs, sizeof(object));
+			p->small_hogs = object;
+		}
+	}
+}
+
+/* An array that is no array. */
+static void misuse_array(uint32_t choice, int qd)
+{
+	demi_sgarray_t sga = demi_sgaalloc(100);
+	demi_sgarray_t freed = sga;
+	demi_qtoken_t qt;
+
+	if (sga.sga_numsegs == 0)
+		return;
+	require(demi_sgafree(&sga) == 0);
+	require(answer(demi_sgafree(&freed)) != 0);
+	require(answer(demi_push(&qt, qd, &freed)) != 0);
+	freed.sga_numsegs = choice & 1 ? UINT32_MAX : DEMI_SGARRAY_MAXSIZE + 1;
+	require(answer(demi_push(&qt, qd, &freed)) != 0);
+	freed.sga_numsegs = 1;
+	freed.sga_segs[0].sgaseg_buf = NULL;
+	freed.sga_segs[0].sgaseg_len = choice & 1 ? 0x80000000U : UINT32_MAX;
+	require(answer(demi_push(&qt, qd, &freed)) != 0);
+}
+
+static void misuse_queue(uint32_t choice, int qd)
+{
+	struct sockaddr_in short_name = {.sin_family = AF_INET};
+	const struct sockaddr *name = (const struct sockaddr *)&short_name;
+	demi_qtoken_t qt;
+
+	require(answer(demi_connect(&qt, qd, name, choice % sizeof(short_name))) != 0);
+	require(answer(demi_bind(qd, name, choice % sizeof(short_name))) != 0);
+	require(answer(demi_shutdown(qd, 99)) != 0);
+	(void)answer(demi_setsockopt(qd, IPPROTO_TCP, (int)choice, &choice, choice % 4));
+	(void)answer(demi_listen(qd, -1));
+}
+
+/* What no application should do. */
+static void step_misuse(struct program *p)
+{
+	static const demi_qtoken_t tokens[] = {0, UINT64_MAX, 1ULL << 63, 0x7fffffff00000001ULL};
+	static const int none[] = {-1, INT32_MAX, INT32_MIN, 1000000};
+	struct slot *slot = take_slot(p);
+	uint32_t choice = take(p);
+	demi_qresult_t qr;
+	demi_qtoken_t qt;
+	int nobody = none[choice % ARRAY_LENGTH(none)];
+
+	require(answer(demi_wait(&qr, tokens[choice % ARRAY_LENGTH(tokens)], &no_time)) != 0);
+	require(answer(demi_pop(&qt, nobody)) != 0);
+	require(answer(demi_accept(&qt, nobody)) != 0);
+	require(answer(demi_close(nobody)) != 0);
+	misuse_array(choice, slot->qd);
+	misuse_queue(choice, choice & 4 ? nobody : slot->qd);
+	if (!(choice & 8) || slot->qd < 0)
+		return;
+	require(demi_close(slot->qd) == 0);
+	require(answer(demi_close(slot->qd)) != 0);
+	require(answer(demi_pop(&qt, slot->qd)) != 0);
+	misuse_array(choice, slot->qd);
+	slot->qd = -1;
+}
+
 static void step_time(struct program *p)
 {
 	static const uint32_t tenths_ms[] = {1,     10,    50,     390,    400,    2000,
@@ -1268,10 +1418,12 @@ static void check_all(struct program *p)
 static void step(struct program *p)
 {
 	static void (*const steps[])(struct program *) = {
-		step_tcp,     step_tcp,     step_tcp,    step_tcp,   step_raw,    step_ip,
-		step_error,   step_arp,     step_nd,     step_udp,   step_time,   step_time,
-		step_push,    step_push_to, step_pop,    step_close, step_accept, step_shutdown,
-		step_connect, step_option,  step_redeem, step_free,  step_cancel, step_fragments,
+		step_tcp,    step_tcp,    step_tcp,       step_tcp,     step_raw,
+		step_ip,     step_error,  step_arp,       step_nd,      step_udp,
+		step_time,   step_time,   step_push,      step_push_to, step_pop,
+		step_close,  step_accept, step_shutdown,  step_connect, step_option,
+		step_redeem, step_free,   step_cancel,    step_limits,  step_complete,
+		step_hog,    step_misuse, step_fragments,
 	};
 
 	steps[take(p) % ARRAY_LENGTH(steps)](p);
@@ -1496,6 +1648,7 @@ static void end(struct program *p)
 	struct heap_usage usage;
 
 	step_free(p);
+	free_hogs(p);
 	close_all(p);
 	run_turns(p);
 	check_all(p);

@@ -39,6 +39,7 @@ struct live_packet {
 	uint32_t icmp_rest;
 	const uint8_t *payload; /* of TCP and UDP; behind ICMP's header */
 	uint32_t payload_bytes;
+	uint32_t fragment; /* of several that were put together: the first one's payload */
 	uint32_t length;
 	uint8_t bytes[]; /* from the IP header on */
 };

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT
- * tests/packet/main.c - packet_runner FILE...: runs packet scripts and prints TAP, one line a
- * script.  A directory stands for the *.pkt files below it; one that is not there is a SKIP.
+ * tests/packet/main.c - packet_runner [--adapter=PATH] [--so_flags=WORDS] FILE...: runs packet
+ * scripts through packetdrill's interface and prints TAP, one line a script.  A directory stands
+ * for the *.pkt files below it; one that is not there is a SKIP.
  */
 #include "packet/run.h"
 
@@ -70,10 +71,10 @@ static const char *short_name(const char *path)
 	return shared ? shared : at;
 }
 
-static bool run_one(const char *path, size_t number)
+static bool run_one(const struct run_adapter *adapter, const char *path, size_t number)
 {
 	char message[RUN_MESSAGE_MAX] = "";
-	enum run_result result = run_file(path, message);
+	enum run_result result = run_file(adapter, path, message);
 
 	printf("%sok %zu - %s\n", result == RUN_OK ? "" : "not ", number, short_name(path));
 	if (result != RUN_OK)
@@ -82,12 +83,33 @@ static bool run_one(const char *path, size_t number)
 	return result == RUN_OK;
 }
 
+/* The value of an option --NAME=VALUE; NULL: another argument. */
+static const char *option_of(const char *argument, const char *name)
+{
+	size_t length = strlen(name);
+
+	return strncmp(argument, name, length) == 0 ? argument + length : NULL;
+}
+
 int main(int argc, char **argv)
 {
+	struct run_adapter adapter = {0};
+	char message[RUN_MESSAGE_MAX];
+	const char *object = NULL;
 	struct paths list = {0};
 	bool ok = true;
 
 	for (int i = 1; i < argc; i++) {
+		const char *value = option_of(argv[i], "--adapter=");
+		if (value) {
+			object = value;
+			continue;
+		}
+		value = option_of(argv[i], "--so_flags=");
+		if (value) {
+			adapter.flags = value;
+			continue;
+		}
 		char *path = place_of(argv[i]);
 		struct stat st;
 		if (!path)
@@ -97,12 +119,16 @@ int main(int argc, char **argv)
 		else
 			add_path(&list, path);
 	}
+	if (!run_load(&adapter, object, message)) {
+		printf("Bail out! %s\n", message);
+		return 1;
+	}
 	if (list.count == 0)
 		printf("1..0 # SKIP conformance scripts are not here\n");
 	else
 		printf("1..%zu\n", list.count);
 	for (size_t i = 0; i < list.count; i++) {
-		ok = run_one(list.paths[i], i + 1) && ok;
+		ok = run_one(&adapter, list.paths[i], i + 1) && ok;
 		free(list.paths[i]);
 	}
 	free(list.paths);

@@ -135,13 +135,15 @@ static void receive_all(struct life *life, uint64_t limit_ns)
 
 static const struct sim_options device = {.mtu = 1500, .rx_slots = 1024, .max_segments = 4};
 
-static struct life *life_open(uint64_t seed, void (*change)(struct config *config))
+static struct life *life_open_at(uint64_t seed, void (*change)(struct config *config),
+				 uint64_t now_ns)
 {
 	struct life *life = calloc(1, sizeof(*life));
 	struct config config;
 
 	assert_non_null(life);
 	world_open(&life->world, seed);
+	life->world.now_ns = now_ns;
 	life->world.check = inet_check;
 	for (uint32_t i = 0; i < 2; i++) {
 		inet_config(&config, i);
@@ -153,6 +155,11 @@ static struct life *life_open(uint64_t seed, void (*change)(struct config *confi
 	life->server = life->world.hosts[1];
 	life->client_qd = life->server_qd = life->listener = -1;
 	return life;
+}
+
+static struct life *life_open(uint64_t seed, void (*change)(struct config *config))
+{
+	return life_open_at(seed, change, WORLD_START_NS);
 }
 
 static int new_socket(struct life *life, struct host *host)
@@ -431,7 +438,7 @@ static void small_buffers(struct config *config)
 	config->tcp_send_buffer_bytes = config->tcp_send_buffer_max_bytes = 8192;
 }
 
-/* RFC 9293 3.8.6.1 MUST-36, MUST-37: a window that stays closed is probed as long as it takes, at
+/* Attack row 30, RFC 9293 3.8.6.1 MUST-36, MUST-37: a window that stays closed is probed as long as it takes, at
  * growing intervals. */
 static void test_closed_window(void **state)
 {
@@ -452,9 +459,12 @@ static void test_closed_window(void **state)
 	life_end(life);
 }
 
+/* Half of the answers are lost: no run of losses that ever happens may end the connection. */
 static void short_timeouts(struct config *config)
 {
 	small_buffers(config);
+	config->tcp_retries = 30;
+	config->neighbour_retries = 20;
 	config->tcp_rto_max_ms = 4000;
 }
 
@@ -524,7 +534,7 @@ static void test_fin_wait_2(void **state)
 	life_end(life);
 }
 
-/* A peer that vanishes in the handshake, at either side, leaves nothing. */
+/* Attack row 37: a peer that vanishes in the handshake, at either side, leaves nothing. */
 static void test_half_open(void **state)
 {
 	struct life *life = life_open(11, NULL);
@@ -543,6 +553,184 @@ static void test_half_open(void **state)
 	life_end(life);
 }
 
+struct vanishing {
+	enum tcp_state state; /* the client's, when the server vanishes */
+	bool server_first;    /* closes */
+	bool server_too;      /* closes at once */
+	bool client;          /* closes */
+	bool push;
+};
+
+static const struct vanishing vanishings[] = {
+	{.state = TCPS_ESTABLISHED, .push = true},
+	{.state = TCPS_FIN_WAIT_1, .client = true},
+	{.state = TCPS_FIN_WAIT_1, .client = true, .push = true},
+	{.state = TCPS_FIN_WAIT_2, .client = true},
+	{.state = TCPS_CLOSE_WAIT, .server_first = true, .push = true},
+	{.state = TCPS_CLOSING, .client = true, .server_too = true},
+	{.state = TCPS_LAST_ACK, .server_first = true, .client = true},
+};
+
+/* Until the client's connection is in a state. */
+static void reach(struct life *life, enum tcp_state state)
+{
+	uint64_t limit = life->world.now_ns + WORLD_S;
+
+	while (conn_of(life)->state != state)
+		WORLD_EXPECT(&life->world, world_step(&life->world, limit));
+}
+
+static void vanish(struct life *life, const struct vanishing *how)
+{
+	struct pending pending = {0};
+
+	life_connect(life);
+	life->world.paths[0][1].delay_ns = life->world.paths[1][0].delay_ns = 5 * WORLD_MS;
+	if (how->server_first || how->server_too)
+		close_qd(life->server, &life->server_qd);
+	if (how->server_first)
+		reach(life, TCPS_CLOSE_WAIT);
+	if (how->push)
+		pending = push(life, 1000);
+	if (how->client)
+		close_qd(life->client, &life->client_qd);
+	reach(life, how->state);
+	life->server->vanished = true;
+	if (how->push)
+		(void)await(pending, WORLD_S); /* it was taken before */
+	if (how->push && !how->server_first && !how->client)
+		await_failure(pop(life, life->client, life->client_qd), ETIMEDOUT, 0,
+			      2000 * WORLD_S);
+}
+
+/* Attack row 37: a peer that vanishes in any state: what was sent is given up in its time
+ * (MUST-20), and nothing is left of a connection that its user closed. */
+static void test_vanishing(void **state)
+{
+	(void)state;
+	for (uint32_t i = 0; i < ARRAY_LENGTH(vanishings); i++) {
+		struct life *life = life_open(20 + i, static_neighbour);
+		vanish(life, &vanishings[i]);
+		close_qd(life->client, &life->client_qd);
+		world_run(&life->world, is_empty, life->client,
+			  life->world.now_ns + 2000 * WORLD_S);
+		inet_expect_empty(life->client);
+		world_close(&life->world);
+		free(life);
+	}
+}
+
+/* ---- TIME-WAIT again ---- */
+
+/* Connects from a port of the client's; 0: it may, and did. */
+static int connect_from(struct life *life, uint16_t port)
+{
+	const struct inet_name own = inet_any(AF_INET, port);
+	const struct inet_name to = inet_name(1, AF_INET, PORT);
+	struct pending accept = {.host = life->server};
+	struct pending pending = {.host = life->client};
+
+	world_enter(life->server);
+	WORLD_EXPECT(&life->world, demi_accept(&accept.qt, life->listener) == 0);
+	life->client_qd = new_socket(life, life->client);
+	WORLD_EXPECT(&life->world, demi_bind(life->client_qd, &own.any, own.length) == 0);
+	int err = demi_connect(&pending.qt, life->client_qd, &to.any, to.length);
+	if (err) {
+		close_qd(life->client, &life->client_qd);
+		world_enter(life->server);
+		WORLD_EXPECT(&life->world, demi_cancel(accept.qt) == 0);
+		(void)await(accept, 0);
+		return err;
+	}
+	await_ok(pending, 10 * WORLD_S);
+	life->server_qd = await(accept, 10 * WORLD_S).qr_value.ares.qd;
+	return 0;
+}
+
+/* Attack row 33, RFC 6191 2: our side may connect from a port whose connection is in TIME-WAIT a
+ * second after that was last heard of; never without timestamps. */
+static void reuse(void (*change)(struct config *config), bool possible)
+{
+	struct life *life = life_open(30, change);
+
+	start_listening(life);
+	WORLD_EXPECT(&life->world, connect_from(life, 5555) == 0);
+	await_ok(push(life, 1000), WORLD_S);
+	receive_all(life, WORLD_S);
+	close_qd(life->client, &life->client_qd);
+	run_for(life, 10 * WORLD_MS);
+	close_qd(life->server, &life->server_qd);
+	run_for(life, 10 * WORLD_MS);
+	uint32_t old = conn_of(life)->snd_nxt;
+	WORLD_EXPECT(&life->world, connect_from(life, 5555) == EADDRNOTAVAIL);
+	run_for(life, WORLD_S);
+	WORLD_EXPECT(&life->world, connect_from(life, 5555) == (possible ? 0 : EADDRNOTAVAIL));
+	if (possible) {
+		WORLD_EXPECT(&life->world, seq_after(conn_of(life)->iss, old + 65535));
+		await_ok(push(life, 1000), WORLD_S);
+		receive_all(life, WORLD_S);
+	}
+	life_end(life);
+}
+
+static void no_timestamps(struct config *config)
+{
+	config->tcp_timestamps = 0;
+}
+
+static void test_reuse(void **state)
+{
+	(void)state;
+	reuse(NULL, true);
+	reuse(no_timestamps, false);
+}
+
+/* ---- clocks that go round ---- */
+
+/* Attack row 36: 32 bits of milliseconds go round in the middle of a transfer with losses, and
+ * again while nothing happens. */
+static uint64_t clock_round(uint64_t seed)
+{
+	const uint64_t round_ns = (1ULL << 32) * WORLD_MS;
+	struct life *life = life_open_at(seed, NULL, 3 * round_ns - 2 * WORLD_S);
+
+	life_connect(life);
+	life->world.paths[0][1].bits_per_s = 2000000;
+	life->world.paths[0][1].queue_bytes = 100000;
+	life->world.paths[0][1].loss = 10000;
+	struct pending pending = push(life, 1000000); /* four seconds */
+	receive_all(life, 100 * WORLD_S);
+	await_ok(pending, WORLD_S);
+	WORLD_EXPECT(&life->world, life->world.now_ns > 3 * round_ns);
+	run_for(life, round_ns);
+	await_ok(push(life, 1000), WORLD_S);
+	receive_all(life, 100 * WORLD_S);
+	uint64_t hash = life->world.hash;
+	life_end(life);
+	return hash;
+}
+
+static void test_clock_round(void **state)
+{
+	(void)state;
+	world_seeds(test_seed(1), 10, 10, clock_round);
+}
+
+/* A reset, for the server had not read what came; the end of the stream, if nothing had come yet.
+ */
+static void await_end(struct life *life, struct pending popped)
+{
+	demi_qresult_t qr = await(popped, 10 * WORLD_S);
+
+	if (qr.qr_opcode == DEMI_OPC_FAILED) {
+		WORLD_EXPECT(&life->world, qr.qr_ret == ECONNRESET);
+		return;
+	}
+	WORLD_EXPECT(&life->world, qr.qr_opcode == DEMI_OPC_POP);
+	WORLD_EXPECT(&life->world, life->world.now_ns < WORLD_START_NS + 10 * WORLD_MS);
+	WORLD_EXPECT(&life->world, demi_sgafree(&qr.qr_value.sga) == 0);
+}
+
 /* Instances end in the middle of everything: their memory goes, their peers learn of it. */
 static uint64_t sudden_end(uint64_t seed)
 {
@@ -556,7 +744,7 @@ static uint64_t sudden_end(uint64_t seed)
 	run_for(life, world_below(&life->world, 500 * WORLD_MS));
 	world_end_host(life->server);
 	life->server_qd = life->listener = -1;
-	await_failure(popped, ECONNRESET, 0, 10 * WORLD_S);
+	await_end(life, popped);
 	(void)await(pending, 0);
 	life->received = life->pushed;
 	uint64_t hash = life->world.hash;
@@ -579,7 +767,9 @@ int main(void)
 		cmocka_unit_test(test_idle),           cmocka_unit_test(test_user_timeout),
 		cmocka_unit_test(test_closed_window),  cmocka_unit_test(test_lost_updates),
 		cmocka_unit_test(test_time_wait),      cmocka_unit_test(test_fin_wait_2),
-		cmocka_unit_test(test_half_open),      cmocka_unit_test(test_sudden_end),
+		cmocka_unit_test(test_half_open),      cmocka_unit_test(test_vanishing),
+		cmocka_unit_test(test_reuse),          cmocka_unit_test(test_clock_round),
+		cmocka_unit_test(test_sudden_end),
 	};
 
 	return test_run("life", tests);

@@ -7,6 +7,7 @@
 #include "net/tcp/tcp.h"
 #include "sim/world.h"
 #include "support/net.h"
+#include "support/seed.h"
 #include "transport/inet/inet.h"
 
 #include <arpa/inet.h>
@@ -179,7 +180,7 @@ static void check_idle_cost(size_t before)
 static void test_ten_thousand(void **state)
 {
 	(void)state;
-	world_open(&many.world, 1);
+	world_open(&many.world, test_seed(1));
 	many.server = add_host(1);
 	many.client = add_host(2);
 	run(many.server, serve);

@@ -4,6 +4,8 @@
  */
 #include "sim/world.h"
 
+#include "support/seed.h"
+
 #include <demi/libos.h>
 #include <demi/memory.h>
 #include <demi/queue.h>
@@ -15,6 +17,8 @@
 
 #define PORT     7000
 #define DELAY_NS WORLD_MS
+
+static uint64_t base; /* of the seeds of all tests */
 
 static const struct sim_options device = {.mtu = 1500, .rx_slots = 256, .max_segments = 2};
 
@@ -98,7 +102,7 @@ static void open_rig(struct rig *rig, uint64_t seed, int listener_option)
 	demi_qresult_t result;
 
 	address.sin_addr.s_addr = htonl(0x0a000002);
-	world_open(&rig->world, seed);
+	world_open(&rig->world, base + seed);
 	rig->client = add_host(&rig->world, "10.0.0.1/24");
 	rig->server = add_host(&rig->world, "10.0.0.2/24");
 	rig->world.paths[0][1].delay_ns = DELAY_NS;
@@ -358,5 +362,6 @@ int main(void)
 		cmocka_unit_test(test_who_has_none),
 	};
 
+	base = test_seed(0);
 	return test_run("push_acked", tests);
 }

@@ -287,6 +287,7 @@ static void set_path(struct run *run, uint32_t from, uint32_t to, struct world_p
 
 	*path = (struct world_path){
 		.delay_ns = transfer->rtt_ns / 2,
+		.jitter_ns = transfer->rtt_ns / 50, /* so that seeds differ without loss too */
 		.bits_per_s = transfer->bits_per_s,
 		.queue_bytes = transfer->queue_bytes ? transfer->queue_bytes : queue,
 		.mark_bytes = transfer->mark_bytes,

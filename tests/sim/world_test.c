@@ -4,6 +4,7 @@
  */
 #include "sim/world.h"
 
+#include "net/wire/checksum.h"
 #include "netdev/checksum.h"
 #include "support/seed.h"
 
@@ -497,6 +498,126 @@ static void test_swarm(void **state)
 	assert_true(one_seed(first) != one_seed(first + 1));
 }
 
+/* ---- lines ---- */
+
+struct lines {
+	struct world world;
+	struct host *to;
+	uint32_t from[2]; /* frames received of each host */
+	uint32_t marked;
+	uint64_t last_ns;
+};
+
+static void at_end_of_line(struct host *host, const uint8_t *bytes, uint32_t length)
+{
+	struct lines *lines = host->arg;
+	bool v6 = bytes[12] == 0x86;
+
+	lines->from[memcmp(bytes + 6, host->world->hosts[1]->mac, 6) == 0 ? 0 : 1]++;
+	if (v6)
+		lines->marked += (bytes[15] & 0x30U) == 0x30U;
+	else
+		lines->marked += (bytes[15] & 3U) == 3;
+	if (!v6)
+		assert_true(checksum_good(checksum_partial(bytes + 14, 20)));
+	assert_int_equal(length, FRAME_BYTES);
+	lines->last_ns = host->world->now_ns;
+}
+
+static void nowhere(struct host *host, const uint8_t *bytes, uint32_t length)
+{
+	(void)host;
+	(void)bytes;
+	(void)length;
+}
+
+/* Two hosts before the line to a third: 800 ns a frame. */
+static void lines_open(struct lines *lines)
+{
+	memset(lines, 0, sizeof(*lines));
+	world_open(&lines->world, 1);
+	lines->to = world_add_peer(&lines->world, at_end_of_line, lines);
+	(void)world_add_peer(&lines->world, nowhere, NULL);
+	(void)world_add_peer(&lines->world, nowhere, NULL);
+	for (uint32_t i = 1; i < 3; i++)
+		lines->world.paths[i][0] = (struct world_path){
+			.bits_per_s = 1000000000,
+			.queue_bytes = 1050,
+			.line = i == 1 ? NULL : &lines->world.paths[1][0],
+		};
+}
+
+/* The host sends a frame with these first two bytes of its IP header. */
+static void send_tagged(struct lines *lines, uint32_t host, uint8_t first, uint8_t second)
+{
+	uint8_t bytes[FRAME_BYTES];
+
+	fill(bytes, lines->to->mac, lines->world.hosts[host]->mac, 1);
+	if (first >> 4 == 6) {
+		bytes[12] = 0x86;
+		bytes[13] = 0xdd;
+	}
+	bytes[14] = first;
+	bytes[15] = second;
+	uint16_t sum = checksum_finish(checksum_partial(bytes + 14, 20));
+	if (first >> 4 == 4)
+		memcpy(bytes + 24, &sum, sizeof(sum));
+	world_send(lines->world.hosts[host], bytes, sizeof(bytes));
+}
+
+static void test_shared_line(void **state)
+{
+	struct lines lines;
+
+	(void)state;
+	lines_open(&lines);
+	for (int i = 0; i < 4; i++)
+		send_tagged(&lines, 1, 0x45, 0);
+	for (int i = 0; i < 20; i++)
+		send_tagged(&lines, 2, 0x45, 0);
+	world_run_until(&lines.world, WORLD_START_NS + WORLD_S);
+	/* one queue: what the second finds in it is the first's as well */
+	assert_int_equal(lines.from[0], 4);
+	assert_int_equal(lines.from[1], 7);
+	assert_true(lines.last_ns == WORLD_START_NS + 11 * 800);
+	assert_int_equal(lines.world.stats.lost, 13);
+	world_close(&lines.world);
+}
+
+static uint32_t count_marked(uint8_t first, uint8_t second)
+{
+	uint8_t mask = first >> 4 == 4 ? 3 : 0x30;
+	struct lines lines;
+
+	lines_open(&lines);
+	lines.world.paths[1][0].mark_bytes = 350;
+	for (int i = 0; i < 10; i++)
+		send_tagged(&lines, 1, first, second);
+	world_run_until(&lines.world, WORLD_START_NS + WORLD_S);
+	assert_int_equal(lines.from[0], 10);
+	uint64_t marked = lines.world.stats.marked;
+	world_close(&lines.world);
+	assert_int_equal(lines.marked, (second & mask) == mask ? 10 : marked);
+	return (uint32_t)marked;
+}
+
+/* Behind more than 350 bytes in the queue: from the fifth on; only ECT(0) and ECT(1), of both
+ * families, whose other bits and checksum stay right. */
+static void test_marks(void **state)
+{
+	(void)state;
+	for (uint32_t dscp = 0; dscp < 64; dscp++) {
+		assert_int_equal(count_marked(0x45, (uint8_t)(dscp << 2)), 0);
+		assert_int_equal(count_marked(0x45, (uint8_t)(dscp << 2 | 1)), 6);
+		assert_int_equal(count_marked(0x45, (uint8_t)(dscp << 2 | 2)), 6);
+		assert_int_equal(count_marked(0x45, (uint8_t)(dscp << 2 | 3)), 0);
+	}
+	assert_int_equal(count_marked(0x60, 0x00), 0);
+	assert_int_equal(count_marked(0x60, 0x10), 6);
+	assert_int_equal(count_marked(0x6f, 0x2f), 6);
+	assert_int_equal(count_marked(0x60, 0x30), 0);
+}
+
 int main(void)
 {
 	static const struct CMUnitTest tests[] = {
@@ -504,7 +625,8 @@ int main(void)
 		cmocka_unit_test(test_faults), cmocka_unit_test(test_corruption),
 		cmocka_unit_test(test_busy),   cmocka_unit_test(test_short),
 		cmocka_unit_test(test_switch), cmocka_unit_test(test_order),
-		cmocka_unit_test(test_swarm),
+		cmocka_unit_test(test_swarm),  cmocka_unit_test(test_shared_line),
+		cmocka_unit_test(test_marks),
 	};
 
 	return test_run("world", tests);

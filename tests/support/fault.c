@@ -41,6 +41,7 @@ static _Atomic uint64_t calls;
 static _Atomic uint64_t first; /* the call that fails; 0: none */
 static _Atomic uint64_t after; /* the first call that fails no more */
 static _Atomic bool happened;
+static _Atomic int64_t pauses;
 static _Atomic int64_t blocks;
 static _Atomic int64_t mapped_bytes;
 
@@ -67,6 +68,11 @@ bool fault_off(void)
 	return happened;
 }
 
+void fault_pause(bool on)
+{
+	pauses += on ? 1 : -1;
+}
+
 uint64_t fault_calls(void)
 {
 	return calls;
@@ -79,8 +85,9 @@ struct fault_live fault_live(void)
 
 static bool fails(void)
 {
+	if (pauses > 0)
+		return false;
 	uint64_t call = ++calls;
-
 	if (first == 0 || call < first || call >= after)
 		return false;
 	happened = true;

@@ -22,6 +22,9 @@ void fault_fail_times(uint64_t nth, uint64_t times);
 /* fault_off: nothing fails any more. Returns whether something did since it was told to. */
 bool fault_off(void);
 
+/* fault_pause: from now on calls pass through and do not count; or count again. Pauses nest. */
+void fault_pause(bool on);
+
 /* fault_calls: fallible calls since the program began. */
 uint64_t fault_calls(void);
 
@@ -33,3 +36,8 @@ struct fault_live {
 };
 
 struct fault_live fault_live(void);
+
+/* fault_heap_forget: of a test that wraps heap_alloc_slow and heap_alloc_huge as well, and has
+ * support/fault_heap.c among its sources: each object of each heap is a fallible call then.  All
+ * heaps are gone, and others may come. */
+void fault_heap_forget(void);

@@ -20,3 +20,10 @@ uint64_t test_seed(uint64_t fixed)
 	(void)fflush(stdout);
 	return seed;
 }
+
+uint32_t test_number(const char *variable, uint32_t fixed)
+{
+	const char *given = getenv(variable);
+
+	return given ? (uint32_t)strtoul(given, NULL, 0) : fixed;
+}

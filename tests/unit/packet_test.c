@@ -299,9 +299,11 @@ static void test_live_lengths(void **state)
 static void run_text(const char *text, enum run_result expected, const char *message)
 {
 	struct script s = parsed(text);
+	struct run_adapter adapter = {0};
 	char why[RUN_MESSAGE_MAX];
 
-	if (run_script(&s, why) != expected || (message && !strstr(why, message)))
+	assert_true(run_load(&adapter, NULL, why));
+	if (run_script(&adapter, &s, why) != expected || (message && !strstr(why, message)))
 		fail_msg("%s: %s", text, why);
 	script_free(&s);
 }
@@ -318,11 +320,11 @@ static void test_runner(void **state)
 	run_text("--config=bogus=1\n0 close(3) = -1", RUN_FAILED, "t:1: ");
 	run_text("0 > S 0:0(0)", RUN_FAILED, "got nothing until");
 	run_text("0 < udp (5)\n+1 > icmp unreachable port_unreachable [udp (5)]", RUN_FAILED,
-		 "expected at 1.000000 s, sent at 0.000000 s");
+		 "expected at 1.00000");
 	run_text("--strict\n0 < udp (5)\n+1 close(3) = -1 EBADF", RUN_FAILED, "not expected");
 	run_text("0 socket(..., SOCK_DGRAM, 0) = 3\n0 bind(3, ..., ...) = 0\n"
 		 "0...1 recv(3, ..., 9, 0) = 5\n2 < udp (5)",
-		 RUN_FAILED, "recv returned at 2.000000 s, not at 1.000000 s");
+		 RUN_FAILED, "not at 1.000000 s");
 	run_text("0 socket(..., SOCK_DGRAM, 0) = 3\n0 bind(3, ..., ...) = 0\n"
 		 "0 recv(3, ..., 9, 0) = 5",
 		 RUN_FAILED, "recv has not returned");

@@ -9,24 +9,50 @@
 
 /* ---- round-trip time ---- */
 
-static void take_rtt(struct tcp_conn *conn, const struct tcp_header *h,
-		     const struct tcp_delivered *d, uint32_t flight)
+static inline uint32_t samples_per_rtt(const struct tcp_conn *conn, uint32_t flight)
 {
-	uint64_t now = conn->net->sched->now_ns;
-	uint32_t samples = likely(flight < 2 * conn->mss) ? 1 : flight / (2 * conn->mss) + 1;
+	return likely(flight < 2 * conn->mss) ? 1 : flight / (2 * conn->mss) + 1;
+}
 
-	/* RFC 6298 3, Karn: not across a retransmission. */
-	if (likely(d->first_ns != 0 && !d->retransmitted)) {
-		tcp_rtt_sample(&conn->rtt, now - d->first_ns, samples, 0);
+/* Of an ACK that moved SND.UNA over what was sent again too: RFC 7323 4.1, the echoed timestamp
+ * tells which sending caused it. */
+static void take_echo(struct tcp_conn *conn, const struct tcp_delivered *d,
+		      const struct tcp_ack_facts *facts)
+{
+	const struct tcp_options *o = &facts->h->options;
+	uint32_t samples = samples_per_rtt(conn, facts->flight_before);
+	uint64_t now = conn->net->sched->now_ns;
+
+	if (!conn->timestamps || !(o->has & TCP_HAS_TIMESTAMP) || o->ts_echo == 0)
+		return;
+	if (d->last_ns != 0 && !seq_before(o->ts_echo, tcp_timestamp(conn, d->last_ns))) {
+		tcp_rtt_sample(&conn->rtt, now - d->last_ns, samples, 0);
 		return;
 	}
-	/* RFC 7323 4.1: the echoed timestamp is of the segment that caused the ACK, so it is good
-	 * for retransmissions too; but it counts milliseconds. */
-	if (!conn->timestamps || !(h->options.has & TCP_HAS_TIMESTAMP) || h->options.ts_echo == 0)
-		return;
-	uint32_t ms = tcp_timestamp(conn, now) - h->options.ts_echo;
-	if (ms > 0 && ms < 1U << 24)
+	/* An earlier one.  If its ACK was lost, and this one tells that it came twice, the echo
+	 * says how long we waited, not how long the way is. */
+	uint32_t ms = tcp_timestamp(conn, now) - o->ts_echo;
+	if (facts->dsack.start == facts->dsack.end && ms > 0 && ms < 1U << 24)
 		tcp_rtt_sample(&conn->rtt, (uint64_t)ms * 1000000, samples, 1000000);
+}
+
+/* RFC 6298 3, Karn: not across a retransmission. */
+static void take_rtt(struct tcp_conn *conn, const struct tcp_delivered *d,
+		     const struct tcp_ack_facts *facts)
+{
+	uint64_t now = conn->net->sched->now_ns;
+	uint32_t samples = samples_per_rtt(conn, facts->flight_before);
+
+	if (facts->acked == 0) {
+		/* Blocks tell of what came long ago as well, if the ACKs of that time were lost:
+		 * what was sent last has caused this one. */
+		if (d->last_ns != 0 && !d->last_again)
+			tcp_rtt_sample(&conn->rtt, now - d->last_ns, samples, 0);
+	} else if (d->first_ns != 0 && !d->retransmitted) {
+		tcp_rtt_sample(&conn->rtt, now - d->first_ns, samples, 0);
+	} else {
+		take_echo(conn, d, facts);
+	}
 }
 
 /* ---- the peer's window ---- */
@@ -46,13 +72,13 @@ void tcp_window_changed(struct tcp_conn *conn, uint32_t window)
 
 /* ---- progress ---- */
 
-static inline void advance(struct tcp_conn *conn, uint32_t ack, struct tcp_delivered *d)
+/* snd_una moves, after the scoreboard. */
+static inline void advance(struct tcp_conn *conn, uint32_t ack)
 {
 	uint32_t bytes = ack - conn->snd_base;
 
 	if (bytes > conn->queued) /* the FIN, or the SYN alone, is beyond the data */
 		bytes = seq_before(ack, conn->snd_base) ? 0 : (uint32_t)conn->queued;
-	tcp_scoreboard_acked(&conn->sb, conn->snd_una, ack, d);
 	conn->snd_una = ack;
 	conn->retries = 0;
 	conn->probed = false;
@@ -63,7 +89,8 @@ static inline void advance(struct tcp_conn *conn, uint32_t ack, struct tcp_deliv
 	tcp_send_acked(conn, bytes);
 }
 
-static inline void grow_window(struct tcp_conn *conn, const struct tcp_delivered *d, uint32_t acked,
+/* sent_ns: when what caused the ACK left, once; 0: not known. */
+static inline void grow_window(struct tcp_conn *conn, uint64_t sent_ns, uint32_t acked,
 			       uint32_t flight)
 {
 	uint64_t now = conn->net->sched->now_ns;
@@ -73,7 +100,7 @@ static inline void grow_window(struct tcp_conn *conn, const struct tcp_delivered
 		.una = conn->snd_una,
 		.nxt = conn->snd_nxt,
 		.now_ns = now,
-		.rtt_ns = d->last_again || d->last_ns == 0 ? 0 : now - d->last_ns,
+		.rtt_ns = sent_ns ? now - sent_ns : 0,
 		.srtt_ns = conn->rtt.srtt_ns,
 	};
 
@@ -82,13 +109,22 @@ static inline void grow_window(struct tcp_conn *conn, const struct tcp_delivered
 
 void tcp_ack_plain(struct tcp_conn *conn, const struct tcp_header *h)
 {
-	struct tcp_delivered d = {0};
 	uint32_t flight = tcp_flight(conn);
 	uint32_t acked = h->ack - conn->snd_una;
+	uint64_t first_ns = tcp_scoreboard_acked_all(&conn->sb, h->ack);
+	uint64_t last_ns = first_ns;
 
-	advance(conn, h->ack, &d);
-	take_rtt(conn, h, &d, flight);
-	grow_window(conn, &d, acked, flight);
+	if (unlikely(first_ns == 0)) {
+		struct tcp_delivered d = {0};
+		tcp_scoreboard_acked(&conn->sb, conn->snd_una, h->ack, &d);
+		first_ns = d.retransmitted ? 0 : d.first_ns;
+		last_ns = d.last_again ? 0 : d.last_ns;
+	}
+	advance(conn, h->ack);
+	if (likely(first_ns != 0))
+		tcp_rtt_sample(&conn->rtt, conn->net->sched->now_ns - first_ns,
+			       samples_per_rtt(conn, flight), 0);
+	grow_window(conn, last_ns, acked, flight);
 	tcp_restart_retransmit(conn);
 	ip_path_confirm(conn->net, &conn->path);
 }
@@ -123,8 +159,11 @@ static void take_sacks(struct tcp_conn *conn, const struct tcp_options *o, struc
 		return;
 	for (; i < o->num_sack; i++) {
 		struct tcp_block block = o->sack[i];
-		if (seq_before(block.start, block.end) && !seq_before(block.start, conn->snd_una) &&
-		    seq_reached(block.end, conn->snd_nxt))
+		/* Counted from SND.UNA: three comparisons modulo 2^32 can hold all round the
+		 * circle. */
+		uint32_t start = block.start - conn->snd_una;
+		uint32_t end = block.end - conn->snd_una;
+		if (start < end && end <= conn->snd_nxt - conn->snd_una)
 			tcp_scoreboard_sack(&conn->sb, conn->snd_una, block, d);
 	}
 }
@@ -151,7 +190,10 @@ static void take_marks(struct tcp_conn *conn, const struct tcp_ack_facts *facts)
 			.now_ns = conn->net->sched->now_ns,
 			.srtt_ns = conn->rtt.srtt_ns,
 		};
+		uint32_t before = conn->cc.cwnd;
 		conn->cc.ops->ecn(&conn->cc, &ack, marked);
+		if (conn->cc.cwnd < before)
+			conn->ecn_cwr = true;
 	} else if (marked) {
 		tcp_congestion_marked(conn);
 	}
@@ -171,18 +213,24 @@ void tcp_ack(struct tcp_conn *conn, const struct tcp_segment *seg, bool window_c
 
 	if (seq_after(h->ack, conn->snd_una)) {
 		facts.acked = h->ack - conn->snd_una;
-		advance(conn, h->ack, &d);
+		tcp_scoreboard_acked(&conn->sb, conn->snd_una, h->ack, &d);
+		advance(conn, h->ack);
 	}
 	if (conn->sack && h->options.has & TCP_HAS_SACK)
 		take_sacks(conn, &h->options, &d, &facts);
 	if (d.bytes > 0)
-		take_rtt(conn, h, &d, facts.flight_before);
-	tcp_recover(conn, &d, &facts);
+		take_rtt(conn, &d, &facts);
+	uint32_t delivered = tcp_recover(conn, &d, &facts);
+	conn->watch &= (uint8_t)~TCP_WATCH_SACKED;
+	if (conn->sb.sacked > 0)
+		conn->watch |= TCP_WATCH_SACKED;
 	if (conn->ecn)
 		take_marks(conn, &facts);
 	if (facts.acked > 0) {
 		if (grows && conn->recovery != TCP_RECOVERY)
-			grow_window(conn, &d, facts.acked, facts.pipe_before);
+			grow_window(conn, d.last_again ? 0 : d.last_ns,
+				    delivered < facts.acked ? delivered : facts.acked,
+				    facts.pipe_before);
 		tcp_recovery_restart_timer(conn);
 		ip_path_confirm(conn->net, &conn->path);
 	}

@@ -8,8 +8,11 @@
 
 #include <string.h>
 
+/* In the order of the choices of demitasse.tcp.congestion. */
 static const struct tcp_cc_ops *const algorithms[] = {
+	&tcp_cc_cubic,
 	&tcp_cc_newreno,
+	&tcp_cc_dctcp,
 };
 
 const struct tcp_cc_ops *tcp_cc_find(const char *name, uint32_t length)
@@ -22,6 +25,12 @@ const struct tcp_cc_ops *tcp_cc_find(const char *name, uint32_t length)
 			return algorithms[i];
 	}
 	return NULL;
+}
+
+const struct tcp_cc_ops *tcp_cc_at(uint32_t index)
+{
+	ASSERT(index < ARRAY_LENGTH(algorithms));
+	return algorithms[index];
 }
 
 /* RFC 6928 2 for up to ten segments, RFC 5681 3.1 for up to four; more is the administrator's word.
@@ -56,9 +65,67 @@ void tcp_cc_change(struct tcp_cc *cc, const struct tcp_cc_ops *ops)
 {
 	cc->ops = ops;
 	cc->acked_bytes = 0;
-	memset(cc->state, 0, sizeof(cc->state));
+	cc->in_epoch = false;
+	cc->resumed = false;
+	cc->unsettled = false;
+	cc->round = false;
+	cc->reduced = false;
+	cc->answered = false;
+	memset(cc->words, 0, sizeof(cc->words));
 	ops->init(cc);
 }
+
+/* ---- growing and shrinking ---- */
+
+uint32_t tcp_cc_credited(struct tcp_cc *cc, const struct tcp_cc_ack *ack)
+{
+	/* What was in flight counts until it is acknowledged: many ACKs may come before anything is
+	 * sent again, each of which leaves less in flight. */
+	uint32_t credit = tcp_cc_full(cc, ack) ? ack->flight : cc->credit;
+	uint32_t bytes = ack->bytes < credit ? ack->bytes : credit;
+
+	cc->credit = credit - bytes;
+	return bytes;
+}
+
+void tcp_cc_grow(struct tcp_cc *cc, uint64_t bytes)
+{
+	uint64_t window = cc->cwnd + bytes;
+
+	if (window > TCP_CC_WINDOW_MAX)
+		window = cc->cwnd > TCP_CC_WINDOW_MAX ? cc->cwnd : TCP_CC_WINDOW_MAX;
+	cc->cwnd = (uint32_t)window;
+}
+
+void tcp_cc_slow_start(struct tcp_cc *cc, uint32_t bytes)
+{
+	/* RFC 3465 2.3 MUST: one segment after a timeout, when an ACK may tell of much that was
+	 * sent long before; else two. */
+	uint32_t bound = cc->after_timeout ? cc->mss : 2 * cc->mss;
+
+	tcp_cc_grow(cc, bytes < bound ? bytes : bound);
+}
+
+void tcp_cc_reduce(struct tcp_cc *cc, uint32_t window, bool ecn)
+{
+	cc->ssthresh = window > 2 * cc->mss ? window : 2 * cc->mss;
+	/* RFC 9438 4.6 MUST: marks reduce the window until it is one segment. */
+	if (ecn && window < 2 * cc->mss && window < cc->cwnd)
+		cc->cwnd = window > cc->mss ? window : cc->mss;
+	cc->acked_bytes = 0;
+	cc->credit = 0;
+	cc->after_timeout = false;
+}
+
+void tcp_cc_collapse(struct tcp_cc *cc)
+{
+	cc->cwnd = cc->mss;
+	cc->acked_bytes = 0;
+	cc->credit = 0;
+	cc->after_timeout = true;
+}
+
+/* ---- pacing, restarting, segment size ---- */
 
 /* Twice the window in slow start, so that it can double in a round trip; then 1.2 times: the window
  * stays what limits. */
@@ -83,13 +150,14 @@ void tcp_cc_set_mss(struct tcp_cc *cc, uint32_t mss)
 	ASSERT(mss > 0);
 	/* RFC 5681 3.1 SHOULD: by the ratio of the sizes, lest many small segments go out at once.
 	 */
-	if (mss < cc->mss) {
+	if (mss < cc->mss)
 		cc->cwnd = (uint32_t)((uint64_t)cc->cwnd * mss / cc->mss);
-		cc->initial_window = (uint32_t)((uint64_t)cc->initial_window * mss / cc->mss);
-	}
+	cc->initial_window = (uint32_t)((uint64_t)cc->initial_window * mss / cc->mss);
 	cc->mss = mss;
 	if (cc->cwnd < mss)
 		cc->cwnd = mss;
+	if (cc->initial_window < mss)
+		cc->initial_window = mss;
 }
 
 void tcp_cc_check(const struct tcp_cc *cc)

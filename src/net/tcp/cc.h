@@ -6,11 +6,17 @@
  * recovery ends, proportional rate reduction in it) is the caller's; here is only what happens to
  * the window.  All in bytes.
  *
+ * The window grows only by what was acknowledged of data that was in flight while it was the limit
+ * (credit).
+ *
  * Invariant: cwnd >= mss.
  */
 #pragma once
 
+#include <stdbool.h>
 #include <stdint.h>
+
+#define TCP_CC_WINDOW_MAX ((uint32_t)1 << 30) /* RFC 7323 2.3: no window is larger */
 
 struct tcp_cc;
 
@@ -32,8 +38,9 @@ struct tcp_cc_ops {
 	 * grows only if it was the limit (RFC 9438 5.8, RFC 7661). */
 	void (*acked)(struct tcp_cc *cc, const struct tcp_cc_ack *ack);
 	/* Loss or ECN congestion was met, once a round trip at most: sets ssthresh (RFC 5681
-	 * equation 4, RFC 9438 4.6, RFC 8257 3.4) from the bytes in flight; the caller then brings
-	 * cwnd down to it.  ecn: there was no loss. */
+	 * equation 4, RFC 9438 4.6, RFC 8257 3.3) from the bytes in flight; the caller then brings
+	 * cwnd down to it if it is above.  ecn: there was no loss; then cwnd itself may go below
+	 * ssthresh, to one segment (RFC 9438 4.6). */
 	void (*reduce)(struct tcp_cc *cc, uint32_t flight, int ecn, uint64_t now_ns);
 	/* The retransmission timer expired: ssthresh as in reduce (not for the second time of the
 	 * same segment: again), window of one segment. */
@@ -42,10 +49,46 @@ struct tcp_cc_ops {
 	 * remembers beside cwnd and ssthresh, which the caller has set back already.  NULL:
 	 * nothing. */
 	void (*undo)(struct tcp_cc *cc);
-	/* Every ACK of a connection with ECN: bytes acknowledged by it, marked: ECE was set (RFC
-	 * 8257 3.3).  NULL: ECN is RFC 3168's, the caller calls reduce once a window. */
+	/* Every ACK of a connection with ECN, before acked: bytes acknowledged by it (SACK left
+	 * out), marked: ECE was set (RFC 8257 3.3).  Sets cwnd and ssthresh by itself.  NULL: ECN
+	 * is RFC 3168's, the caller calls reduce once a window. */
 	void (*ecn)(struct tcp_cc *cc, const struct tcp_cc_ack *ack, int marked);
 };
+
+/* The first slow start of RFC 9406: see hystart.c.  Times in microseconds, UINT32_MAX: none. */
+struct tcp_hystart {
+	uint32_t round_end;   /* SND.NXT when the round began */
+	uint32_t last_min;    /* smallest round-trip time of the last round */
+	uint32_t min;         /* and of this one */
+	uint32_t baseline;    /* conservative slow start: what it has to be below */
+	uint8_t samples;      /* of this round, as many as matter */
+	uint8_t conservative; /* rounds of conservative slow start, this one included; 0: none */
+	bool started;
+};
+
+/* Congestion avoidance of RFC 9438: see cubic.c. */
+struct tcp_cubic {
+	uint32_t w_max;       /* 0: none, the window where congestion avoidance begins */
+	uint32_t prior;       /* cwnd before the last congestion event */
+	uint32_t w_est;       /* what Reno's window would be */
+	uint32_t w_est_acked; /* towards its next increase */
+	uint32_t epoch_ms;
+	uint32_t grown_ms; /* when the window could grow last */
+	int32_t k_ms;
+	uint32_t undo_w_max;
+	uint32_t undo_prior;
+	uint32_t undo_w_est; /* 0: there was no epoch */
+};
+
+struct tcp_dctcp {
+	uint32_t alpha; /* share of what is marked, of TCP_DCTCP_ONE */
+	uint32_t round_end;
+	uint32_t acked; /* in this round */
+	uint32_t marked;
+	uint32_t reduced_end; /* what was sent before it is answered for */
+};
+
+#define TCP_DCTCP_ONE ((uint32_t)1 << 20)
 
 struct tcp_cc {
 	const struct tcp_cc_ops *ops;
@@ -54,11 +97,30 @@ struct tcp_cc {
 	uint32_t mss;
 	uint32_t acked_bytes; /* in congestion avoidance: towards the next increase */
 	uint32_t initial_window;
-	uint64_t state[6]; /* of the algorithm */
+	uint32_t credit;        /* in flight when the window was the limit, not acknowledged yet */
+	bool after_timeout;     /* this slow start began with a timeout */
+	bool in_epoch;          /* cubic: the members of the curve are valid */
+	bool resumed;           /* cubic: the next epoch goes on where undo_w_est stood */
+	bool unsettled : 1;     /* cubic: nothing grew since the last event */
+	bool round : 1;         /* dctcp: round_end is valid */
+	bool reduced : 1;       /* dctcp: reduced_end is valid */
+	bool answered : 1;      /* dctcp: a loss has reduced the window, whatever is marked of it */
+	bool exit_by_delay : 1; /* cubic: the first slow start ends at once (HyStart, not ++) */
+
+	union {
+		struct tcp_hystart hystart; /* cubic, while ssthresh is unlimited */
+		struct tcp_cubic cubic;
+		struct tcp_dctcp dctcp;
+		uint32_t words[10];
+	};
 };
+
+_Static_assert(sizeof(struct tcp_cc) <= 80, "every connection has one");
 
 /* By name, with or without its zero byte; NULL: there is none such. */
 const struct tcp_cc_ops *tcp_cc_find(const char *name, uint32_t length);
+/* By the place of its name among the choices of demitasse.tcp.congestion. */
+const struct tcp_cc_ops *tcp_cc_at(uint32_t index);
 
 /* initial_segments: the initial window is that many segments, within RFC 6928's bound of bytes if
  * it is 10, RFC 5681's if it is at most 4; ssthresh is unlimited. */
@@ -75,4 +137,51 @@ void tcp_cc_set_mss(struct tcp_cc *cc, uint32_t mss);
 uint64_t tcp_cc_pacing_rate(const struct tcp_cc *cc, uint64_t srtt_ns);
 void tcp_cc_check(const struct tcp_cc *cc);
 
+/* ---- between the algorithms ---- */
+
+/* RFC 7661 4.1, RFC 9438 5.8: a window that was not used proves nothing, so it does not grow.  In
+ * slow start half of it is use enough, as a window doubles in a round trip. */
+static inline bool tcp_cc_full(const struct tcp_cc *cc, const struct tcp_cc_ack *ack)
+{
+	uint32_t spare = cc->cwnd < cc->ssthresh ? ack->flight : cc->mss;
+
+	return ack->flight + spare >= cc->cwnd;
+}
+
+/* The common case, of every algorithm: nothing grows. */
+static inline bool tcp_cc_rests(const struct tcp_cc *cc, const struct tcp_cc_ack *ack)
+{
+	return !tcp_cc_full(cc, ack) && cc->credit == 0;
+}
+
+/* Else: what of the bytes acknowledged counts. */
+uint32_t tcp_cc_credited(struct tcp_cc *cc, const struct tcp_cc_ack *ack);
+/* Adds to the window, as far as a window may be. */
+void tcp_cc_grow(struct tcp_cc *cc, uint64_t bytes);
+/* Slow start counting bytes, of one ACK at most bound segments (RFC 3465 2.3). */
+void tcp_cc_slow_start(struct tcp_cc *cc, uint32_t bytes);
+
+/* What a reduction takes its share of: the bytes in flight; RFC 5681 3.2: not what limited transmit
+ * sent beyond the window. */
+static inline uint32_t tcp_cc_used(const struct tcp_cc *cc, uint32_t flight)
+{
+	return flight < cc->cwnd ? flight : cc->cwnd;
+}
+
+/* After a congestion event that asks for a window of that many bytes. */
+void tcp_cc_reduce(struct tcp_cc *cc, uint32_t window, bool ecn);
+/* After a timeout. */
+void tcp_cc_collapse(struct tcp_cc *cc);
+
+/* The window in the first slow start: tells how much of bytes it grows, and ends it by setting
+ * ssthresh. */
+void tcp_hystart_acked(struct tcp_cc *cc, const struct tcp_cc_ack *ack, uint32_t bytes);
+
+/* Reno's answer to a loss and to a timeout, which DCTCP shares (RFC 8257 3.5). */
+void tcp_newreno_acked(struct tcp_cc *cc, const struct tcp_cc_ack *ack);
+void tcp_newreno_reduce(struct tcp_cc *cc, uint32_t flight, int ecn, uint64_t now_ns);
+void tcp_newreno_timeout(struct tcp_cc *cc, uint32_t flight, int again, uint64_t now_ns);
+
+extern const struct tcp_cc_ops tcp_cc_cubic;
 extern const struct tcp_cc_ops tcp_cc_newreno;
+extern const struct tcp_cc_ops tcp_cc_dctcp;

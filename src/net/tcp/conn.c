@@ -38,6 +38,7 @@ struct tcp_conn *tcp_conn_alloc(struct net *net, int domain)
 	conn->rcv_buffer = (uint32_t)config->tcp_receive_buffer_bytes;
 	conn->send_buffer = (uint32_t)config->tcp_send_buffer_bytes;
 	conn->ttl = IP_DEFAULT_TTL;
+	conn->cc.ops = tcp_cc_at((uint32_t)config->tcp_congestion);
 	op_list_init(&conn->pops);
 	op_list_init(&conn->pushes);
 	op_list_init(&conn->unacked);
@@ -52,6 +53,8 @@ struct tcp_conn *tcp_conn_alloc(struct net *net, int domain)
 	tcp_rtt_init(&conn->rtt, (uint64_t)config->tcp_rto_initial_ms * 1000000,
 		     (uint64_t)config->tcp_rto_min_ms * 1000000,
 		     (uint64_t)config->tcp_rto_max_ms * 1000000);
+	conn->rtt.floor_variation = config->tcp_rto_floor != 0;
+	conn->push_burst = config->tcp_push != 0;
 	return conn;
 }
 
@@ -118,19 +121,6 @@ void tcp_set_state(struct tcp_conn *conn, enum tcp_state state)
 						 1000000);
 }
 
-void tcp_enter_time_wait(struct tcp_conn *conn)
-{
-	tcp_set_state(conn, TCPS_TIME_WAIT);
-	for (int i = 0; i < TCP_DEADLINES; i++)
-		tcp_clear_deadline(conn, i);
-	/* RFC 9293 3.6 MUST-13: it lasts twice the maximum segment lifetime. */
-	tcp_set_deadline(conn, TCP_STATE,
-			 conn->net->sched->now_ns +
-				 (uint64_t)conn->net->sched->config.tcp_time_wait_ms * 1000000);
-	tcp_fail_pushes(conn, EPIPE);
-	tcp_send_free(conn);
-}
-
 void tcp_finish(struct tcp_conn *conn, int err)
 {
 	struct sched *sched = conn->net->sched;
@@ -138,6 +128,8 @@ void tcp_finish(struct tcp_conn *conn, int err)
 	if (conn->state == TCPS_CLOSED)
 		return;
 	tcp_table_remove(conn->net->tcp, conn);
+	if (conn->state == TCPS_TIME_WAIT)
+		tcp_leave_time_wait(conn);
 	tcp_set_state(conn, TCPS_CLOSED);
 	for (int i = 0; i < TCP_DEADLINES; i++)
 		tcp_clear_deadline(conn, i);
@@ -153,7 +145,7 @@ void tcp_finish(struct tcp_conn *conn, int err)
 	}
 	tcp_fail_pushes(conn, err ? err : EPIPE);
 	tcp_send_free(conn);
-	tcp_ooo_free(&conn->ooo, conn->net->heap);
+	tcp_drop_ahead(conn);
 	tcp_serve_pops(conn);
 	if (conn->closed || !conn->user)
 		tcp_conn_free(conn);
@@ -169,25 +161,30 @@ void tcp_abort(struct tcp_conn *conn, int err)
 
 /* ---- opening ---- */
 
-/* RFC 6528: ISN = M + F(localip, localport, remoteip, remoteport, secretkey), M the 4 us clock. */
-void tcp_choose_iss(struct tcp_conn *conn)
+uint64_t tcp_tuple_hash(const struct net *net, const struct tcp_tuple *tuple)
 {
-	struct {
-		struct ip_address local;
-		struct ip_address remote;
-		uint16_t local_port;
-		uint16_t remote_port;
-	} tuple;
+	return siphash_2_4(net->secret, tuple, sizeof(*tuple));
+}
+
+/* RFC 6528: ISN = M + F(localip, localport, remoteip, remoteport, secretkey), M the 4 us clock. */
+void tcp_choose_iss(struct tcp_conn *conn, const uint32_t *iss_min)
+{
+	struct tcp_tuple tuple;
 
 	memset(&tuple, 0, sizeof(tuple));
 	tuple.local = conn->local;
 	tuple.remote = conn->remote;
 	tuple.local_port = conn->local_port;
 	tuple.remote_port = conn->remote_port;
-	uint64_t hash = siphash_2_4(conn->net->secret, &tuple, sizeof(tuple));
-	conn->iss = (uint32_t)hash + (uint32_t)(conn->net->sched->now_ns >> 12);
-	/* RFC 7323 7.1: an offset for each connection, so that the clock tells nothing. */
-	conn->ts_offset = (uint32_t)(hash >> 32);
+	uint64_t hash = tcp_tuple_hash(conn->net, &tuple);
+	uint32_t iss = (uint32_t)hash + (uint32_t)(conn->net->sched->now_ns >> 12);
+	conn->ts_offset = tcp_timestamp_offset(hash);
+	tcp_set_iss(conn, iss_min && seq_before(iss, *iss_min) ? *iss_min : iss);
+}
+
+void tcp_set_iss(struct tcp_conn *conn, uint32_t iss)
+{
+	conn->iss = iss;
 	conn->snd_una = conn->iss;
 	conn->snd_nxt = conn->iss;
 	conn->snd_base = conn->iss + 1;
@@ -217,10 +214,11 @@ static int check_connect(const struct tcp_conn *conn, const struct ip_address *a
 	return 0;
 }
 
-/* Chooses what is left open of our end of the tuple. */
-static int choose_local(struct tcp_conn *conn)
+/* Chooses what is left open of our end of the tuple; *old_out: what must make room for it. */
+static int choose_local(struct tcp_conn *conn, struct tcp_conn **old_out)
 {
 	struct net *net = conn->net;
+	uint32_t iss_min;
 
 	if (ip_is_any(&conn->local)) {
 		const struct ip_address *source = net_source_for(net, &conn->remote);
@@ -234,10 +232,9 @@ static int choose_local(struct tcp_conn *conn)
 		conn->local_port = tcp_choose_port(conn);
 	if (conn->local_port == 0)
 		return -EADDRNOTAVAIL;
-	if (tcp_find_tuple(net->tcp, &conn->local, conn->local_port, &conn->remote,
-			   conn->remote_port))
-		return -EADDRNOTAVAIL;
-	return 0;
+	*old_out = tcp_find_tuple(net->tcp, &conn->local, conn->local_port, &conn->remote,
+				  conn->remote_port);
+	return *old_out && !tcp_may_reuse(*old_out, &iss_min) ? -EADDRNOTAVAIL : 0;
 }
 
 int tcp_connect(struct tcp_conn *conn, struct op *op, const struct ip_address *address,
@@ -246,16 +243,23 @@ int tcp_connect(struct tcp_conn *conn, struct op *op, const struct ip_address *a
 	const struct ip_address bound_local = conn->local;
 	const uint16_t bound_port = conn->local_port;
 	int err = check_connect(conn, address, port);
+	struct tcp_conn *old;
+	uint32_t iss_min;
 
 	if (err)
 		return err;
 	conn->remote = *address;
 	conn->remote_port = port;
-	err = choose_local(conn);
+	err = choose_local(conn, &old);
 	if (err) {
 		conn->local = bound_local;
 		conn->local_port = bound_port;
 		return err;
+	}
+	bool reuse = old && tcp_may_reuse(old, &iss_min);
+	if (reuse) {
+		sched_count(conn->net->sched, COUNTER_TCP_TIME_WAITS_REUSED, 1);
+		tcp_finish(old, 0);
 	}
 	tcp_table_add(conn->net->tcp, conn);
 	conn->error = 0;
@@ -266,7 +270,7 @@ int tcp_connect(struct tcp_conn *conn, struct op *op, const struct ip_address *a
 	conn->fin_received = false;
 	conn->connect = op;
 	conn->path = (struct ip_path){0};
-	tcp_choose_iss(conn);
+	tcp_choose_iss(conn, reuse ? &iss_min : NULL);
 	tcp_set_state(conn, TCPS_SYN_SENT);
 	conn->progress_ns = conn->net->sched->now_ns;
 	tcp_send_syn(conn);
@@ -396,6 +400,7 @@ int tcp_open(struct net *net)
 	list_init(&tcp->output);
 	list_init(&tcp->all);
 	list_init(&tcp->dead);
+	list_init(&tcp->time_wait);
 	for (uint32_t i = 0; i < TCP_BOUND_BUCKETS; i++)
 		list_init(&tcp->bound[i]);
 	int err = tcp_table_open(tcp);
@@ -492,6 +497,8 @@ void tcp_check(const struct tcp_conn *conn)
 	ASSERT(seq_reached(conn->snd_una, conn->snd_nxt));
 	if (conn->state != TCPS_TIME_WAIT)
 		tcp_scoreboard_check(&conn->sb, conn->snd_una, conn->snd_nxt, conn->sack);
+	ASSERT(conn->watch & TCP_WATCH_AHEAD || (!conn->ooo && !conn->fin_ahead));
+	ASSERT(conn->unrest != 0 || conn->sb.sacked + conn->sb.lost == 0);
 	ASSERT(conn->recovery == TCP_OPEN || seq_before(conn->snd_una, conn->recover));
 	ASSERT(conn->state == TCPS_SYN_SENT || seq_reached(conn->rcv_nxt, conn->rcv_adv));
 	ASSERT(conn->state == TCPS_TIME_WAIT || conn->snd_una == conn->snd_nxt ||
@@ -507,11 +514,17 @@ void tcp_check(const struct tcp_conn *conn)
 void tcp_check_all(const struct net *net)
 {
 	uint32_t lingering = 0;
+	uint32_t time_wait = 0;
+	uint64_t ooo_held = 0;
 
 	list_for_each (node, &net->tcp->all) {
 		const struct tcp_conn *conn = container_of(node, struct tcp_conn, in_all);
 		tcp_check(conn);
 		lingering += conn->lingers;
+		time_wait += conn->state == TCPS_TIME_WAIT;
+		ooo_held += conn->ooo ? tcp_ooo_held(conn->ooo) : 0;
 	}
+	ASSERT(time_wait == net->tcp->num_time_wait);
+	ASSERT(ooo_held == net->tcp->ooo_held);
 	ASSERT(lingering == net->tcp->num_closing);
 }

@@ -11,7 +11,11 @@
 #include <netinet/in.h>
 #include <stdlib.h>
 
-#define HALF_OPEN_MIN 256 /* handshakes in progress that every listener may have */
+/* demitasse.tcp.ecn */
+enum { ECN_OFF, ECN_PASSIVE, ECN_ACTIVE };
+
+#define HALF_OPEN_MIN      256 /* handshakes in progress that every listener may have */
+#define SYN_COOKIES_ALWAYS 2   /* the choice of the key */
 
 /* ---- what SYNs agree on ---- */
 
@@ -30,6 +34,25 @@ uint32_t tcp_segment_max(const struct tcp_conn *conn)
 		mss = conn->mss_limit;
 	/* RFC 9293 3.7.1 MUST-16: options that every segment carries are taken off. */
 	return mss - (conn->timestamps ? TCP_TIMESTAMP_BYTES : 0);
+}
+
+bool tcp_wants_ecn(const struct tcp_conn *conn)
+{
+	return conn->net->sched->config.tcp_ecn == ECN_ACTIVE || conn->cc.ops->ecn;
+}
+
+/* RFC 3168 6.1.1: a SYN with both flags, or the answer with one to what we asked. */
+static void agree_on_ecn(struct tcp_conn *conn, const struct tcp_header *h)
+{
+	const struct config *config = &conn->net->sched->config;
+	uint8_t flags = h->flags & (TCP_ECE | TCP_CWR);
+
+	if (h->flags & TCP_ACK)
+		conn->ecn = conn->ecn && flags == TCP_ECE;
+	else
+		conn->ecn = flags == (TCP_ECE | TCP_CWR) &&
+			    (config->tcp_ecn != ECN_OFF || tcp_wants_ecn(conn));
+	tcp_update_watch(conn);
 }
 
 /* Takes over what the peer's SYN says.  The window of a SYN is never scaled (RFC 7323 2.2). */
@@ -58,12 +81,15 @@ void tcp_apply_syn(struct tcp_conn *conn, const struct tcp_header *h)
 	}
 	/* RFC 2018 2: SACK only if it was permitted. */
 	conn->sack = config->tcp_sack && (o->has & TCP_HAS_SACK_PERMITTED);
+	agree_on_ecn(conn, h);
 	tcp_mtu_begin(conn);
 	conn->snd_wnd = h->window;
 	conn->snd_wnd_max = h->window;
 	conn->snd_wl1 = h->seq;
 	conn->snd_wl2 = h->ack;
-	tcp_cc_init(&conn->cc, &tcp_cc_newreno, conn->mss, (uint32_t)config->tcp_initial_window);
+	tcp_cc_init(&conn->cc, conn->cc.ops, conn->mss, (uint32_t)config->tcp_initial_window);
+	conn->cc.exit_by_delay = config->tcp_slow_start_exit != 0;
+	conn->paced = conn->max_pacing_kbps != 0 || config->tcp_pacing;
 	conn->quick_left = config->tcp_quick_ack ? TCP_QUICK_SEGMENTS : 0;
 	conn->received_ns = sched->now_ns;
 	conn->rcv_space_ns = sched->now_ns;
@@ -85,6 +111,7 @@ void tcp_established(struct tcp_conn *conn)
 {
 	conn->retries = 0;
 	conn->connected_once = true;
+	conn->probes = conn->sack && conn->net->sched->config.tcp_loss_probe;
 	tcp_set_state(conn, TCPS_ESTABLISHED);
 	tcp_rtt_reset_backoff(&conn->rtt);
 	tcp_start_keepalive(conn);
@@ -108,7 +135,7 @@ static bool acceptable_peer(const struct ip_packet *packet)
 	       !ip_is_multicast(&packet->to) && !ip_is_any(&packet->from);
 }
 
-static struct tcp_conn *child_new(struct tcp_conn *listener, const struct tcp_segment *seg)
+struct tcp_conn *tcp_child_new(struct tcp_conn *listener, const struct tcp_segment *seg)
 {
 	struct tcp_conn *conn = tcp_conn_alloc(listener->net, listener->domain);
 
@@ -134,19 +161,52 @@ static struct tcp_conn *child_new(struct tcp_conn *listener, const struct tcp_se
 	conn->receive_buffer_fixed = listener->receive_buffer_fixed;
 	conn->send_buffer_fixed = listener->send_buffer_fixed;
 	conn->push_acked = listener->push_acked;
+	conn->notsent_lowat = listener->notsent_lowat;
+	conn->max_pacing_kbps = listener->max_pacing_kbps;
+	conn->cc.ops = listener->cc.ops;
 	conn->ttl = listener->ttl;
 	conn->tos = listener->tos;
+	tcp_table_add(listener->net->tcp, conn);
+	conn->parent = listener;
+	list_append(&listener->listener->half_open, &conn->in_listener);
+	listener->listener->num_half_open++;
 	return conn;
 }
 
-static bool listener_full(const struct tcp_listener *listener)
+bool tcp_accept_full(const struct tcp_listener *listener)
 {
-	/* Half-open ones are bounded as well; beyond it the SYN is dropped, and comes again. */
+	return listener->num_accepted >= listener->backlog;
+}
+
+static bool half_open_full(const struct tcp_listener *listener)
+{
 	uint32_t half_open_max =
 		listener->backlog > HALF_OPEN_MIN ? listener->backlog : HALF_OPEN_MIN;
 
-	return listener->num_accepted >= listener->backlog ||
-	       listener->num_half_open >= half_open_max;
+	return listener->num_half_open >= half_open_max;
+}
+
+bool tcp_listener_full(const struct tcp_listener *listener)
+{
+	return tcp_accept_full(listener) || half_open_full(listener);
+}
+
+void tcp_open_child(struct tcp_conn *parent, const struct tcp_segment *seg, const uint32_t *iss_min)
+{
+	struct net *net = parent->net;
+	struct tcp_conn *conn = tcp_child_new(parent, seg);
+
+	if (!conn) {
+		net_count_drop(net, DROP_TX_MEMORY);
+		return;
+	}
+	tcp_choose_iss(conn, iss_min);
+	/* Data that came with the SYN is not kept and not acknowledged: the peer sends it again
+	 * (RFC 9293 3.10.7.2 lets it be queued). */
+	tcp_apply_syn(conn, &seg->h);
+	tcp_set_state(conn, TCPS_SYN_RECEIVED);
+	conn->progress_ns = net->sched->now_ns;
+	tcp_send_syn(conn);
 }
 
 static void listen_syn(struct tcp_conn *parent, const struct tcp_segment *seg)
@@ -158,26 +218,13 @@ static void listen_syn(struct tcp_conn *parent, const struct tcp_segment *seg)
 		net_count_drop(net, DROP_IP_SOURCE);
 		return;
 	}
-	if (listener_full(listener)) {
+	bool cookie = net->sched->config.tcp_syn_cookies == SYN_COOKIES_ALWAYS ||
+		      half_open_full(listener);
+	/* Half-open ones are bounded; beyond it the SYN is answered by a cookie, or comes again. */
+	if (tcp_accept_full(listener) || (cookie && !tcp_send_cookie(parent, seg)))
 		net_count_drop(net, DROP_TCP_BACKLOG);
-		return;
-	}
-	struct tcp_conn *conn = child_new(parent, seg);
-	if (!conn) {
-		net_count_drop(net, DROP_TX_MEMORY);
-		return;
-	}
-	tcp_table_add(net->tcp, conn);
-	conn->parent = parent;
-	list_append(&listener->half_open, &conn->in_listener);
-	listener->num_half_open++;
-	tcp_choose_iss(conn);
-	/* Data that came with the SYN is not kept and not acknowledged: the peer sends it again
-	 * (RFC 9293 3.10.7.2 lets it be queued). */
-	tcp_apply_syn(conn, &seg->h);
-	tcp_set_state(conn, TCPS_SYN_RECEIVED);
-	conn->progress_ns = net->sched->now_ns;
-	tcp_send_syn(conn);
+	else if (!cookie)
+		tcp_open_child(parent, seg, NULL);
 }
 
 void tcp_listen_input(struct tcp_conn *listener, struct tcp_segment *seg)

@@ -29,20 +29,41 @@ static inline void take_timestamp(struct tcp_conn *conn, const struct tcp_header
 	}
 }
 
+/* RFC 3168 6.1.3: data that met congestion is told of until the peer says that it slowed down; RFC
+ * 8257 3.2: by each ACK as it was, so a change is told at once. */
+static void take_mark(struct tcp_conn *conn, const struct tcp_segment *seg)
+{
+	bool marked = (seg->packet->tos & IP_CE) == IP_CE;
+
+	if (!conn->ecn || seg->length == 0)
+		return;
+	if (marked)
+		sched_count(conn->net->sched, COUNTER_TCP_MARKS, 1);
+	if (tcp_echoes_each(conn)) {
+		if (marked != conn->ecn_echo && conn->unacked_segments > 0)
+			tcp_send_ack(conn);
+		conn->ecn_echo = marked;
+		return;
+	}
+	if (seg->h.flags & TCP_CWR)
+		conn->ecn_echo = false;
+	if (marked)
+		conn->ecn_echo = true;
+}
+
 /* In order, nothing special, inside the window, acknowledging what was sent or nothing new? */
 static inline bool is_plain(const struct tcp_conn *conn, const struct tcp_segment *seg)
 {
 	const struct tcp_header *h = &seg->h;
 
 	if (conn->state != TCPS_ESTABLISHED || (h->flags & ~TCP_PSH) != TCP_ACK ||
-	    h->seq != conn->rcv_nxt)
+	    h->seq != conn->rcv_nxt || (seg->packet->tos & IP_CE) == IP_CE)
 		return false;
 	if (conn->timestamps && (!(h->options.has & TCP_HAS_TIMESTAMP) ||
 				 seq_before(h->options.ts_value, conn->ts_recent)))
 		return false;
 	return seg->length <= conn->rcv_adv - conn->rcv_nxt &&
-	       h->ack - conn->snd_una <= conn->snd_nxt - conn->snd_una && !conn->ooo &&
-	       !conn->fin_ahead;
+	       h->ack - conn->snd_una <= conn->snd_nxt - conn->snd_una;
 }
 
 /* Data in order, short, for a pop that waits: the common case.  False: it is not that. */
@@ -132,12 +153,14 @@ static bool acceptable(const struct tcp_conn *conn, const struct tcp_segment *se
 	return first < window || first + length - 1 < window;
 }
 
-/* RFC 2883 4: an ACK for data that was here already says so. */
+/* RFC 2883 4: an ACK for data that was here already says so.  Nobody sends again what lies further
+ * back than the largest window: such data is a blind guess, and not to make the peer undo what it
+ * did about a loss. */
 static void note_duplicate(struct tcp_conn *conn, const struct tcp_segment *seg)
 {
 	uint32_t end = seg->h.seq + seg->length;
 
-	if (!conn->sack || seg->length == 0 || !seq_before(seg->h.seq, conn->rcv_nxt))
+	if (!conn->sack || seg->length == 0 || conn->rcv_nxt - seg->h.seq - 1 >= conn->rcv_buffer)
 		return;
 	conn->dsack.start = seg->h.seq;
 	conn->dsack.end = seq_before(end, conn->rcv_nxt) ? end : conn->rcv_nxt;
@@ -171,9 +194,19 @@ static void unacceptable(struct tcp_conn *conn, struct tcp_segment *seg, enum dr
 	if (seg->h.flags & TCP_RST)
 		return;
 	if (is_repeated_syn(conn, seg)) {
-		tcp_send_syn(conn);
+		if (tcp_may_answer(conn))
+			tcp_send_syn(conn);
 		return;
 	}
+	/* RFC 5961 4.2: a SYN is challenged, whatever its sequence number. */
+	if (seg->h.flags & TCP_SYN) {
+		tcp_challenge_ack(conn);
+		return;
+	}
+	/* RFC 9293 3.10.7.4, first step, without an end if both sides do it: ACKs that carry
+	 * nothing wait (attack row 22). */
+	if (segment_length(seg) == 0 && !tcp_may_answer(conn))
+		return;
 	/* A FIN that comes again restarts TIME-WAIT (RFC 9293 3.10.7.4 eighth). */
 	if (conn->state == TCPS_TIME_WAIT && seg->h.flags & TCP_FIN)
 		tcp_enter_time_wait(conn);
@@ -210,6 +243,12 @@ static void trim(struct tcp_conn *conn, struct tcp_segment *seg)
 /* Second, check the RST bit: RFC 5961 3.2. */
 static void reset_input(struct tcp_conn *conn, const struct tcp_segment *seg)
 {
+	/* RFC 1337 3: a reset does not end TIME-WAIT, or old duplicates would reach the next
+	 * connection. */
+	if (conn->state == TCPS_TIME_WAIT) {
+		net_count_drop(conn->net, DROP_TCP_RESET);
+		return;
+	}
 	if (seg->h.seq != conn->rcv_nxt) {
 		net_count_drop(conn->net, DROP_TCP_RESET);
 		tcp_challenge_ack(conn);
@@ -221,7 +260,6 @@ static void reset_input(struct tcp_conn *conn, const struct tcp_segment *seg)
 		break;
 	case TCPS_CLOSING:
 	case TCPS_LAST_ACK:
-	case TCPS_TIME_WAIT:
 		tcp_finish(conn, conn->user ? ECONNRESET : 0);
 		break;
 	default:
@@ -233,7 +271,8 @@ static void reset_input(struct tcp_conn *conn, const struct tcp_segment *seg)
 static void syn_input(struct tcp_conn *conn, struct tcp_segment *seg)
 {
 	if (is_repeated_syn(conn, seg)) {
-		tcp_send_syn(conn);
+		if (tcp_may_answer(conn))
+			tcp_send_syn(conn);
 		return;
 	}
 	net_count_drop(conn->net, DROP_TCP_SYN);
@@ -353,6 +392,13 @@ static void time_wait_input(struct tcp_conn *conn, const struct tcp_segment *seg
 		tcp_challenge_ack(conn);
 }
 
+/* Has the user shut both sides, without closing?  Where that counts like a close. */
+static bool is_shut(const struct tcp_conn *conn)
+{
+	return unlikely(conn->read_shut) && conn->fin_queued &&
+	       conn->net->sched->config.tcp_read_shut;
+}
+
 /* Seventh, process the segment text; then eighth, the FIN. */
 static void text_input(struct tcp_conn *conn, struct tcp_segment *seg)
 {
@@ -365,10 +411,11 @@ static void text_input(struct tcp_conn *conn, struct tcp_segment *seg)
 	}
 	if (!tcp_can_receive(conn) || conn->fin_received || (seg->length == 0 && !fin))
 		return;
-	if (seg->length > 0 && conn->closed) {
+	if (seg->length > 0 && (conn->closed || is_shut(conn))) {
 		/* RFC 9293 3.10.4, RFC 2525 2.17: nobody is there to read it. */
 		net_count_drop(conn->net, DROP_TCP_CLOSED);
-		tcp_abort(conn, 0);
+		tcp_reset_unknown(conn->net, seg);
+		tcp_finish(conn, conn->closed ? 0 : ECONNRESET);
 		return;
 	}
 	if (fin && end != conn->rcv_nxt) {
@@ -390,15 +437,39 @@ static void text_input(struct tcp_conn *conn, struct tcp_segment *seg)
 	}
 }
 
+/* A segment that crosses the edge of the window, where such are not cut: taken whole if it is next
+ * and nothing is queued.  So is a FIN behind a window that is closed, or the peer and we would go
+ * on about it for ever.  False: it is dropped. */
+static bool cross_edge(struct tcp_conn *conn, const struct tcp_segment *seg)
+{
+	uint32_t end = seg->h.seq + segment_length(seg);
+	bool next = seg->h.seq == conn->rcv_nxt;
+
+	if (!seq_after(end, conn->rcv_adv) || seg->h.flags & (TCP_SYN | TCP_RST))
+		return true;
+	if (!next || ((conn->receive_queue.count > 0 || conn->ooo) && seg->length > 0))
+		return false;
+	conn->rcv_adv = end;
+	conn->ack_now |= seg->length == 0;
+	return true;
+}
+
 static void synchronized_input(struct tcp_conn *conn, struct tcp_segment *seg)
 {
 	struct tcp_header *h = &seg->h;
 
+	if (conn->state == TCPS_TIME_WAIT && tcp_reopen(conn, seg))
+		return;
 	if (paws_rejects(conn, seg)) {
 		unacceptable(conn, seg, DROP_TCP_PAWS);
 		return;
 	}
 	take_crossed_syn(conn, seg);
+	if (conn->net->sched->config.tcp_window_edge && segment_length(seg) > 0 &&
+	    !cross_edge(conn, seg)) {
+		unacceptable(conn, seg, DROP_TCP_SEQUENCE);
+		return;
+	}
 	if (!acceptable(conn, seg)) {
 		/* MUST-66: with a window of zero ACKs and resets still count. */
 		bool counts = conn->rcv_adv == conn->rcv_nxt && h->seq == conn->rcv_nxt &&
@@ -421,10 +492,14 @@ static void synchronized_input(struct tcp_conn *conn, struct tcp_segment *seg)
 		return;
 	}
 	trim(conn, seg);
+	take_mark(conn, seg);
 	if (conn->timestamps && h->options.has & TCP_HAS_TIMESTAMP)
 		take_timestamp(conn, h);
 	if (ack_input(conn, seg))
 		text_input(conn, seg);
+	conn->watch &= (uint8_t)~TCP_WATCH_AHEAD;
+	if (conn->ooo || conn->fin_ahead)
+		conn->watch |= TCP_WATCH_AHEAD;
 	if (conn->dsack.start != conn->dsack.end && conn->state >= TCPS_ESTABLISHED) {
 		conn->ack_now = true; /* what came twice is told at once */
 		tcp_want_output(conn);
@@ -455,6 +530,13 @@ static void no_connection(struct net *net, struct tcp_segment *seg)
 	struct tcp_conn *listener =
 		tcp_find_listener(net->tcp, &seg->packet->to, seg->h.destination);
 
+	struct tcp_conn *conn;
+
+	if (listener && tcp_take_cookie(listener, seg, &conn)) {
+		if (conn)
+			conn_input(conn, seg);
+		return;
+	}
 	if (listener) {
 		tcp_listen_input(listener, seg);
 		return;

@@ -429,6 +429,17 @@ uint32_t tcp_ooo_blocks(const struct tcp_ooo *ooo, struct tcp_block *blocks, uin
 	return n;
 }
 
+bool tcp_ooo_overlap(const struct tcp_ooo *ooo, uint32_t end, struct tcp_block *part)
+{
+	const struct block *first = look(ooo, 0);
+
+	if (ooo->count == 0 || !before(first->start, end))
+		return false;
+	part->start = first->start;
+	part->end = before(first->end, end) ? first->end : end;
+	return true;
+}
+
 uint32_t tcp_ooo_held(const struct tcp_ooo *ooo)
 {
 	return ooo ? ooo->held : 0;

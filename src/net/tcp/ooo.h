@@ -57,6 +57,9 @@ bool tcp_ooo_take(struct tcp_ooo **ooo, struct heap *heap, uint32_t rcv_nxt,
  * returns how many (at most max). */
 uint32_t tcp_ooo_blocks(const struct tcp_ooo *ooo, struct tcp_block *blocks, uint32_t max);
 
+/* What of the first block is before end: *part.  False: nothing. */
+bool tcp_ooo_overlap(const struct tcp_ooo *ooo, uint32_t end, struct tcp_block *part);
+
 uint32_t tcp_ooo_held(const struct tcp_ooo *ooo);
 void tcp_ooo_free(struct tcp_ooo **ooo, struct heap *heap);
 void tcp_ooo_check(const struct tcp_ooo *ooo, uint32_t rcv_nxt);

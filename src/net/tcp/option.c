@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: MIT
- * net/tcp/option.c - socket options, by Linux's names and values, and TCP_INFO.
+ * net/tcp/option.c - socket options, by Linux's names and values.  What tells of a connection
+ * (TCP_INFO and the like) is info.c's.
  */
 #include "net/tcp/tcp.h"
 
 #include <errno.h>
 #include <linux/tcp.h>
 #include <netinet/in.h>
+#include <stdio.h>
 
 #include <demi/socket.h>
 
@@ -22,17 +24,9 @@ static int int_value(const void *value, socklen_t length, int *out)
 	return 0;
 }
 
-static int give_bytes(const void *from, socklen_t bytes, void *value, socklen_t *length)
-{
-	if (*length > bytes)
-		*length = bytes;
-	memcpy(value, from, *length);
-	return 0;
-}
-
 static int give_int(int from, void *value, socklen_t *length)
 {
-	return give_bytes(&from, sizeof(from), value, length);
+	return tcp_give_bytes(&from, sizeof(from), value, length);
 }
 
 static uint32_t clamp(int v, uint32_t low, uint32_t high)
@@ -56,12 +50,36 @@ static int set_linger(struct tcp_conn *conn, const void *value, socklen_t length
 	return 0;
 }
 
+/* Bytes a second, by 4 or 8 bytes; all ones: no limit.  Kept in kilobytes, rounded up. */
+static int set_pacing(struct tcp_conn *conn, const void *value, socklen_t length)
+{
+	uint64_t rate = 0;
+	uint32_t narrow;
+
+	if (length >= sizeof(rate)) {
+		memcpy(&rate, value, sizeof(rate));
+	} else if (length >= sizeof(narrow)) {
+		memcpy(&narrow, value, sizeof(narrow));
+		rate = narrow == UINT32_MAX ? UINT64_MAX : narrow;
+	} else {
+		return -EINVAL;
+	}
+	uint64_t kilobytes = rate / 1024 + (rate % 1024 != 0);
+	if (rate == 0) /* all but stopped */
+		kilobytes = 1;
+	conn->max_pacing_kbps = kilobytes < UINT32_MAX ? (uint32_t)kilobytes : 0;
+	conn->paced = conn->max_pacing_kbps != 0 || conn->net->sched->config.tcp_pacing;
+	return 0;
+}
+
 static int set_socket(struct tcp_conn *conn, int name, const void *value, socklen_t length)
 {
 	int v;
 
 	if (name == SO_LINGER)
 		return set_linger(conn, value, length);
+	if (name == SO_MAX_PACING_RATE)
+		return set_pacing(conn, value, length);
 	int err = int_value(value, length, &v);
 	if (err)
 		return err;
@@ -96,15 +114,21 @@ static int set_socket(struct tcp_conn *conn, int name, const void *value, sockle
 static int set_nodelay(struct tcp_conn *conn, bool on)
 {
 	conn->nodelay = on;
+	if (on && conn->cork && tcp_unsent(conn) > 0) { /* what waits goes, as if uncorked */
+		conn->cork = false;
+		tcp_output(conn);
+		conn->cork = true;
+	}
 	if (on)
 		tcp_want_output(conn);
 	return 0;
 }
 
-static int set_cork(struct tcp_conn *conn, bool on)
+static int set_cork(struct tcp_conn *conn, int v)
 {
-	conn->cork = on;
-	if (!on)
+	conn->cork = v != 0;
+	conn->more = v == DEMI_CORK_MORE;
+	if (!v)
 		tcp_want_output(conn);
 	return 0;
 }
@@ -134,8 +158,14 @@ static int set_congestion(struct tcp_conn *conn, const char *name, socklen_t len
 {
 	const struct tcp_cc_ops *ops = tcp_cc_find(name, length);
 
-	(void)conn;
-	return ops ? 0 : -ENOENT;
+	if (!ops)
+		return -ENOENT;
+	if (conn->state > TCPS_SYN_SENT)
+		tcp_cc_change(&conn->cc, ops);
+	else
+		conn->cc.ops = ops;
+	tcp_update_watch(conn);
+	return 0;
 }
 
 static int set_tcp(struct tcp_conn *conn, int name, const void *value, socklen_t length)
@@ -151,7 +181,7 @@ static int set_tcp(struct tcp_conn *conn, int name, const void *value, socklen_t
 	case TCP_NODELAY:
 		return set_nodelay(conn, v != 0);
 	case TCP_CORK:
-		return set_cork(conn, v != 0);
+		return set_cork(conn, v);
 	case TCP_MAXSEG:
 		return set_maxseg(conn, v);
 	case TCP_KEEPIDLE:
@@ -165,6 +195,10 @@ static int set_tcp(struct tcp_conn *conn, int name, const void *value, socklen_t
 			return -EINVAL;
 		conn->user_timeout_ms = (uint32_t)v;
 		return 0;
+	case TCP_NOTSENT_LOWAT:
+		/* All ones and 0 alike: no limit. */
+		conn->notsent_lowat = v == -1 ? 0 : (uint32_t)v;
+		return 0;
 	case TCP_QUICKACK:
 		conn->quick_left = v ? TCP_QUICK_SEGMENTS : 0;
 		return 0;
@@ -173,24 +207,44 @@ static int set_tcp(struct tcp_conn *conn, int name, const void *value, socklen_t
 	}
 }
 
+/* Options of the IP layer may be of one byte as well. */
+static int ip_value(const void *value, socklen_t length, int *out)
+{
+	uint8_t byte;
+
+	if (length != sizeof(byte))
+		return int_value(value, length, out);
+	memcpy(&byte, value, sizeof(byte));
+	*out = byte;
+	return 0;
+}
+
+static int set_tos(struct tcp_conn *conn, bool v6, int v)
+{
+	if (v6 && v == -1) /* RFC 3542 6.5: the default */
+		v = 0;
+	if (v6 && (v < 0 || v > 255))
+		return -EINVAL;
+	conn->tos = (uint8_t)(v & 0xfc); /* the ECN bits are TCP's */
+	return 0;
+}
+
 static int set_ip(struct tcp_conn *conn, int level, int name, const void *value, socklen_t length)
 {
+	bool v6 = level == IPPROTO_IPV6;
 	int v;
-	int err = int_value(value, length, &v);
+	int err = v6 ? int_value(value, length, &v) : ip_value(value, length, &v);
 
 	if (err)
 		return err;
-	bool v6 = level == IPPROTO_IPV6;
 	if (name == (v6 ? IPV6_UNICAST_HOPS : IP_TTL)) {
 		if (v < -1 || v == 0 || v > 255)
 			return -EINVAL;
 		conn->ttl = v < 0 ? IP_DEFAULT_TTL : (uint8_t)v;
 		return 0;
 	}
-	if (name == (v6 ? IPV6_TCLASS : IP_TOS)) {
-		conn->tos = (uint8_t)(v & 0xfc); /* the ECN bits are TCP's */
-		return 0;
-	}
+	if (name == (v6 ? IPV6_TCLASS : IP_TOS))
+		return set_tos(conn, v6, v);
 	if (v6 && name == IPV6_V6ONLY) {
 		if (conn->bound)
 			return -EINVAL;
@@ -229,83 +283,14 @@ int tcp_set_option(struct tcp_conn *conn, int level, int name, const void *value
 
 /* ---- reading ---- */
 
-static uint8_t linux_state(enum tcp_state state)
+static int give_pacing(const struct tcp_conn *conn, void *value, socklen_t *length)
 {
-	static const uint8_t numbers[] = {
-		[TCPS_CLOSED] = 7,       [TCPS_LISTEN] = 10,     [TCPS_SYN_SENT] = 2,
-		[TCPS_SYN_RECEIVED] = 3, [TCPS_ESTABLISHED] = 1, [TCPS_FIN_WAIT_1] = 4,
-		[TCPS_FIN_WAIT_2] = 5,   [TCPS_CLOSE_WAIT] = 8,  [TCPS_CLOSING] = 11,
-		[TCPS_LAST_ACK] = 9,     [TCPS_TIME_WAIT] = 6,
-	};
+	uint64_t rate = conn->max_pacing_kbps ? (uint64_t)conn->max_pacing_kbps * 1024 : UINT64_MAX;
+	uint32_t narrow = rate < UINT32_MAX ? (uint32_t)rate : UINT32_MAX;
 
-	return numbers[state];
-}
-
-static uint32_t in_us(uint64_t ns)
-{
-	return (uint32_t)(ns / 1000);
-}
-
-static uint8_t info_options(const struct tcp_conn *conn)
-{
-	return (uint8_t)((conn->timestamps ? TCPI_OPT_TIMESTAMPS : 0) |
-			 (conn->sack ? TCPI_OPT_SACK : 0) |
-			 (conn->window_scale ? TCPI_OPT_WSCALE : 0));
-}
-
-static void fill_info(const struct tcp_conn *conn, struct tcp_info *info)
-{
-	uint64_t now = conn->net->sched->now_ns;
-	uint32_t mss = conn->mss ? conn->mss : 1;
-
-	*info = (struct tcp_info){
-		.tcpi_state = linux_state(conn->state),
-		.tcpi_ca_state = conn->recovery == TCP_LOSS       ? TCP_CA_Loss
-				 : conn->recovery == TCP_RECOVERY ? TCP_CA_Recovery
-				 : conn->sb.sacked > 0            ? TCP_CA_Disorder
-								  : TCP_CA_Open,
-		.tcpi_retransmits = (uint8_t)conn->retries,
-		.tcpi_probes = (uint8_t)(conn->persist ? conn->retries : conn->keepalive_sent),
-		.tcpi_backoff = (uint8_t)conn->rtt.backoff,
-		.tcpi_options = info_options(conn),
-		.tcpi_rto = in_us(tcp_rtt_timeout(&conn->rtt)),
-		.tcpi_ato = (uint32_t)conn->net->sched->config.tcp_delayed_ack_ms * 1000,
-		.tcpi_snd_mss = conn->mss,
-		.tcpi_rcv_mss = conn->rcv_mss ? conn->rcv_mss : TCP_MSS_DEFAULT_V4,
-		.tcpi_unacked = (tcp_flight(conn) + mss - 1) / mss,
-		.tcpi_sacked = (conn->sb.sacked + mss - 1) / mss,
-		.tcpi_lost = (conn->sb.lost + mss - 1) / mss,
-		.tcpi_last_data_sent =
-			conn->sent_ns ? (uint32_t)((now - conn->sent_ns) / 1000000) : 0,
-		.tcpi_last_data_recv = (uint32_t)((now - conn->received_ns) / 1000000),
-		.tcpi_last_ack_recv = (uint32_t)((now - conn->received_ns) / 1000000),
-		.tcpi_pmtu = tcp_path_mtu(conn),
-		.tcpi_rtt = in_us(conn->rtt.srtt_ns),
-		.tcpi_rttvar = in_us(conn->rtt.rttvar_ns),
-		.tcpi_snd_ssthresh = conn->cc.ssthresh / mss,
-		.tcpi_snd_cwnd = conn->cc.cwnd / mss,
-		.tcpi_advmss = ip_link_payload_max(conn->net, &conn->local) - TCP_HEADER_BYTES,
-		.tcpi_rcv_space = conn->rcv_buffer,
-		.tcpi_total_retrans = conn->retransmitted,
-		.tcpi_bytes_acked = conn->bytes_acked,
-		.tcpi_bytes_received = conn->bytes_received,
-		.tcpi_segs_out = conn->segments_out,
-		.tcpi_segs_in = conn->segments_in,
-		.tcpi_notsent_bytes =
-			conn->state >= TCPS_ESTABLISHED ? (uint32_t)tcp_unsent(conn) : 0,
-		.tcpi_min_rtt = conn->rtt.min_ns == UINT64_MAX ? 0 : in_us(conn->rtt.min_ns),
-		.tcpi_snd_wnd = conn->snd_wnd,
-	};
-	info->tcpi_snd_wscale = conn->snd_wscale & 15U;
-	info->tcpi_rcv_wscale = conn->rcv_wscale & 15U;
-}
-
-static int get_info(const struct tcp_conn *conn, void *value, socklen_t *length)
-{
-	struct tcp_info info;
-
-	fill_info(conn, &info);
-	return give_bytes(&info, sizeof(info), value, length);
+	if (*length >= sizeof(rate))
+		return tcp_give_bytes(&rate, sizeof(rate), value, length);
+	return tcp_give_bytes(&narrow, sizeof(narrow), value, length);
 }
 
 static int get_socket(struct tcp_conn *conn, int name, void *value, socklen_t *length)
@@ -313,7 +298,7 @@ static int get_socket(struct tcp_conn *conn, int name, void *value, socklen_t *l
 	const struct linger linger = {.l_onoff = conn->linger_on, .l_linger = conn->linger_s};
 	switch (name) {
 	case SO_LINGER:
-		return give_bytes(&linger, sizeof(linger), value, length);
+		return tcp_give_bytes(&linger, sizeof(linger), value, length);
 	case SO_ERROR:
 		return give_int(conn->error, value, length);
 	case SO_TYPE:
@@ -328,6 +313,10 @@ static int get_socket(struct tcp_conn *conn, int name, void *value, socklen_t *l
 		return give_int((int)tcp_send_limit(conn), value, length);
 	case SO_RCVBUF:
 		return give_int((int)conn->rcv_buffer, value, length);
+	case SO_MEMINFO:
+		return tcp_give_memory(conn, value, length);
+	case SO_MAX_PACING_RATE:
+		return give_pacing(conn, value, length);
 	case SO_KEEPALIVE:
 		return give_int(conn->keepalive, value, length);
 	case SO_REUSEADDR:
@@ -345,6 +334,14 @@ static int maxseg(const struct tcp_conn *conn)
 	if (conn->mss)
 		return (int)conn->mss;
 	return conn->mss_limit ? conn->mss_limit : TCP_MSS_DEFAULT_V4;
+}
+
+static int give_name(const char *name, void *value, socklen_t *length)
+{
+	char padded[16] = {0}; /* as long as Linux's names may be */
+
+	(void)snprintf(padded, sizeof(padded), "%s", name);
+	return tcp_give_bytes(padded, sizeof(padded), value, length);
 }
 
 static int get_tcp(struct tcp_conn *conn, int name, void *value, socklen_t *length)
@@ -366,11 +363,14 @@ static int get_tcp(struct tcp_conn *conn, int name, void *value, socklen_t *leng
 		return give_int((int)conn->user_timeout_ms, value, length);
 	case TCP_QUICKACK:
 		return give_int(conn->quick_left > 0, value, length);
+	case TCP_NOTSENT_LOWAT:
+		return give_int((int)conn->notsent_lowat, value, length);
 	case TCP_INFO:
-		return get_info(conn, value, length);
+		return tcp_give_info(conn, value, length);
+	case TCP_CC_INFO:
+		return tcp_give_cc_info(conn, value, length);
 	case TCP_CONGESTION:
-		return give_bytes(tcp_cc_newreno.name, (socklen_t)strlen(tcp_cc_newreno.name) + 1,
-				  value, length);
+		return give_name(conn->cc.ops->name, value, length);
 	default:
 		return -ENOPROTOOPT;
 	}

@@ -44,6 +44,8 @@ static inline void fill_header(struct tcp_conn *conn, struct tcp_header *h, uint
 		h->options.ts_value = tcp_timestamp(conn, conn->net->sched->now_ns);
 		h->options.ts_echo = conn->ts_recent;
 	}
+	if (unlikely(conn->ecn_echo) && flags & TCP_ACK)
+		h->flags |= TCP_ECE;
 	if (unlikely(conn->ooo || conn->dsack.start != conn->dsack.end) && conn->sack)
 		fill_sack(conn, &h->options, payload);
 }
@@ -131,9 +133,10 @@ static void finish_checksum(struct tcp_conn *conn, struct frame *frame, uint32_t
 	memcpy(frame->data + TCP_CHECKSUM_OFFSET, &checksum, sizeof(checksum));
 }
 
-/* Sends a header and length bytes of the send queue from at on.  False: no memory. */
-static bool emit(struct tcp_conn *conn, const struct tcp_header *h, uint32_t length,
-		 struct tcp_cursor at)
+/* Sends a header and length bytes of the send queue from at on; ecn: bits of the IP header.  False:
+ * no memory. */
+static bool emit_marked(struct tcp_conn *conn, const struct tcp_header *h, uint32_t length,
+			struct tcp_cursor at, uint8_t ecn)
 {
 	struct net *net = conn->net;
 	uint32_t header_bytes = tcp_header_bytes(&h->options);
@@ -152,9 +155,27 @@ static bool emit(struct tcp_conn *conn, const struct tcp_header *h, uint32_t len
 		sum = copy_payload(conn, frame, length, at, !net->tcp_checksum_offload);
 	finish_checksum(conn, frame, header_bytes, length, sum);
 	conn->segments_out++;
-	(void)ip_output(net, frame, &conn->local, &conn->remote, IP_TCP, conn->ttl, conn->tos,
+	(void)ip_output(net, frame, &conn->local, &conn->remote, IP_TCP, conn->ttl, conn->tos | ecn,
 			&conn->path);
 	return true;
+}
+
+static bool emit(struct tcp_conn *conn, const struct tcp_header *h, uint32_t length,
+		 struct tcp_cursor at)
+{
+	return emit_marked(conn, h, length, at, IP_NOT_ECT);
+}
+
+/* RFC 3168 6.1.2 and 6.1.5: new data says that it understands marks; and once after the window was
+ * reduced, that it was. */
+static inline uint8_t mark_new_data(struct tcp_conn *conn, struct tcp_header *h, uint32_t length)
+{
+	if (likely(!conn->ecn) || length == 0)
+		return IP_NOT_ECT;
+	if (conn->ecn_cwr)
+		h->flags |= TCP_CWR;
+	conn->ecn_cwr = false;
+	return IP_ECT_0;
 }
 
 /* A segment with an ACK went out: nothing is owed any more. */
@@ -168,7 +189,7 @@ static inline void ack_sent(struct tcp_conn *conn)
 
 static void arm_retransmit(struct tcp_conn *conn)
 {
-	if (conn->deadline_ns[TCP_RETRANSMIT] && !conn->persist)
+	if (conn->deadline_ns[TCP_RETRANSMIT] && !conn->persist && likely(!conn->probe_single))
 		return;
 	conn->persist = false;
 	tcp_set_deadline(conn, TCP_RETRANSMIT, tcp_retransmit_deadline(conn));
@@ -202,6 +223,7 @@ static inline uint32_t congestion_window_left(const struct tcp_conn *conn)
 struct next_segment {
 	uint32_t length;
 	bool fin;
+	bool push;    /* it ends a burst */
 	bool blocked; /* by the peer's window, with something to send */
 };
 
@@ -269,7 +291,7 @@ static void pace(struct tcp_conn *conn, uint32_t bytes)
 	const uint64_t burst_ns = 1000000;
 	uint64_t now = conn->net->sched->now_ns;
 	uint64_t rate = tcp_cc_pacing_rate(&conn->cc, conn->rtt.srtt_ns);
-	uint64_t limit = (uint64_t)conn->max_pacing_kbps * 1000;
+	uint64_t limit = (uint64_t)conn->max_pacing_kbps * 1024;
 
 	if (limit != 0 && (rate == 0 || rate > limit))
 		rate = limit;
@@ -287,12 +309,14 @@ static bool send_next(struct tcp_conn *conn, const struct next_segment *next)
 	struct sched *sched = conn->net->sched;
 	struct tcp_header h;
 	bool last = conn->snd_nxt - conn->snd_base + next->length == conn->queued;
+	bool push = (last && !conn->more) || next->push;
 	uint8_t flags = (uint8_t)(TCP_ACK | (next->fin ? TCP_FIN : 0) |
-				  (next->length > 0 && last ? TCP_PSH : 0));
+				  (next->length > 0 && push ? TCP_PSH : 0));
 
 	fill_header(conn, &h, conn->snd_nxt, flags, next->length);
 	if (unlikely(!tcp_scoreboard_reserve(&conn->sb, sched->now_ns)) ||
-	    !emit(conn, &h, next->length, conn->cursor)) {
+	    !emit_marked(conn, &h, next->length, conn->cursor,
+			 mark_new_data(conn, &h, next->length))) {
 		arm_retransmit(conn);
 		return false;
 	}
@@ -419,8 +443,35 @@ void tcp_want_output(struct tcp_conn *conn)
 static void restart_after_idle(struct tcp_conn *conn)
 {
 	if (conn->snd_nxt == conn->snd_una && conn->sent_ns != 0 &&
-	    conn->net->sched->now_ns - conn->sent_ns > conn->rtt.rto_ns)
+	    conn->net->sched->now_ns - conn->sent_ns > conn->rtt.rto_ns &&
+	    conn->net->sched->config.tcp_idle_restart)
 		tcp_cc_restart(&conn->cc);
+}
+
+/* Does the segment end a burst of several?  A burst is what leaves within a millisecond at the pace
+ * of the path, at least two segments, at most half of the congestion window.  in_burst: segments of
+ * it that went out already. */
+static bool ends_burst(const struct tcp_conn *conn, const struct next_segment *next,
+		       uint32_t *in_burst)
+{
+	uint64_t left = conn->queued - (conn->snd_nxt - conn->snd_base) - next->length;
+	uint32_t in_flight = conn->snd_nxt - conn->snd_una + next->length;
+	uint32_t usable = conn->snd_wnd > in_flight ? conn->snd_wnd - in_flight : 0;
+	uint32_t window = congestion_window_left(conn);
+	uint64_t most = tcp_cc_pacing_rate(&conn->cc, conn->rtt.srtt_ns) / 1024 / conn->mss;
+	uint32_t half = conn->cc.cwnd / conn->mss / 2;
+
+	window = window > next->length ? window - next->length : 0;
+	usable = window < usable ? window : usable;
+	most = most < 2 ? 2 : most;
+	most = most > half ? half : most;
+	bool whole = left >= conn->mss && usable >= conn->mss;
+	bool rest = left > 0 && left < conn->mss && usable >= left && conn->nodelay && !conn->cork;
+	if (++*in_burst < most && (whole || rest))
+		return false;
+	bool several = *in_burst > 1;
+	*in_burst = 0;
+	return several;
 }
 
 enum mtu_probe { MTU_PROBE_NONE, MTU_PROBE_SENT, MTU_PROBE_WAITS };
@@ -446,13 +497,15 @@ static enum mtu_probe send_mtu_probe(struct tcp_conn *conn)
 
 /* Sends one segment, lost or new.  False: there is none, the windows hold it, or memory is short.
  */
-static bool output_one(struct tcp_conn *conn, struct next_segment *next)
+static inline bool output_one(struct tcp_conn *conn, struct next_segment *next, uint32_t *in_burst)
 {
 	if (unlikely(conn->sb.lost > 0) && !lost_waits(conn))
 		return resend_lost(conn);
 	choose_next(conn, next);
 	if (next->length == 0 && !next->fin)
 		return false;
+	if (unlikely(conn->push_burst))
+		next->push = ends_burst(conn, next, in_burst);
 	return send_next(conn, next);
 }
 
@@ -467,6 +520,7 @@ static bool holds_back(struct tcp_conn *conn)
 void tcp_output(struct tcp_conn *conn)
 {
 	struct next_segment next = {0};
+	uint32_t in_burst = 0;
 
 	if (conn->state < TCPS_ESTABLISHED)
 		return;
@@ -478,7 +532,7 @@ void tcp_output(struct tcp_conn *conn)
 		}
 		if (unlikely(conn->paced || conn->searching) && holds_back(conn))
 			break;
-		if (!output_one(conn, &next))
+		if (!output_one(conn, &next, &in_burst))
 			break;
 		/* The common case: that was all. */
 		if (conn->snd_nxt - conn->snd_base == conn->queued && !conn->fin_queued &&
@@ -511,10 +565,14 @@ void tcp_send_ack(struct tcp_conn *conn)
 		ack_sent(conn);
 }
 
-void tcp_challenge_ack(struct tcp_conn *conn)
+/* RFC 3168 6.1.1: a SYN asks for ECN by both flags, and not again if it seems to be lost for it
+ * (6.1.1.1); the answer by one. */
+static uint8_t syn_ecn(struct tcp_conn *conn, bool ack)
 {
-	sched_count(conn->net->sched, COUNTER_TCP_CHALLENGE_ACKS, 1);
-	tcp_send_ack(conn);
+	if (ack)
+		return conn->ecn ? TCP_ECE : 0;
+	conn->ecn = tcp_wants_ecn(conn) && conn->retries == 0;
+	return conn->ecn ? TCP_ECE | TCP_CWR : 0;
 }
 
 /* The SYN, or in SYN-RECEIVED the SYN with its ACK, first or again. */
@@ -528,7 +586,7 @@ void tcp_send_syn(struct tcp_conn *conn)
 		.destination = conn->remote_port,
 		.seq = conn->iss,
 		.ack = ack ? conn->rcv_nxt : 0,
-		.flags = (uint8_t)(TCP_SYN | (ack ? TCP_ACK : 0)),
+		.flags = (uint8_t)(TCP_SYN | (ack ? TCP_ACK : 0) | syn_ecn(conn, ack)),
 		.window = (uint16_t)(conn->rcv_buffer < 65535 ? conn->rcv_buffer : 65535),
 	};
 	struct tcp_options *o = &h.options;
@@ -572,6 +630,10 @@ void tcp_send_probe(struct tcp_conn *conn)
 
 	if (conn->snd_una != conn->snd_base || (length == 0 && !conn->fin_queued))
 		return;
+	if (conn->net->sched->config.tcp_window_probe) {
+		tcp_send_keepalive(conn);
+		return;
+	}
 	tcp_verify_pushed(conn, (struct tcp_cursor){0}, length);
 	fill_header(conn, &h, conn->snd_una, length ? TCP_ACK | TCP_PSH : TCP_ACK | TCP_FIN,
 		    length);
@@ -628,12 +690,19 @@ void tcp_reset_unknown(struct net *net, const struct tcp_segment *seg)
 		h.flags = TCP_RST | TCP_ACK;
 	}
 	sched_count(net->sched, COUNTER_TCP_RESETS_OUT, 1);
-	struct frame *frame = frame_alloc_tx(net->heap, TCP_HEADER_BYTES);
+	tcp_reply(net, packet, &h);
+}
+
+/* A segment that no connection sends, back to where packet came from. */
+void tcp_reply(struct net *net, const struct ip_packet *packet, const struct tcp_header *h)
+{
+	struct frame *frame = frame_alloc_tx(net->heap, tcp_header_bytes(&h->options));
+
 	if (!frame) {
 		net_count_drop(net, DROP_TX_MEMORY);
 		return;
 	}
-	frame->length = tcp_write(frame->data, &h);
+	frame->length = tcp_write(frame->data, h);
 	uint64_t sum = checksum_pseudo(&packet->to, &packet->from, IP_TCP, frame->length) +
 		       checksum_partial(frame->data, frame->length);
 	uint16_t checksum = checksum_finish(sum);

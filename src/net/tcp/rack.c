@@ -36,12 +36,18 @@ void tcp_rack_update(struct tcp_conn *conn, const struct tcp_delivered *d,
 
 	if (t->rack_fack - before > conn->snd_nxt - before)
 		t->rack_fack = before; /* nothing was looked at for long */
-	if (d->once_low_set && seq_before(d->once_low, t->rack_fack))
+	if (d->once_low_set && seq_before(d->once_low, t->rack_fack)) {
+		uint32_t degree = (t->rack_fack - d->once_low) / conn->mss + 1;
 		t->reordering = true;
+		if (degree > t->reorder_degree)
+			t->reorder_degree = degree < UINT16_MAX ? (uint16_t)degree : UINT16_MAX;
+	}
 	t->rack_fack = seq_max(t->rack_fack, d->high_end);
 	if (ambiguous(conn, d, h))
 		return;
-	t->rack_rtt_ns = conn->net->sched->now_ns - d->last_ns;
+	/* With a retransmission an original that was late: what it took is no guess. */
+	t->rack_rtt_ns = conn->net->sched->now_ns -
+			 (d->last_again && d->first_ns ? d->first_ns : d->last_ns);
 	if (d->last_ns > t->rack_sent_ns ||
 	    (d->last_ns == t->rack_sent_ns && seq_after(d->last_end, t->rack_end))) {
 		t->rack_sent_ns = d->last_ns;
@@ -100,9 +106,12 @@ uint32_t tcp_rack_detect(struct tcp_conn *conn)
 	uint32_t lost = 0;
 	uint32_t start = conn->snd_una;
 
-	for (uint32_t i = 0; i < sb->count && seq_before(start, t->rack_fack); i++) {
+	for (uint32_t i = 0; i < sb->count; i++) {
 		struct tcp_run *run = tcp_scoreboard_at(sb, i);
 		uint32_t bytes = run->end - start;
+		/* Beyond what was delivered all is in the order of its time. */
+		if (!seq_before(start, t->rack_fack) && run->sent_ns > t->rack_sent_ns)
+			break;
 		start = run->end;
 		if (run->flags & (RUN_SACKED | RUN_LOST) || run->sent_ns > t->rack_sent_ns ||
 		    (run->sent_ns == t->rack_sent_ns && !seq_before(run->end, t->rack_end)))
@@ -143,30 +152,33 @@ void tcp_rack_timeout(struct tcp_conn *conn)
 /* ---- the tail loss probe ---- */
 
 /* RFC 8985 7.2: only one, and only where nothing else is under way. */
-static bool may_probe(const struct tcp_conn *conn)
+static inline bool may_probe(const struct tcp_conn *conn)
 {
-	return conn->sack && tcp_is_calm(conn) && conn->rtt.srtt_ns != 0 &&
-	       conn->state >= TCPS_ESTABLISHED && conn->net->sched->config.tcp_loss_probe;
+	return conn->probes && conn->recovery == TCP_OPEN &&
+	       !(conn->watch & (TCP_WATCH_PROBE | TCP_WATCH_SACKED)) && conn->rtt.srtt_ns != 0;
 }
 
 uint64_t tcp_retransmit_deadline(struct tcp_conn *conn)
 {
-	const struct config *config = &conn->net->sched->config;
+	const struct sched *sched = conn->net->sched;
 	uint64_t timeout = tcp_rtt_timeout(&conn->rtt);
-	uint64_t probe = 2 * conn->rtt.srtt_ns;
+	bool single = tcp_flight(conn) <= conn->mss;
 
 	conn->probe_next = false;
+	conn->probe_single = false;
 	if (likely(may_probe(conn))) {
-		/* RFC 8985 7.2: the ACK of a single segment may be delayed. */
-		probe += (uint64_t)(tcp_flight(conn) <= conn->mss ? config->tcp_peer_delayed_ack_ms
-								  : config->tcp_loss_probe_min_ms) *
-			 1000000;
+		/* RFC 8985 7.2: the ACK of a single segment may be delayed; the next one that is
+		 * sent sets the deadline anew. */
+		uint64_t ms = (uint64_t)(single ? sched->config.tcp_peer_delayed_ack_ms
+						: sched->config.tcp_loss_probe_min_ms);
+		uint64_t probe = 2 * conn->rtt.srtt_ns + ms * 1000000;
+		conn->probe_single = single;
 		if (probe < timeout) {
 			conn->probe_next = true;
 			timeout = probe;
 		}
 	}
-	return conn->net->sched->now_ns + timeout;
+	return sched->now_ns + timeout;
 }
 
 void tcp_probe_due(struct tcp_conn *conn)

@@ -178,14 +178,21 @@ static inline bool deliver(struct tcp_conn *conn, const struct tcp_piece *piece)
 	return true;
 }
 
+/* Will nobody read what comes? */
+static inline bool discards(const struct tcp_conn *conn)
+{
+	return unlikely(conn->read_shut) && !conn->net->sched->config.tcp_read_shut;
+}
+
 /* What was received ahead and is in order now. */
 static void drain_ahead(struct tcp_conn *conn)
 {
 	struct heap *heap = conn->net->heap;
+	uint32_t held = tcp_ooo_held(conn->ooo);
 	struct tcp_piece piece;
 
 	while (tcp_ooo_take(&conn->ooo, heap, conn->rcv_nxt, &piece)) {
-		if (unlikely(conn->read_shut)) {
+		if (unlikely(discards(conn))) {
 			(void)heap_free(heap, piece.object); /* nobody will read it */
 		} else if (!deliver(conn, &piece)) {
 			(void)heap_free(heap, piece.object); /* the peer sends it again */
@@ -194,6 +201,26 @@ static void drain_ahead(struct tcp_conn *conn)
 		conn->rcv_nxt += piece.length;
 		conn->bytes_received += piece.length;
 	}
+	conn->net->tcp->ooo_held -= held - tcp_ooo_held(conn->ooo);
+}
+
+void tcp_drop_ahead(struct tcp_conn *conn)
+{
+	conn->net->tcp->ooo_held -= tcp_ooo_held(conn->ooo);
+	tcp_ooo_free(&conn->ooo, conn->net->heap);
+}
+
+/* What data ahead may cost: what is free of the connection's buffer, and of what all connections
+ * have together (attack row 17). */
+static uint32_t ahead_max(const struct tcp_conn *conn)
+{
+	const struct net *net = conn->net;
+	uint64_t others = net->tcp->ooo_held - tcp_ooo_held(conn->ooo);
+	uint64_t max = (uint64_t)net->sched->config.tcp_out_of_order_max_bytes;
+	uint32_t own = conn->rcv_buffer > conn->rcv_held ? conn->rcv_buffer - conn->rcv_held : 0;
+
+	max = max > others ? max - others : 0;
+	return own < max ? own : (uint32_t)max;
 }
 
 static bool receive_piece(struct tcp_conn *conn, struct tcp_segment *seg)
@@ -213,7 +240,7 @@ bool tcp_receive(struct tcp_conn *conn, struct tcp_segment *seg)
 	uint32_t length = seg->length;
 	bool filled = false;
 
-	if (unlikely(conn->read_shut)) { /* nobody will read it; the peer may go on sending */
+	if (unlikely(discards(conn))) { /* nobody will read it; the peer may go on sending */
 		conn->rcv_nxt += length;
 		drain_ahead(conn); /* that came before it was shut */
 		tcp_schedule_ack(conn, false);
@@ -227,6 +254,9 @@ bool tcp_receive(struct tcp_conn *conn, struct tcp_segment *seg)
 	if (length > conn->rcv_mss)
 		conn->rcv_mss = (uint16_t)length;
 	if (unlikely(conn->ooo != NULL)) {
+		/* RFC 2883 4: the first part of it that was here already */
+		if (conn->sack && conn->dsack.start == conn->dsack.end)
+			(void)tcp_ooo_overlap(conn->ooo, conn->rcv_nxt, &conn->dsack);
 		filled = true;
 		drain_ahead(conn);
 	}
@@ -238,18 +268,27 @@ bool tcp_receive(struct tcp_conn *conn, struct tcp_segment *seg)
 void tcp_receive_out_of_order(struct tcp_conn *conn, struct tcp_segment *seg)
 {
 	struct net *net = conn->net;
-	uint32_t free = conn->rcv_buffer > conn->rcv_held ? conn->rcv_buffer - conn->rcv_held : 0;
+	uint32_t held = tcp_ooo_held(conn->ooo);
 	struct tcp_block duplicate = {0};
 	struct tcp_piece piece;
 	uint32_t seq = seg->h.seq;
 
-	if (!conn->read_shut && make_piece(conn, seg, &piece) &&
-	    tcp_ooo_add(&conn->ooo, net->heap, conn->rcv_nxt, seq, &piece, free, &duplicate))
+	if (!discards(conn) && make_piece(conn, seg, &piece) &&
+	    tcp_ooo_add(&conn->ooo, net->heap, conn->rcv_nxt, seq, &piece, ahead_max(conn),
+			&duplicate))
 		net_count_drop(net, DROP_TCP_MEMORY);
+	net->tcp->ooo_held += (uint64_t)tcp_ooo_held(conn->ooo) - held;
 	if (conn->sack && duplicate.start != duplicate.end)
 		conn->dsack = duplicate;
 	/* RFC 5681 4.2: one immediate ACK for each, which the peer counts. */
 	tcp_send_ack(conn);
+}
+
+/* May the ACK of a FIN wait like that of data?  Behind data, if it is configured so. */
+static bool fin_waits(const struct tcp_conn *conn)
+{
+	return conn->net->sched->config.tcp_fin_ack && conn->state == TCPS_ESTABLISHED &&
+	       conn->bytes_received > 0 && !conn->ack_now;
 }
 
 /* RFC 9293 3.10.7.4 eighth.  rcv_nxt stands at the FIN. */
@@ -257,11 +296,17 @@ void tcp_receive_fin(struct tcp_conn *conn)
 {
 	conn->rcv_nxt++;
 	/* RFC 9293 3.10.7.4 seventh: nothing comes behind a FIN; what claimed to is given up */
-	tcp_ooo_free(&conn->ooo, conn->net->heap);
+	tcp_drop_ahead(conn);
 	conn->fin_received = true;
 	conn->fin_ahead = false;
-	conn->ack_now = true;
-	tcp_want_output(conn);
+	if (unlikely(fin_waits(conn))) {
+		conn->quick_left = 0;
+		conn->dsack = (struct tcp_block){0};
+		tcp_schedule_ack(conn, false);
+	} else {
+		conn->ack_now = true;
+		tcp_want_output(conn);
+	}
 	switch (conn->state) {
 	case TCPS_ESTABLISHED:
 		tcp_set_state(conn, TCPS_CLOSE_WAIT);
@@ -353,5 +398,5 @@ void tcp_receive_free(struct tcp_conn *conn)
 		(void)heap_free(heap, tcp_queue_at(&conn->receive_queue, i)->object);
 	tcp_queue_shrink(&conn->receive_queue, heap);
 	conn->rcv_held = 0;
-	tcp_ooo_free(&conn->ooo, heap);
+	tcp_drop_ahead(conn);
 }

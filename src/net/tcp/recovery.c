@@ -133,6 +133,7 @@ static void enter_recovery(struct tcp_conn *conn)
 	conn->cc.ops->reduce(&conn->cc, tcp_flight(conn), false, sched->now_ns);
 	conn->recover = conn->snd_nxt;
 	conn->recovery = TCP_RECOVERY;
+	conn->ecn_cwr = conn->ecn;
 	conn->partial_seen = false;
 	conn->watch &= (uint8_t)~TCP_WATCH_PROBE;
 	tcp_restart_retransmit(conn);
@@ -324,6 +325,7 @@ void tcp_enter_loss(struct tcp_conn *conn)
 	conn->cc.ops->timeout(&conn->cc, tcp_flight(conn), again, conn->net->sched->now_ns);
 	conn->recover = conn->snd_nxt; /* RFC 6582 3.2 step 4 */
 	conn->recovery = TCP_LOSS;
+	conn->ecn_cwr = conn->ecn;
 	conn->watch &= (uint8_t)~TCP_WATCH_PROBE;
 	tcp_rack_timeout(conn);
 	conn->cc.cwnd = tcp_pipe(conn) + conn->mss;
@@ -351,8 +353,8 @@ static void in_recovery(struct tcp_conn *conn, const struct tcp_ack_facts *facts
 		reduce_proportionally(conn, delivered, facts->acked > 0 && !lost);
 }
 
-void tcp_recover(struct tcp_conn *conn, const struct tcp_delivered *d,
-		 const struct tcp_ack_facts *facts)
+uint32_t tcp_recover(struct tcp_conn *conn, const struct tcp_delivered *d,
+		     const struct tcp_ack_facts *facts)
 {
 	uint32_t delivered = d->bytes;
 	bool lost = false;
@@ -371,7 +373,7 @@ void tcp_recover(struct tcp_conn *conn, const struct tcp_delivered *d,
 	}
 	if (conn->recovery == TCP_LOSS) {
 		in_loss(conn, d, facts);
-		return;
+		return delivered;
 	}
 	if (conn->recovery == TCP_RECOVERY && !seq_before(conn->snd_una, conn->recover))
 		in_recovery(conn, facts, delivered, false);
@@ -385,6 +387,7 @@ void tcp_recover(struct tcp_conn *conn, const struct tcp_delivered *d,
 		in_recovery(conn, facts, delivered, lost);
 	else if (facts->dsack.start != facts->dsack.end && was_for_nothing(conn, facts))
 		undo(conn);
+	return delivered;
 }
 
 void tcp_recovery_restart_timer(struct tcp_conn *conn)
@@ -406,6 +409,13 @@ void tcp_reorder_due(struct tcp_conn *conn)
 		enter_recovery(conn);
 	if (conn->recovery == TCP_RECOVERY && conn->trouble->prr_out == 0)
 		reduce_proportionally(conn, 0, false);
+}
+
+void tcp_update_watch(struct tcp_conn *conn)
+{
+	conn->watch &= (uint8_t)~TCP_WATCH_ECN;
+	if (conn->ecn && conn->cc.ops->ecn)
+		conn->watch |= TCP_WATCH_ECN;
 }
 
 void tcp_congestion_marked(struct tcp_conn *conn)

@@ -48,6 +48,8 @@ void tcp_rtt_sample(struct tcp_rtt *rtt, uint64_t sample_ns, uint32_t samples_pe
 	uint64_t variation = 4 * rtt->rttvar_ns;
 	if (variation < granularity_ns)
 		variation = granularity_ns;
+	if (rtt->floor_variation && variation < rtt->rto_min_ns)
+		variation = rtt->rto_min_ns;
 	rtt->rto_ns = clamp(rtt, rtt->srtt_ns + variation); /* RFC 6298 2.3 to 2.5 */
 }
 

@@ -6,6 +6,7 @@
  */
 #pragma once
 
+#include <stdbool.h>
 #include <stdint.h>
 
 struct tcp_rtt {
@@ -14,8 +15,9 @@ struct tcp_rtt {
 	uint64_t rto_ns; /* without backoff */
 	uint64_t rto_min_ns;
 	uint64_t rto_max_ns;
-	uint64_t min_ns;  /* smallest sample; UINT64_MAX: none */
-	uint32_t backoff; /* doublings */
+	uint64_t min_ns;      /* smallest sample; UINT64_MAX: none */
+	uint32_t backoff;     /* doublings */
+	bool floor_variation; /* rto_min_ns bounds the variation's part, so the whole too */
 };
 
 /* All at least 1.  The configuration may say min_ns > max_ns: then max_ns is both. */

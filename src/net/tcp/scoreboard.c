@@ -142,8 +142,8 @@ static void unmark(struct tcp_scoreboard *sb, const struct tcp_run *run, uint32_
 		sb->lost -= bytes;
 }
 
-void tcp_scoreboard_acked_slow(struct tcp_scoreboard *sb, uint32_t una, uint32_t ack,
-			       struct tcp_delivered *d)
+void tcp_scoreboard_acked(struct tcp_scoreboard *sb, uint32_t una, uint32_t ack,
+			  struct tcp_delivered *d)
 {
 	while (sb->count > 0 && una != ack) {
 		const struct tcp_run *run = tcp_scoreboard_at(sb, 0);

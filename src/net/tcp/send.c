@@ -96,6 +96,13 @@ uint32_t tcp_send_limit(const struct tcp_conn *conn)
 	return (uint32_t)limit;
 }
 
+/* May a push be admitted?  One is even beyond TCP_NOTSENT_LOWAT by whatever it holds. */
+static bool has_room(const struct tcp_conn *conn)
+{
+	return conn->queued < tcp_send_limit(conn) &&
+	       (likely(conn->notsent_lowat == 0) || tcp_unsent(conn) < conn->notsent_lowat);
+}
+
 /* An object of ours with a copy of the application's memory: one library reference.  NULL: no
  * memory. */
 static uint8_t *copy_foreign(struct heap *heap, const struct iovec *from)
@@ -209,7 +216,7 @@ int tcp_push(struct tcp_conn *conn, struct op *op)
 		op_complete(sched, op, conn->error ? conn->error : EPIPE);
 		return 0;
 	}
-	if (likely(op_list_empty(&conn->pushes)) && conn->queued < tcp_send_limit(conn)) {
+	if (likely(op_list_empty(&conn->pushes)) && has_room(conn)) {
 		err = admit(conn, op);
 		if (!err)
 			admitted(conn, op);
@@ -226,8 +233,7 @@ static void admit_waiting(struct tcp_conn *conn)
 	struct sched *sched = conn->net->sched;
 	struct op *op;
 
-	while ((op = op_list_first(&sched->ops, &conn->pushes)) &&
-	       conn->queued < tcp_send_limit(conn)) {
+	while ((op = op_list_first(&sched->ops, &conn->pushes)) && has_room(conn)) {
 		int err = admit(conn, op);
 		op_list_remove(&sched->ops, &conn->pushes, op);
 		release_segments(conn->net->heap, op);

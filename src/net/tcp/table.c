@@ -175,19 +175,37 @@ int tcp_bind(struct tcp_conn *conn, const struct ip_address *address, uint16_t p
 	return 0;
 }
 
-/* RFC 6056 3.3.1: a random start, then the next free one. */
-uint16_t tcp_choose_port(struct tcp_conn *conn)
+/* Is nobody in the way? old: but a connection in TIME-WAIT that may be replaced. */
+static bool port_free(struct tcp_conn *conn, uint16_t port, bool old)
 {
 	struct tcp *tcp = conn->net->tcp;
+	uint32_t iss_min;
+
+	if (port_taken(tcp, conn, port))
+		return false;
+	if (conn->remote_port == 0)
+		return true;
+	const struct tcp_conn *other =
+		tcp_find_tuple(tcp, &conn->local, port, &conn->remote, conn->remote_port);
+	return !other || (old && tcp_may_reuse(other, &iss_min));
+}
+
+/* RFC 6056 3.3.1: a random start, then the next free one. */
+static uint16_t choose_port(struct tcp_conn *conn, bool old)
+{
 	uint32_t start = (uint32_t)(net_random(conn->net) % EPHEMERAL_COUNT);
 
 	for (uint32_t i = 0; i < EPHEMERAL_COUNT; i++) {
 		uint16_t port = (uint16_t)(EPHEMERAL_FIRST + (start + i) % EPHEMERAL_COUNT);
-		if (port_taken(tcp, conn, port))
-			continue;
-		if (conn->remote_port == 0 ||
-		    !tcp_find_tuple(tcp, &conn->local, port, &conn->remote, conn->remote_port))
+		if (port_free(conn, port, old))
 			return port;
 	}
 	return 0;
+}
+
+uint16_t tcp_choose_port(struct tcp_conn *conn)
+{
+	uint16_t port = choose_port(conn, false);
+
+	return port ? port : choose_port(conn, true);
 }

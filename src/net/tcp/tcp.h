@@ -90,6 +90,8 @@ enum tcp_recovery_state {
 enum tcp_watch {
 	TCP_WATCH_PROBE = 1, /* a tail loss probe is out */
 	TCP_WATCH_ECN = 2,   /* the congestion control counts what is marked */
+	TCP_WATCH_SACKED = 4,
+	TCP_WATCH_AHEAD = 8, /* data or a FIN was received out of order */
 };
 
 /* What only a connection that met loss, reordering or congestion marks needs; made then. */
@@ -101,6 +103,7 @@ struct tcp_trouble {
 	uint32_t rack_fack;      /* highest end delivered */
 	uint32_t dsack_round;    /* the reordering window grew last when SND.NXT was this */
 	uint8_t reorder_mult;    /* of a quarter of the smallest round trip; 1 at first */
+	uint16_t reorder_degree; /* segments that one was overtaken by at most */
 	uint8_t reorder_persist; /* recoveries until it is 1 again */
 	bool reordering : 1;     /* was seen */
 	bool probe_again : 1;    /* the tail loss probe (RFC 8985 7.1) was a retransmission */
@@ -190,6 +193,8 @@ struct tcp_conn {
 	bool partial_seen : 1; /* recovery: the first partial ACK restarted the timer */
 	bool nodelay : 1;
 	bool cork : 1;
+	bool more : 1;       /* corked for one write: its end is no end of a message */
+	bool push_burst : 1; /* PSH at the end of bursts too */
 	bool keepalive : 1;
 	bool push_acked : 1;
 	bool linger_on : 1;
@@ -204,7 +209,9 @@ struct tcp_conn {
 	bool accept_ready : 1; /* child: in the list accepted, not half_open */
 	bool lingers : 1;      /* counts in num_closing */
 	bool dead : 1;         /* freed by the next tcp_flush */
+	bool probes : 1;       /* loss probes are made: there is SACK */
 	bool probe_next : 1;   /* the retransmission deadline is a tail loss probe's */
+	bool probe_single : 1; /* it is what it is because a single segment was out */
 	bool paced : 1;        /* segments leave at cc's rate */
 	bool searching : 1;    /* mtu is there */
 	bool ecn : 1;          /* both sides use it */
@@ -223,7 +230,6 @@ struct tcp_conn {
 	uint8_t rcv_wscale;
 	uint8_t snd_wscale;
 	uint8_t quick_left;
-	uint8_t dupacks;
 	uint16_t rcv_mss; /* largest payload received */
 
 	/* sending */
@@ -250,15 +256,24 @@ struct tcp_conn {
 	struct ip_path path;
 	struct list output; /* link of tcp->output */
 
-	struct tcp_cc cc;
+	struct tcp_cc cc; /* before there is a peer: only ops, what the user wishes */
 	struct tcp_rtt rtt;
 	struct tcp_scoreboard sb;
 	struct tcp_trouble *trouble; /* NULL: there was none */
 	struct tcp_mtu *mtu;         /* NULL: the path takes what the link takes */
 	uint64_t paced_ns;           /* when the next segment may leave */
 	uint32_t recover;
-	uint8_t recovery; /* enum tcp_recovery_state */
-	uint8_t watch;    /* enum tcp_watch */
+
+	union {
+		uint32_t unrest; /* 0: nothing is lost, reordered or in doubt */
+
+		struct {
+			uint8_t recovery; /* enum tcp_recovery_state */
+			uint8_t watch;    /* enum tcp_watch */
+			uint8_t dupacks;
+		};
+	};
+
 	uint32_t iss;
 	uint32_t irs;
 	struct tcp_block dsack; /* to be told with the next ACK; start == end: none */
@@ -282,8 +297,11 @@ struct tcp_conn {
 	uint32_t keepalive_idle_s;
 	uint32_t keepalive_interval_s;
 	uint32_t keepalive_probes;
-	uint32_t max_pacing_kbps; /* kilobytes a second; 0: no limit */
 	uint32_t send_buffer;     /* bytes queued beyond which a push waits */
+	uint32_t notsent_lowat;   /* TCP_NOTSENT_LOWAT: unsent bytes with which it waits; 0: none */
+	uint32_t max_pacing_kbps; /* SO_MAX_PACING_RATE, kilobytes (1024) a second; 0: none */
+	uint32_t challenge_ms;    /* when the limit of challenges is unused again */
+	uint32_t answered_ms;     /* when something unacceptable was answered last; 0: never */
 	uint16_t mss_limit;       /* TCP_MAXSEG; 0: none */
 	uint16_t peer_mss;        /* 0: it told none */
 	uint8_t ttl;
@@ -306,6 +324,21 @@ struct tcp_conn {
 
 #define TCP_BOUND_BUCKETS 1024
 
+/* What a connection is known by, all bytes of it set. */
+struct tcp_tuple {
+	struct ip_address local;
+	struct ip_address remote;
+	uint16_t local_port;
+	uint16_t remote_port;
+};
+
+/* Secrets of SYN cookies: each is used for an epoch and known for another. */
+struct tcp_cookies {
+	uint64_t epoch;        /* of the secret made last */
+	uint64_t sent_ns;      /* when the last cookie went out; 0: never */
+	uint64_t secret[2][2]; /* by the last bit of the epoch */
+};
+
 struct tcp {
 	struct net *net;
 	struct tcp_conn **buckets;
@@ -317,6 +350,10 @@ struct tcp {
 	struct list all;
 	struct list dead;     /* ended in the middle of something; freed by the next tcp_flush */
 	uint32_t num_closing; /* closed by their users, with something unsent or unacknowledged */
+	uint32_t num_time_wait;
+	struct list time_wait; /* the one that ends first in front */
+	uint64_t ooo_held; /* bytes of memory that data out of order costs, of all connections */
+	struct tcp_cookies cookies;
 };
 
 /* What recovery wants to know of an ACK. */
@@ -337,6 +374,16 @@ struct tcp_segment {
 	struct frame *frame; /* NULL: somebody took it */
 	const struct ip_packet *packet;
 };
+
+/* Of the connection that it belongs to. */
+static inline void tcp_segment_tuple(const struct tcp_segment *seg, struct tcp_tuple *tuple)
+{
+	memset(tuple, 0, sizeof(*tuple));
+	tuple->local = seg->packet->to;
+	tuple->remote = seg->packet->from;
+	tuple->local_port = seg->h.destination;
+	tuple->remote_port = seg->h.source;
+}
 
 /* ---- for net.c ---- */
 
@@ -378,8 +425,20 @@ static inline bool tcp_connected(const struct tcp_conn *conn)
 /* conn.c */
 struct tcp_conn *tcp_conn_alloc(struct net *net, int domain);
 void tcp_conn_free(struct tcp_conn *conn);
-/* Chooses the initial sequence number, and sets what counts from it. */
-void tcp_choose_iss(struct tcp_conn *conn);
+/* Chooses the initial sequence number, at or behind *iss_min unless that is NULL, and sets what
+ * counts from it. */
+void tcp_choose_iss(struct tcp_conn *conn, const uint32_t *iss_min);
+/* The same with a number that was chosen already. */
+void tcp_set_iss(struct tcp_conn *conn, uint32_t iss);
+/* What a peer that does not know the secret cannot tell of a tuple. */
+uint64_t tcp_tuple_hash(const struct net *net, const struct tcp_tuple *tuple);
+
+/* RFC 7323 7.1: an offset for each tuple, so that the clock tells nothing. */
+static inline uint32_t tcp_timestamp_offset(uint64_t hash)
+{
+	return (uint32_t)(hash >> 32);
+}
+
 void tcp_set_state(struct tcp_conn *conn, enum tcp_state state);
 /* The connection is over: err is what its user is told (0: nothing).  It is freed if nobody has it
  * any more. */
@@ -388,7 +447,6 @@ void tcp_finish(struct tcp_conn *conn, int err);
 void tcp_shutdown_pushed(struct tcp_conn *conn);
 /* Resets the peer, then finishes. */
 void tcp_abort(struct tcp_conn *conn, int err);
-void tcp_enter_time_wait(struct tcp_conn *conn);
 /* Counts the connection among those that linger, or no more, as its state is now. */
 void tcp_update_closing(struct tcp_conn *conn);
 void tcp_check(const struct tcp_conn *conn);
@@ -408,6 +466,15 @@ void tcp_table_remove(struct tcp *tcp, struct tcp_conn *conn);
 uint16_t tcp_choose_port(struct tcp_conn *conn);
 
 /* handshake.c */
+/* As many connections as the backlog wait for an accept? */
+bool tcp_accept_full(const struct tcp_listener *listener);
+/* That, or as many handshakes as may be are under way? */
+bool tcp_listener_full(const struct tcp_listener *listener);
+/* A connection in the making for a SYN; iss_min as above. */
+void tcp_open_child(struct tcp_conn *parent, const struct tcp_segment *seg,
+		    const uint32_t *iss_min);
+/* The same without a half-open state: in no list yet.  NULL: no memory. */
+struct tcp_conn *tcp_child_new(struct tcp_conn *listener, const struct tcp_segment *seg);
 void tcp_listen_input(struct tcp_conn *listener, struct tcp_segment *seg);
 void tcp_syn_sent_input(struct tcp_conn *conn, struct tcp_segment *seg);
 /* A child got its handshake's last ACK. */
@@ -420,6 +487,8 @@ void tcp_apply_syn(struct tcp_conn *conn, const struct tcp_header *h);
 /* Payload of the largest segment that the link and the peer take, options taken off. */
 uint32_t tcp_segment_max(const struct tcp_conn *conn);
 void tcp_established(struct tcp_conn *conn);
+/* Shall our SYN ask for ECN? */
+bool tcp_wants_ecn(const struct tcp_conn *conn);
 
 /* ack.c */
 /* The short way: an ACK of new data while nothing is in doubt (tcp_is_calm). */
@@ -432,15 +501,18 @@ void tcp_window_changed(struct tcp_conn *conn, uint32_t window);
 /* NULL: no memory. */
 struct tcp_trouble *tcp_trouble_get(struct tcp_conn *conn);
 void tcp_trouble_free(struct tcp_conn *conn);
-/* What an ACK delivered: loss is detected, recovery goes on. */
-void tcp_recover(struct tcp_conn *conn, const struct tcp_delivered *d,
-		 const struct tcp_ack_facts *facts);
+/* What an ACK delivered: loss is detected, recovery goes on.  Returns how many bytes the peer has
+ * that it was not known to have. */
+uint32_t tcp_recover(struct tcp_conn *conn, const struct tcp_delivered *d,
+		     const struct tcp_ack_facts *facts);
 /* RFC 6298 5.2 and 5.3, after snd_una moved. */
 void tcp_recovery_restart_timer(struct tcp_conn *conn);
 /* The retransmission timer expired. */
 void tcp_enter_loss(struct tcp_conn *conn);
 /* The deadline TCP_LATER came: what may have been reordered before is lost by now. */
 void tcp_reorder_due(struct tcp_conn *conn);
+/* The congestion control or what was agreed on changed. */
+void tcp_update_watch(struct tcp_conn *conn);
 /* Congestion was told of without a loss to repair: by ECN, or by a probe that repaired it. */
 void tcp_congestion_marked(struct tcp_conn *conn);
 /* Bytes were sent again. */
@@ -497,6 +569,8 @@ void tcp_fail_ops(struct tcp_conn *conn, struct op_list *list, int err);
 uint8_t tcp_receive_scale(const struct tcp_conn *conn);
 uint16_t tcp_window_to_advertise(struct tcp_conn *conn);
 void tcp_receive_free(struct tcp_conn *conn);
+/* Gives up what was received ahead. */
+void tcp_drop_ahead(struct tcp_conn *conn);
 /* An ACK is owed after data. */
 void tcp_schedule_ack(struct tcp_conn *conn, bool now);
 
@@ -529,8 +603,6 @@ void tcp_output(struct tcp_conn *conn);
  * again: it was a retransmission. */
 bool tcp_send_loss_probe(struct tcp_conn *conn, bool *again);
 void tcp_send_ack(struct tcp_conn *conn);
-/* RFC 5961: an ACK that makes the peer prove itself. */
-void tcp_challenge_ack(struct tcp_conn *conn);
 void tcp_send_syn(struct tcp_conn *conn);
 /* A zero-window probe, or one of keep-alive (with data: what a closed window is probed with). */
 void tcp_send_probe(struct tcp_conn *conn);
@@ -542,6 +614,39 @@ void tcp_send_keepalive(struct tcp_conn *conn);
 void tcp_send_reset(struct tcp_conn *conn);
 /* The answer of a closed port (RFC 9293 3.10.7.1). */
 void tcp_reset_unknown(struct net *net, const struct tcp_segment *seg);
+void tcp_reply(struct net *net, const struct ip_packet *packet, const struct tcp_header *h);
+
+/* challenge.c */
+/* RFC 5961: an ACK that makes the peer prove itself, if the connection did not send many lately. */
+void tcp_challenge_ack(struct tcp_conn *conn);
+/* May something that is not acceptable, and may be an answer itself, be answered?  Then it is. */
+bool tcp_may_answer(struct tcp_conn *conn);
+
+/* time_wait.c */
+void tcp_enter_time_wait(struct tcp_conn *conn);
+void tcp_leave_time_wait(struct tcp_conn *conn);
+/* A segment for a connection in TIME-WAIT: true: it was a SYN that opened, or may open, a new one,
+ * and nothing more is to be done with it. */
+bool tcp_reopen(struct tcp_conn *conn, const struct tcp_segment *seg);
+/* May a new connection of ours take the place of this one?  Its numbers begin at *iss_min_out or
+ * behind it. */
+bool tcp_may_reuse(const struct tcp_conn *conn, uint32_t *iss_min_out);
+
+/* cookie.c */
+/* The SYN is answered by a SYN-ACK that holds all that is to be known of it.  False: it cannot be.
+ */
+bool tcp_send_cookie(struct tcp_conn *listener, const struct tcp_segment *seg);
+/* An ACK that no connection knows.  True: it brought a cookie of ours; the connection is
+ * established then, or NULL if the listener has no room or there is no memory. */
+bool tcp_take_cookie(struct tcp_conn *listener, const struct tcp_segment *seg,
+		     struct tcp_conn **conn_out);
+
+/* info.c: of tcp_get_option */
+/* Copies what fits; length becomes what was copied. */
+int tcp_give_bytes(const void *from, socklen_t bytes, void *value, socklen_t *length);
+int tcp_give_info(const struct tcp_conn *conn, void *value, socklen_t *length);
+int tcp_give_cc_info(const struct tcp_conn *conn, void *value, socklen_t *length);
+int tcp_give_memory(const struct tcp_conn *conn, void *value, socklen_t *length);
 
 /* timer.c */
 void tcp_timer_fired(struct timer *timer);
@@ -620,7 +725,7 @@ static inline uint32_t tcp_timestamp(const struct tcp_conn *conn, uint64_t ns)
 /* Nothing is lost, reordered or in doubt. */
 static inline bool tcp_is_calm(const struct tcp_conn *conn)
 {
-	return (conn->recovery | conn->watch | conn->dupacks | conn->sb.sacked) == TCP_OPEN;
+	return conn->unrest == 0;
 }
 
 /* Queued bytes that were never sent. */
@@ -641,6 +746,12 @@ static inline bool tcp_can_receive(const struct tcp_conn *conn)
 {
 	return conn->state == TCPS_ESTABLISHED || conn->state == TCPS_FIN_WAIT_1 ||
 	       conn->state == TCPS_FIN_WAIT_2;
+}
+
+/* RFC 8257 3.2: each ACK tells how what it acknowledges was marked. */
+static inline bool tcp_echoes_each(const struct tcp_conn *conn)
+{
+	return conn->cc.ops->ecn;
 }
 
 /* The user took bytes. */

@@ -60,6 +60,7 @@ static void set_retransmit(struct tcp_conn *conn)
 	uint64_t deadline = conn->net->sched->now_ns + tcp_rtt_timeout(&conn->rtt);
 
 	conn->probe_next = false;
+	conn->probe_single = false;
 	if (conn->user_timeout_ms != 0) {
 		uint64_t end = conn->progress_ns + (uint64_t)conn->user_timeout_ms * 1000000;
 		if (end < deadline)
@@ -107,7 +108,10 @@ static void retransmit_timeout(struct tcp_conn *conn)
 
 	/* RFC 9293 3.8.3 MUST-20, R2 */
 	if (conn->retries >= (uint32_t)sched->config.tcp_retries || user_timed_out(conn)) {
-		tcp_abort(conn, failure(conn));
+		if (sched->config.tcp_timeout_reset)
+			tcp_abort(conn, failure(conn));
+		else
+			tcp_finish(conn, failure(conn));
 		return;
 	}
 	sched_count(sched, COUNTER_TCP_TIMEOUTS, 1);

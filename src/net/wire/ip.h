@@ -57,6 +57,14 @@ struct ip_packet {
 	struct ip_fragment fragment; /* set only where a parser says DROP_IP_FRAGMENT */
 };
 
+/* The last two bits of tos (RFC 3168 5). */
+enum ip_ecn {
+	IP_NOT_ECT = 0,
+	IP_ECT_1 = 1,
+	IP_ECT_0 = 2,
+	IP_CE = 3, /* congestion was met; also the mask */
+};
+
 /* What the parser met beyond a drop: which ICMPv6 parameter problem to send (RFC 8200 4), if any.
  */
 struct ip_problem {
