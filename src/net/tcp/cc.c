@@ -157,6 +157,8 @@ void tcp_cc_set_mss(struct tcp_cc *cc, uint32_t mss)
 	cc->initial_window = initial_window(mss, cc->initial_segments);
 	if (cc->cwnd < mss)
 		cc->cwnd = mss;
+	if (cc->initial_window < mss)
+		cc->initial_window = mss;
 }
 
 void tcp_cc_check(const struct tcp_cc *cc)
