@@ -232,6 +232,8 @@ struct tcp_conn {
 	uint8_t rcv_wscale;
 	uint8_t snd_wscale;
 	uint8_t quick_left;
+	uint8_t ttl;
+	uint8_t tos;
 	uint16_t rcv_mss; /* largest payload received */
 
 	/* sending */
@@ -285,15 +287,15 @@ struct tcp_conn {
 	struct timer timer;
 	uint64_t timer_ns; /* what timer is armed for */
 	uint64_t deadline_ns[TCP_DEADLINES];
-	uint32_t armed_reads;    /* sched->clock_reads when the retransmission deadline was set */
-	uint32_t retries;        /* of the same segment, or probes without an answer */
-	uint32_t keepalive_sent; /* probes without an answer */
-	uint64_t received_ns;    /* when the last segment came */
-	uint64_t sent_ns;        /* when data was sent last */
-	uint64_t progress_ns;    /* when snd_una moved last, or data began to wait */
-	uint64_t ts_recent_ns;   /* when ts_recent was set */
-	uint64_t rcv_space_ns;   /* receive buffer tuning: since when, */
-	uint64_t rcv_space;      /* and how many bytes the user has taken since */
+	uint32_t armed_reads;   /* sched->clock_reads when the retransmission deadline was set */
+	uint8_t retries;        /* of the same segment, or probes without an answer */
+	uint8_t keepalive_sent; /* probes without an answer */
+	uint64_t received_ns;   /* when the last segment came */
+	uint64_t sent_ns;       /* when data was sent last */
+	uint64_t progress_ns;   /* when snd_una moved last, or data began to wait */
+	uint64_t ts_recent_ns;  /* when ts_recent was set */
+	uint64_t rcv_space_ns;  /* receive buffer tuning: since when, */
+	uint64_t rcv_space;     /* and how many bytes the user has taken since */
 
 	int error;      /* positive errno that ended the connection; 0 */
 	int soft_error; /* reported if the connection fails for want of an answer */
@@ -308,8 +310,6 @@ struct tcp_conn {
 	uint32_t answered_ms;     /* when something unacceptable was answered last; 0: never */
 	uint16_t mss_limit;       /* TCP_MAXSEG; 0: none */
 	uint16_t peer_mss;        /* 0: it told none */
-	uint8_t ttl;
-	uint8_t tos;
 	int32_t linger_s;
 
 	struct tcp_conn *parent;       /* listener that owns it; NULL */
