@@ -47,7 +47,6 @@ struct adapter {
 	uint64_t now_ns;
 	struct adapter_packet *sent; /* oldest first */
 	struct adapter_packet *sent_tail;
-	bool follow_sysctls;    /* before the first socket is made */
 	int files[ADAPTER_FDS]; /* the layer's descriptor by the kernel's; -1: none */
 	uint32_t callers;       /* threads that wait within a call */
 	pthread_cond_t left;    /* one of them is through */
@@ -99,9 +98,12 @@ void adapter_pass(struct adapter *adapter, uint64_t until_ns, bool (*what)(const
 		  const void *arg);
 uint64_t adapter_now(void *adapter);
 void adapter_free_packets(struct adapter *adapter);
-/* A script sets the system's own stack by sysctl(8), in a network namespace of its own: what counts
- * for ours is taken from there. */
-void adapter_follow_sysctls(struct adapter *adapter);
+
+/* ---- adapter_script.c ---- */
+
+/* Tells of each setting that packetdrill's command line and script hold: mtu, local, tcp_ecn. */
+typedef void (*adapter_tell_t)(void *arg, const char *key, const char *value);
+void adapter_read_script(adapter_tell_t tell, void *arg);
 
 /* ---- adapter_call.c ---- */
 

@@ -167,8 +167,6 @@ static int so_socket(void *adapter, int domain, int type, int protocol)
 	struct adapter_call call = {.make = do_socket, .a = type, .b = protocol};
 
 	adapter_enter(adapter);
-	if (((struct adapter *)adapter)->follow_sysctls)
-		adapter_follow_sysctls(adapter);
 	call.fd = domain; /* no descriptor, so not looked up */
 	int file = (int)call_locked(adapter, &call);
 	int fd = file < 0 ? -1 : enter_fd(adapter, file);

@@ -6,13 +6,10 @@
 #include "api/instance.h"
 #include "base/assert.h"
 
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #define STEPS_MAX 10000000 /* turns and timers of one wait: more means no rest */
-
-#define ECN_ACTIVE 2 /* place among the choices of demitasse.tcp.ecn */
 
 static const uint8_t our_mac[6] = {2, 0, 0, 0, 0, 1};
 static const uint8_t router_mac[6] = {2, 0, 0, 0, 0, 2};
@@ -44,21 +41,6 @@ void adapter_leave(struct adapter *adapter)
 	(void)demi_enter(NULL);
 	(void)demi_set_log(NULL, NULL);
 	pthread_mutex_unlock(&adapter->lock);
-}
-
-/* ---- what a script told the system ---- */
-
-void adapter_follow_sysctls(struct adapter *adapter)
-{
-	FILE *file = fopen("/proc/sys/net/ipv4/tcp_ecn", "re");
-	int value = 0;
-
-	adapter->follow_sysctls = false;
-	if (!file)
-		return;
-	if (fscanf(file, "%d", &value) == 1 && value == 1) /* Linux's default is 2, passive */
-		adapter->demi->sched.config.tcp_ecn = ECN_ACTIVE;
-	(void)fclose(file);
 }
 
 /* ---- the wire ---- */

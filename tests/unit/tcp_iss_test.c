@@ -147,6 +147,7 @@ static void test_ephemeral(void **state)
 	uint16_t last = 0;
 
 	(void)state;
+	assert_int_equal(config_load(&sched.config, NULL, NULL, &sched.log), 0);
 	assert_int_equal(tcp_open(&net), 0);
 	assert_int_equal(tcp_conn_new(&net, AF_INET, &conn), 0);
 	for (uint32_t i = 0; i < SAMPLES; i++) {
