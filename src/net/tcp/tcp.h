@@ -12,8 +12,9 @@
  *	send.c       pushes, the send queue
  *	output.c     which segments leave, and what they look like
  *	timer.c      retransmission, persist, delayed ACK, keep-alive, TIME-WAIT
- *	option.c     socket options, TCP_INFO
- *	scoreboard rtt cc ooo  pure parts
+ *	option.c     socket options
+ *	info.c       TCP_INFO and the like
+ *	scoreboard rtt cc ooo  pure parts; behind cc cubic hystart newreno dctcp
  *
  * Life.  A connection belongs to its user (a queue of transport/inet) until tcp_conn_close; then it
  * lives on by itself until everything is sent and acknowledged, and frees itself.  A child of a
