@@ -40,7 +40,8 @@ static const struct setting plain[] = {
 
 static const struct setting linux_profile[] = {
 	{"nodelay", "false"},
-	{"tcp_quick_ack", "on"},
+	{"tcp_nagle", "small"},
+	{"tcp_quick_ack", "full"},
 	{"tcp_initial_window", "10"},
 	{"tcp_rto_initial_ms", "1000"},
 	{"tcp_rto_min_ms", "200"},
@@ -48,6 +49,9 @@ static const struct setting linux_profile[] = {
 	{"tcp_delayed_ack_ms", "40"},
 	{"tcp_fin_ack", "delayed"},
 	{"tcp_push", "burst"},
+	{"tcp_reduce", "window"},
+	{"tcp_mtu_resend", "window"},
+	{"tcp_loss_probe", "first"},
 	{"tcp_idle_restart", "off"},
 	{"tcp_slow_start_exit", "delay"},
 	{"tcp_window_edge", "whole"},

@@ -55,6 +55,7 @@ struct tcp_conn *tcp_conn_alloc(struct net *net, int domain)
 		     (uint64_t)config->tcp_rto_max_ms * 1000000);
 	conn->rtt.floor_variation = config->tcp_rto_floor != 0;
 	conn->push_burst = config->tcp_push != 0;
+	conn->wait_small = config->tcp_nagle != 0;
 	return conn;
 }
 

@@ -33,6 +33,7 @@
 #define STRIKES_MAX    3
 #define PROBES_MAX     3    /* RFC 8899 5.1.2: MAX_PROBES */
 #define SEARCH_END     16   /* bytes: what is between is not worth a probe */
+#define NARROW_RETRIES 5    /* timeouts with BASE, before less is tried */
 #define BASE           1280 /* RFC 8899 5.1.2: what nearly every path takes; at least 1200 */
 
 enum probing { PROBING_NEVER, PROBING_BLACK_HOLE, PROBING_ALWAYS };
@@ -144,7 +145,7 @@ static bool believe(struct tcp_conn *conn, uint32_t mtu)
 }
 
 /* RFC 1191 6.4: what was sent larger goes out again, in slow start up to the window that was: the
- * loss was none of congestion. */
+ * loss was none of congestion.  Or, as configured, at once. */
 static void send_again(struct tcp_conn *conn)
 {
 	struct tcp_cc *cc = &conn->cc;
@@ -163,7 +164,8 @@ static void send_again(struct tcp_conn *conn)
 	(void)tcp_scoreboard_lose(&conn->sb, conn->snd_una, all);
 	if (cc->ssthresh < cc->cwnd)
 		cc->ssthresh = cc->cwnd;
-	cc->cwnd = tcp_pipe(conn) + conn->mss;
+	if (!conn->net->sched->config.tcp_mtu_resend)
+		cc->cwnd = tcp_pipe(conn) + conn->mss;
 	conn->recover = conn->snd_nxt;
 	conn->recovery = TCP_LOSS;
 	tcp_restart_retransmit(conn);
@@ -251,13 +253,16 @@ static bool got_through(const struct tcp_conn *conn)
 	return (uint32_t)conn->bytes_acked - conn->mtu->struck_at >= 2 * conn->mtu->before;
 }
 
-/* Timeouts of one full segment before a smaller one is tried: two (RFC 8899 5.3), unless so much
- * was acknowledged before that the path once took full ones: it is more likely to lose than to have
- * changed. */
+/* Timeouts of one full segment, but for the one now, before a smaller one is tried: two in all (RFC
+ * 8899 5.3), unless so much was acknowledged before that the path once took full ones, or it is
+ * what nearly every path takes: then it is more likely to lose than to be narrow, and small
+ * segments make that worse. */
 static uint32_t patience(const struct tcp_conn *conn)
 {
 	bool suspected = conn->mtu && conn->mtu->strikes > 0 && !got_through(conn);
 
+	if (conn->mss + front(conn) <= BASE)
+		return NARROW_RETRIES;
 	return suspected || conn->bytes_acked < 2 * conn->mss ? 1 : 4;
 }
 
@@ -300,7 +305,6 @@ static void guess_confirmed(struct tcp_conn *conn)
 void tcp_mtu_timeout(struct tcp_conn *conn)
 {
 	struct tcp_mtu *m = conn->mtu;
-	uint32_t path = conn->mss + front(conn);
 
 	if (m && m->probe)
 		probe_failed(conn, false);
@@ -309,6 +313,7 @@ void tcp_mtu_timeout(struct tcp_conn *conn)
 		if (seq_before(m->told_seq, conn->snd_una) || believe(conn, m->told))
 			return;
 	}
+	uint32_t path = conn->mss + front(conn);
 	/* RFC 4821 7.7, RFC 8899 5.3: nothing came back of a full segment, and no router said
 	 * anything: it may be the size. */
 	if (conn->net->sched->config.tcp_mtu_probing != PROBING_NEVER &&

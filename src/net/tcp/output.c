@@ -189,10 +189,17 @@ static inline void ack_sent(struct tcp_conn *conn)
 
 static void arm_retransmit(struct tcp_conn *conn)
 {
-	if (conn->deadline_ns[TCP_RETRANSMIT] && !conn->persist && likely(!conn->probe_single))
+	bool armed = conn->deadline_ns[TCP_RETRANSMIT] && !conn->persist;
+
+	if (armed && likely(!conn->probe_single))
 		return;
 	conn->persist = false;
-	tcp_set_deadline(conn, TCP_RETRANSMIT, tcp_retransmit_deadline(conn));
+	uint64_t deadline = tcp_retransmit_deadline(conn);
+	if (armed) { /* only a probe's time moves, never the timeout (RFC 6298 5.1) */
+		uint64_t end = conn->progress_ns + tcp_rtt_timeout(&conn->rtt);
+		deadline = deadline < end ? deadline : end;
+	}
+	tcp_set_deadline(conn, TCP_RETRANSMIT, deadline);
 }
 
 static void advance_cursor(struct tcp_conn *conn, uint32_t bytes)
@@ -232,6 +239,9 @@ struct next_segment {
 static bool worth_sending(const struct tcp_conn *conn, uint32_t length, bool all)
 {
 	if (all && !conn->cork && (conn->nodelay || conn->snd_nxt == conn->snd_una))
+		return true;
+	if (unlikely(conn->wait_small) && all && !conn->cork &&
+	    !tcp_is_in_flight(conn, conn->snd_small))
 		return true;
 	return length >= conn->snd_wnd_max / 2 && length > 0 && !conn->cork;
 }
@@ -324,6 +334,8 @@ static bool send_next(struct tcp_conn *conn, const struct next_segment *next)
 	if (conn->snd_nxt == conn->snd_una)
 		conn->progress_ns = sched->now_ns;
 	conn->sent_ns = sched->now_ns;
+	if (unlikely(conn->wait_small) && next->length > 0 && next->length < conn->mss)
+		conn->snd_small = conn->snd_nxt + next->length;
 	conn->snd_nxt += next->length + next->fin;
 	tcp_scoreboard_sent(&conn->sb, conn->snd_nxt, sched->now_ns);
 	advance_cursor(conn, next->length);
@@ -344,6 +356,8 @@ void tcp_take_probed(struct tcp_conn *conn)
 		return; /* it is sent again */
 	conn->snd_nxt++;
 	tcp_scoreboard_sent(&conn->sb, conn->snd_nxt, now);
+	/* When it was sent, and how often, nobody knows: it measures nothing. */
+	tcp_scoreboard_at(&conn->sb, conn->sb.count - 1U)->flags = RUN_RETRANSMITTED;
 	if (conn->queued > 0)
 		advance_cursor(conn, 1);
 }
@@ -495,6 +509,16 @@ static enum mtu_probe send_mtu_probe(struct tcp_conn *conn)
 	return MTU_PROBE_SENT;
 }
 
+/* RFC 5682 2.1 step 2 a: where nothing new may go out, what is lost goes. */
+static bool resend_instead(struct tcp_conn *conn)
+{
+	if (!lost_waits(conn) || conn->snd_nxt != conn->recover)
+		return false;
+	conn->trouble->forward_rto = false;
+	conn->trouble->forward_new = false;
+	return resend_lost(conn);
+}
+
 /* Sends one segment, lost or new.  False: there is none, the windows hold it, or memory is short.
  */
 static inline bool output_one(struct tcp_conn *conn, struct next_segment *next, uint32_t *in_burst)
@@ -503,9 +527,14 @@ static inline bool output_one(struct tcp_conn *conn, struct next_segment *next, 
 		return resend_lost(conn);
 	choose_next(conn, next);
 	if (next->length == 0 && !next->fin)
-		return false;
-	if (unlikely(conn->push_burst))
-		next->push = ends_burst(conn, next, in_burst);
+		return resend_instead(conn);
+	if (unlikely(conn->push_burst)) {
+		uint32_t end = conn->snd_nxt + next->length;
+		bool most = end - conn->pushed >= conn->snd_wnd_max / 2 + conn->mss;
+		next->push = ends_burst(conn, next, in_burst) || most;
+		if (most || end - conn->snd_base == conn->queued)
+			conn->pushed = end;
+	}
 	return send_next(conn, next);
 }
 

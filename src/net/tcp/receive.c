@@ -10,6 +10,7 @@
 
 #include <errno.h>
 
+#define QUICK_ACK_FULL 2  /* place among the choices of demitasse.tcp.quick_ack */
 #define PIECE_HELD_MIN 64 /* what the smallest piece costs, its place in the queue included */
 
 /* ---- pieces ---- */
@@ -133,10 +134,17 @@ void tcp_tune_buffer(struct tcp_conn *conn)
 
 /* ---- acknowledging ---- */
 
+/* Has the peer sent a segment of full size? */
+static bool full_sized(const struct tcp_conn *conn)
+{
+	return conn->rcv_mss >= conn->mss;
+}
+
 void tcp_schedule_ack(struct tcp_conn *conn, bool now)
 {
 	conn->unacked_segments++;
-	if (conn->quick_left > 0) {
+	if (conn->quick_left > 0 &&
+	    (conn->net->sched->config.tcp_quick_ack != QUICK_ACK_FULL || full_sized(conn))) {
 		conn->quick_left--;
 		now = true;
 	}
@@ -284,11 +292,11 @@ void tcp_receive_out_of_order(struct tcp_conn *conn, struct tcp_segment *seg)
 	tcp_send_ack(conn);
 }
 
-/* May the ACK of a FIN wait like that of data?  Behind data, if it is configured so. */
+/* May the ACK of a FIN wait like that of data, as configured? */
 static bool fin_waits(const struct tcp_conn *conn)
 {
 	return conn->net->sched->config.tcp_fin_ack && conn->state == TCPS_ESTABLISHED &&
-	       conn->bytes_received > 0 && !conn->ack_now;
+	       conn->bytes_received > 0 && full_sized(conn) && !conn->ack_now;
 }
 
 /* RFC 9293 3.10.7.4 eighth.  rcv_nxt stands at the FIN. */

@@ -115,6 +115,7 @@ struct tcp_trouble {
 	bool undo_resent : 1; /* something was sent again */
 	uint32_t probe_end;   /* a probe is out until this is acknowledged */
 	uint32_t undo_left;   /* bytes sent again that no D-SACK told of yet */
+	uint32_t undo_una;    /* where what was sent again begins */
 	uint32_t undo_cwnd;
 	uint32_t undo_ssthresh;
 	uint32_t undo_ts; /* timestamp of the first retransmission */
@@ -200,6 +201,7 @@ struct tcp_conn {
 	bool cork : 1;
 	bool more : 1;       /* corked for one write: its end is no end of a message */
 	bool push_burst : 1; /* PSH at the end of bursts too */
+	bool wait_small : 1; /* Nagle: for small segments only */
 	bool keepalive : 1;
 	bool push_acked : 1;
 	bool linger_on : 1;
@@ -248,6 +250,8 @@ struct tcp_conn {
 	uint64_t queued;          /* bytes in the send queue */
 	struct tcp_cursor cursor; /* of snd_nxt */
 	uint32_t mss;             /* payload of a full segment, options taken off */
+	uint32_t snd_small;       /* wait_small: end of the last small segment */
+	uint32_t pushed;          /* push_burst: end of what was pushed by more than a burst */
 	uint32_t ts_offset;
 
 	struct net *net;
@@ -494,6 +498,8 @@ uint32_t tcp_segment_max(const struct tcp_conn *conn);
 void tcp_established(struct tcp_conn *conn);
 /* Shall our SYN ask for ECN? */
 bool tcp_wants_ecn(const struct tcp_conn *conn);
+/* Does a connection, or what a listener makes, agree to the ECN that a SYN offers? */
+bool tcp_takes_ecn(const struct tcp_conn *conn, const struct tcp_header *syn);
 
 /* ack.c */
 /* The short way: an ACK of new data while nothing is in doubt (tcp_is_calm). */
@@ -518,8 +524,9 @@ void tcp_enter_loss(struct tcp_conn *conn);
 void tcp_reorder_due(struct tcp_conn *conn);
 /* The congestion control or what was agreed on changed. */
 void tcp_update_watch(struct tcp_conn *conn);
-/* Congestion was told of without a loss to repair: by ECN, or by a probe that repaired it. */
-void tcp_congestion_marked(struct tcp_conn *conn);
+/* Congestion was told of without a loss to repair: by ECN, or by a probe that repaired it.  flight:
+ * bytes that were in flight before the ACK that told. */
+void tcp_congestion_marked(struct tcp_conn *conn, uint32_t flight);
 /* Bytes were sent again. */
 void tcp_note_resent(struct tcp_conn *conn, uint32_t bytes);
 
