@@ -496,7 +496,7 @@ static enum mtu_probe send_mtu_probe(struct tcp_conn *conn)
 {
 	uint32_t in_flight = tcp_flight(conn);
 	struct next_segment next = {.length = tcp_mtu_step(conn)};
-	uint32_t all = next.length + 3 * conn->mss;
+	uint32_t all = next.length + (next.length ? tcp_mtu_behind(conn) : 0);
 
 	if (next.length == 0 || tcp_unsent(conn) < all || conn->cc.cwnd < all ||
 	    conn->snd_wnd < all)

@@ -134,13 +134,18 @@ struct tcp_mtu {
 	uint32_t probe_end;
 	uint32_t told_seq;    /* of the packet that a router said was too big, */
 	uint32_t guessed_seq; /* SND.UNA when path was guessed */
+	uint32_t struck_at;   /* bytes acknowledged then */
+	uint16_t before;      /* path until then */
+	uint16_t worked;      /* what got through after the strike before; 0: there was none */
 	uint16_t told;        /* and what it said */
 	uint16_t path;        /* packets of this size get through, or nothing is known to be */
 	uint16_t high;        /* larger ones do not */
 	uint16_t probe;       /* size of the probe that is out; 0: none */
 	uint8_t failed;       /* probes of one size */
+	uint8_t strikes;      /* guesses in a row, with nothing of the old size between */
 	bool waits : 1;       /* told is to be believed at the next timeout */
 	bool exact : 1;       /* high is what a router said */
+	bool silent : 1;      /* path is a guess that no probe has disproved or confirmed */
 	bool guessed : 1;     /* path is, and nothing was acknowledged since */
 };
 
@@ -559,6 +564,8 @@ void tcp_mtu_resent(struct tcp_conn *conn, struct tcp_block block);
 /* conn->searching: looks at what was acknowledged.  Returns the bytes of a probe that may leave
  * now, 0: none. */
 uint32_t tcp_mtu_step(struct tcp_conn *conn);
+/* Bytes that must follow the probe, so that its loss is seen. */
+uint32_t tcp_mtu_behind(const struct tcp_conn *conn);
 /* It left, up to snd_nxt. */
 void tcp_mtu_probed(struct tcp_conn *conn, uint32_t length);
 void tcp_mtu_check(const struct tcp_conn *conn);
