@@ -208,7 +208,7 @@ _Noreturn void world_failed(const struct world *world, const char *what, const c
 			    int line);
 
 /* Runs fn with seeds first, first + 1 ..., each printed before its run: count of them, fewer if
- * seconds of wall-clock time are over; as many as TEST_SEED_SECONDS in the environment has room for,
- * if it is set.  fn returns the digest of its run; the first seed runs twice
- * and must have the same one. */
+ * seconds of wall-clock time are over; as many as TEST_SEED_SECONDS in the environment has room
+ * for, if it is set.  fn returns the digest of its run; the first seed runs twice and must have the
+ * same one. */
 void world_seeds(uint64_t first, uint32_t count, uint32_t seconds, uint64_t (*fn)(uint64_t seed));

@@ -72,11 +72,11 @@ static bool time_wait(const struct diff_run *run, enum diff_field field)
 	       run->sides[0].seen.pure;
 }
 
-/* RFC 9293 3.10.7.4, second: a reset ends TIME-WAIT.  lwIP ignores it, as RFC 1337 has it. */
-static bool reset_in_time_wait(const struct diff_run *run, enum diff_field field)
+/* RFC 9293 3.10.7.4, fourth; RFC 6191: a SYN in TIME-WAIT may begin a new connection. */
+static bool syn_in_time_wait(const struct diff_run *run, enum diff_field field)
 {
-	return (field == DIFF_RST || field == DIFF_ANSWER) && run->reset && is_time_wait(run) &&
-	       (run->sides[0].seen.rst || run->sides[1].seen.pure);
+	return (field == DIFF_RST || field == DIFF_SYN) && is_time_wait(run) &&
+	       run->sides[0].seen.syn && !run->sides[1].seen.syn;
 }
 
 /* RFC 9293 3.10.5: ABORT deletes a connection in TIME-WAIT.  Ours stays, for nobody is to be told,
@@ -188,8 +188,8 @@ const struct diff_reason diff_reasons[] = {
 	 close_after_shutdown},
 	{"CLOSE with data out of order", "RFC 1122 4.2.2.13", "both", true, close_with_data_ahead},
 	{"no answer in TIME-WAIT", "RFC 9293 3.10.7.4, RFC 5961", "ours", false, time_wait},
-	{"a reset ignored in TIME-WAIT", "RFC 9293 3.10.7.4, second; RFC 1337", "both", true,
-	 reset_in_time_wait},
+	{"a SYN refused in TIME-WAIT", "RFC 9293 3.10.7.4, fourth; RFC 6191", "ours", true,
+	 syn_in_time_wait},
 	{"ABORT ends TIME-WAIT", "RFC 9293 3.10.5", "lwIP", true, abort_in_time_wait},
 	{"unread data after a reset", "RFC 9293 3.10.7.4, second", "both", true,
 	 unread_after_reset},
