@@ -8,9 +8,9 @@
  *			device that puts segments together
  *	local=ADDRESS	the stack's address of that family
  *	KEY=VALUE	any key of demi.yaml(5)
- * What is said later wins over what is said before, and over `linux` wherever that stands.  In
- *front of them stand packetdrill's own --mtu and --local_ip and a script's sysctl
- *(adapter_script.c).
+ *
+ * What is said later wins over what is said before, and over `linux` wherever that stands.  What
+ * packetdrill and its script say of that by themselves (adapter_script.c) comes before the words.
  */
 #include "packet/adapter.h"
 
@@ -40,7 +40,8 @@ static const struct setting plain[] = {
 
 static const struct setting linux_profile[] = {
 	{"nodelay", "false"},
-	{"tcp_quick_ack", "on"},
+	{"tcp_nagle", "small"},
+	{"tcp_quick_ack", "full"},
 	{"tcp_initial_window", "10"},
 	{"tcp_rto_initial_ms", "1000"},
 	{"tcp_rto_min_ms", "200"},
@@ -48,9 +49,15 @@ static const struct setting linux_profile[] = {
 	{"tcp_delayed_ack_ms", "40"},
 	{"tcp_fin_ack", "delayed"},
 	{"tcp_push", "burst"},
+	{"tcp_reduce", "window"},
+	{"tcp_mtu_resend", "window"},
+	{"tcp_loss_probe", "first"},
 	{"tcp_idle_restart", "off"},
 	{"tcp_slow_start_exit", "delay"},
 	{"tcp_window_edge", "whole"},
+	{"tcp_window_probe", "ack"},
+	{"tcp_read_shut", "keep"},
+	{"tcp_timeout_reset", "off"},
 	{"tcp_time_wait_ms", "60000"},
 	{"tcp_receive_buffer_max_bytes", "15728640"},
 };

@@ -74,7 +74,7 @@ void adapter_read_script(adapter_tell_t tell, void *arg)
 	if (!line)
 		return;
 	const char *slash = strrchr(line, '/');
-	if (strcmp(slash ? slash + 1 : line, "packetdrill") == 0) {
+	if (strncmp(slash ? slash + 1 : line, "packetdrill", 11) == 0) {
 		for (const char *word = line; word < line + length; word += strlen(word) + 1)
 			last = word;
 	}

@@ -47,7 +47,8 @@ static uint8_t info_options(const struct tcp_conn *conn)
 {
 	return (uint8_t)((conn->timestamps ? TCPI_OPT_TIMESTAMPS : 0) |
 			 (conn->sack ? TCPI_OPT_SACK : 0) |
-			 (conn->window_scale ? TCPI_OPT_WSCALE : 0));
+			 (conn->window_scale ? TCPI_OPT_WSCALE : 0) |
+			 (conn->ecn ? TCPI_OPT_ECN : 0));
 }
 
 static uint64_t max_pacing_rate(const struct tcp_conn *conn)
@@ -124,13 +125,13 @@ static void fill_info(const struct tcp_conn *conn, struct tcp_info *info)
 			conn->sent_ns ? (uint32_t)((now - conn->sent_ns) / 1000000) : 0,
 		.tcpi_last_data_recv = (uint32_t)((now - conn->received_ns) / 1000000),
 		.tcpi_last_ack_recv = (uint32_t)((now - conn->received_ns) / 1000000),
-		.tcpi_pmtu = conn->net->mtu,
+		.tcpi_pmtu = tcp_path_mtu(conn),
 		.tcpi_rtt = in_us(conn->rtt.srtt_ns),
 		.tcpi_rttvar = in_us(conn->rtt.rttvar_ns),
 		.tcpi_snd_ssthresh =
 			conn->cc.ssthresh == UINT32_MAX ? SSTHRESH_NONE : conn->cc.ssthresh / mss,
 		.tcpi_snd_cwnd = conn->cc.cwnd / mss,
-		.tcpi_advmss = ip_payload_max(conn->net, &conn->local) - TCP_HEADER_BYTES,
+		.tcpi_advmss = ip_link_payload_max(conn->net, &conn->local) - TCP_HEADER_BYTES,
 		.tcpi_rcv_space = conn->rcv_buffer,
 		.tcpi_pacing_rate = pacing_rate(conn),
 		.tcpi_max_pacing_rate = max_pacing_rate(conn),

@@ -392,6 +392,13 @@ static void time_wait_input(struct tcp_conn *conn, const struct tcp_segment *seg
 		tcp_challenge_ack(conn);
 }
 
+/* Has the user shut both sides, without closing?  Where that counts like a close. */
+static bool is_shut(const struct tcp_conn *conn)
+{
+	return unlikely(conn->read_shut) && conn->fin_queued &&
+	       conn->net->sched->config.tcp_read_shut;
+}
+
 /* Seventh, process the segment text; then eighth, the FIN. */
 static void text_input(struct tcp_conn *conn, struct tcp_segment *seg)
 {
@@ -404,10 +411,11 @@ static void text_input(struct tcp_conn *conn, struct tcp_segment *seg)
 	}
 	if (!tcp_can_receive(conn) || conn->fin_received || (seg->length == 0 && !fin))
 		return;
-	if (seg->length > 0 && conn->closed) {
+	if (seg->length > 0 && (conn->closed || is_shut(conn))) {
 		/* RFC 9293 3.10.4, RFC 2525 2.17: nobody is there to read it. */
 		net_count_drop(conn->net, DROP_TCP_CLOSED);
-		tcp_abort(conn, 0);
+		tcp_reset_unknown(conn->net, seg);
+		tcp_finish(conn, conn->closed ? 0 : ECONNRESET);
 		return;
 	}
 	if (fin && end != conn->rcv_nxt) {
@@ -575,6 +583,10 @@ void tcp_icmp_error(struct net *net, const struct icmp_quote *quote, const struc
 	if (!conn || seq_before(quote->seq, conn->snd_una) ||
 	    !seq_before(quote->seq, conn->snd_nxt)) {
 		net_count_drop(net, DROP_ICMP_UNMATCHED);
+		return;
+	}
+	if (error->err == EMSGSIZE && !error->local) {
+		tcp_mtu_told(conn, quote->seq, error->mtu);
 		return;
 	}
 	/* RFC 9293 3.9.2.2 MUST-56: soft errors end nothing; hard ones (SHLD-26) end an attempt,

@@ -384,11 +384,13 @@ static int get_ip(struct tcp_conn *conn, int level, int name, void *value, sockl
 		return give_int(conn->ttl, value, length);
 	if (name == (v6 ? IPV6_TCLASS : IP_TOS))
 		return give_int(conn->tos, value, length);
-	if (name == (v6 ? IPV6_MTU : IP_MTU))
-		return conn->state > TCPS_LISTEN ? give_int((int)conn->net->mtu, value, length)
-						 : -ENOTCONN;
 	if (v6 && name == IPV6_V6ONLY)
 		return give_int(conn->v6only, value, length);
+	if (name == (v6 ? IPV6_MTU : IP_MTU)) {
+		if (conn->state < TCPS_ESTABLISHED)
+			return -ENOTCONN;
+		return give_int((int)tcp_path_mtu(conn), value, length);
+	}
 	return -ENOPROTOOPT;
 }
 

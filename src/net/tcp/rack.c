@@ -8,6 +8,7 @@
 #include "net/tcp/tcp.h"
 
 #define REORDER_MULT_MAX 20
+#define PROBE_FIRST      2  /* place among the choices of demitasse.tcp.loss_probe */
 #define REORDER_PERSIST  16 /* recoveries that a wider window lasts (RFC 8985 6.2 step 4) */
 
 /* ---- what was delivered ---- */
@@ -176,6 +177,8 @@ uint64_t tcp_retransmit_deadline(struct tcp_conn *conn)
 		if (probe < timeout) {
 			conn->probe_next = true;
 			timeout = probe;
+		} else if (sched->config.tcp_loss_probe == PROBE_FIRST) {
+			conn->probe_next = true;
 		}
 	}
 	return sched->now_ns + timeout;
@@ -187,13 +190,14 @@ void tcp_probe_due(struct tcp_conn *conn)
 	struct tcp_trouble *t = tcp_trouble_get(conn);
 	bool again = false;
 
-	conn->probe_next = false;
 	if (t && may_probe(conn) && tcp_send_loss_probe(conn, &again)) {
 		sched_count(sched, COUNTER_TCP_LOSS_PROBES, 1);
 		t->probe_end = conn->snd_nxt;
 		t->probe_again = again;
 		conn->watch |= TCP_WATCH_PROBE;
 	}
+	conn->probe_next = false; /* what was sent set it */
+	conn->probe_single = false;
 	tcp_set_deadline(conn, TCP_RETRANSMIT, sched->now_ns + tcp_rtt_timeout(&conn->rtt));
 }
 
@@ -212,5 +216,5 @@ void tcp_probe_acked(struct tcp_conn *conn, const struct tcp_ack_facts *facts)
 		return; /* the next ACK will tell */
 	conn->watch &= (uint8_t)~TCP_WATCH_PROBE;
 	if (repaired)
-		tcp_congestion_marked(conn);
+		tcp_congestion_marked(conn, facts->flight_before);
 }
