@@ -25,13 +25,13 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define PORT               80
-#define ATTACKERS          6
-#define BYTES              1000000 /* each way */
-#define PIECE              20000
-#define TICK_NS            (2 * WORLD_MS)
-#define LIMIT_NS           (60 * WORLD_S)
-#define BUFFER             65536 /* at most: that a random segment is a hit has a chance of 2^-32 */
+#define PORT      80
+#define ATTACKERS 6
+#define BYTES     1000000 /* each way */
+#define PIECE     20000
+#define TICK_NS   (2 * WORLD_MS)
+#define LIMIT_NS  (60 * WORLD_S)
+#define BUFFER    65536 /* at most: that a random segment is a hit has a chance of 2^-32 */
 
 struct attack;
 

@@ -438,8 +438,8 @@ static void small_buffers(struct config *config)
 	config->tcp_send_buffer_bytes = config->tcp_send_buffer_max_bytes = 8192;
 }
 
-/* Attack row 30, RFC 9293 3.8.6.1 MUST-36, MUST-37: a window that stays closed is probed as long as it takes, at
- * growing intervals. */
+/* Attack row 30, RFC 9293 3.8.6.1 MUST-36, MUST-37: a window that stays closed is probed as long as
+ * it takes, at growing intervals. */
 static void test_closed_window(void **state)
 {
 	struct life *life = life_open(8, small_buffers);

@@ -385,7 +385,8 @@ static void test_options(void **state)
 	}
 }
 
-/* Attack row 14: any options with a good checksum: no loop, no read outside, values in their ranges. */
+/* Attack row 14: any options with a good checksum: no loop, no read outside, values in their
+ * ranges. */
 static void test_junk_options(void **state)
 {
 	(void)state;
@@ -499,8 +500,8 @@ static void test_truncated(void **state)
 	}
 }
 
-/* Attack rows 13, 38, RFC 9293 MUST-3: every segment's checksum is checked: no bit of it can turn unnoticed, nor one of
- * the pseudo header; short, long and odd segments */
+/* Attack rows 13, 38, RFC 9293 MUST-3: every segment's checksum is checked: no bit of it can turn
+ * unnoticed, nor one of the pseudo header; short, long and odd segments */
 static void test_every_bit(void **state)
 {
 	(void)state;

@@ -66,6 +66,7 @@ void tcp_window_changed(struct tcp_conn *conn, uint32_t window)
 		conn->snd_wnd_max = window;
 	if (opened && conn->persist) {
 		conn->persist = false;
+		tcp_rtt_reset_backoff(&conn->rtt);
 		tcp_clear_deadline(conn, TCP_RETRANSMIT);
 	}
 }
@@ -85,7 +86,6 @@ static inline void advance(struct tcp_conn *conn, uint32_t ack)
 	conn->soft_error = 0;
 	conn->progress_ns = conn->net->sched->now_ns;
 	conn->bytes_acked += bytes;
-	tcp_rtt_reset_backoff(&conn->rtt);
 	tcp_send_acked(conn, bytes);
 }
 
@@ -131,15 +131,16 @@ void tcp_ack_plain(struct tcp_conn *conn, const struct tcp_header *h)
 
 /* ---- the long way ---- */
 
-/* RFC 2883 4: the first block tells of a duplicate if it is acknowledged already, or part of the
- * second. */
-static bool is_dsack(const struct tcp_conn *conn, const struct tcp_options *o)
+/* RFC 2883 4: the first block tells of a duplicate if the ACK itself covers it, or it is part of
+ * the second.  An ACK that was overtaken tells of what had come then, once. */
+static bool is_dsack(const struct tcp_conn *conn, const struct tcp_header *h)
 {
+	const struct tcp_options *o = &h->options;
 	const struct tcp_block *first = &o->sack[0];
 
 	if (!seq_before(first->start, first->end) || seq_after(first->end, conn->snd_nxt))
 		return false;
-	if (seq_reached(first->end, conn->snd_una))
+	if (seq_reached(first->end, h->ack))
 		return conn->snd_una - first->start <= conn->bytes_acked;
 	return o->num_sack > 1 && seq_reached(o->sack[1].start, first->start) &&
 	       seq_reached(first->end, o->sack[1].end);
@@ -151,7 +152,7 @@ static void take_sacks(struct tcp_conn *conn, const struct tcp_options *o, struc
 {
 	uint32_t i = 0;
 
-	if (is_dsack(conn, o)) {
+	if (is_dsack(conn, facts->h)) {
 		facts->dsack = o->sack[0];
 		i = 1;
 	}
@@ -195,7 +196,7 @@ static void take_marks(struct tcp_conn *conn, const struct tcp_ack_facts *facts)
 		if (conn->cc.cwnd < before)
 			conn->ecn_cwr = true;
 	} else if (marked) {
-		tcp_congestion_marked(conn);
+		tcp_congestion_marked(conn, facts->flight_before);
 	}
 }
 

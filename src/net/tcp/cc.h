@@ -97,10 +97,11 @@ struct tcp_cc {
 	uint32_t mss;
 	uint32_t acked_bytes; /* in congestion avoidance: towards the next increase */
 	uint32_t initial_window;
-	uint32_t credit;        /* in flight when the window was the limit, not acknowledged yet */
-	bool after_timeout;     /* this slow start began with a timeout */
-	bool in_epoch;          /* cubic: the members of the curve are valid */
-	bool resumed;           /* cubic: the next epoch goes on where undo_w_est stood */
+	uint32_t credit; /* in flight when the window was the limit, not acknowledged yet */
+	uint8_t initial_segments;
+	bool after_timeout : 1; /* this slow start began with a timeout */
+	bool in_epoch : 1;      /* cubic: the members of the curve are valid */
+	bool resumed : 1;       /* cubic: the next epoch goes on where undo_w_est stood */
 	bool unsettled : 1;     /* cubic: nothing grew since the last event */
 	bool round : 1;         /* dctcp: round_end is valid */
 	bool reduced : 1;       /* dctcp: reduced_end is valid */

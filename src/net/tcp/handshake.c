@@ -41,17 +41,19 @@ bool tcp_wants_ecn(const struct tcp_conn *conn)
 	return conn->net->sched->config.tcp_ecn == ECN_ACTIVE || conn->cc.ops->ecn;
 }
 
+bool tcp_takes_ecn(const struct tcp_conn *conn, const struct tcp_header *syn)
+{
+	return (syn->flags & (TCP_ECE | TCP_CWR)) == (TCP_ECE | TCP_CWR) &&
+	       (conn->net->sched->config.tcp_ecn != ECN_OFF || tcp_wants_ecn(conn));
+}
+
 /* RFC 3168 6.1.1: a SYN with both flags, or the answer with one to what we asked. */
 static void agree_on_ecn(struct tcp_conn *conn, const struct tcp_header *h)
 {
-	const struct config *config = &conn->net->sched->config;
-	uint8_t flags = h->flags & (TCP_ECE | TCP_CWR);
-
 	if (h->flags & TCP_ACK)
-		conn->ecn = conn->ecn && flags == TCP_ECE;
+		conn->ecn = conn->ecn && (h->flags & (TCP_ECE | TCP_CWR)) == TCP_ECE;
 	else
-		conn->ecn = flags == (TCP_ECE | TCP_CWR) &&
-			    (config->tcp_ecn != ECN_OFF || tcp_wants_ecn(conn));
+		conn->ecn = tcp_takes_ecn(conn, h);
 	tcp_update_watch(conn);
 }
 

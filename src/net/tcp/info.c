@@ -47,7 +47,8 @@ static uint8_t info_options(const struct tcp_conn *conn)
 {
 	return (uint8_t)((conn->timestamps ? TCPI_OPT_TIMESTAMPS : 0) |
 			 (conn->sack ? TCPI_OPT_SACK : 0) |
-			 (conn->window_scale ? TCPI_OPT_WSCALE : 0));
+			 (conn->window_scale ? TCPI_OPT_WSCALE : 0) |
+			 (conn->ecn ? TCPI_OPT_ECN : 0));
 }
 
 static uint64_t max_pacing_rate(const struct tcp_conn *conn)

@@ -29,6 +29,7 @@
 #define RAISE_INTERVAL (PMTU_AGE_S * SECOND_NS) /* RFC 8899 5.1.1: PMTU_RAISE_TIMER */
 #define PROBES_MAX     3                        /* RFC 8899 5.1.2: MAX_PROBES */
 #define SEARCH_END     16                       /* bytes: what is between is not worth a probe */
+#define NARROW_RETRIES 5                        /* timeouts with BASE, before less is tried */
 #define BASE           1280 /* RFC 8899 5.1.2: what nearly every path takes; at least 1200 */
 
 enum probing { PROBING_NEVER, PROBING_BLACK_HOLE, PROBING_ALWAYS };
@@ -233,16 +234,9 @@ static bool full_at_una(const struct tcp_conn *conn)
 	return tcp_flight(conn) - tcp_fin_sent(conn) >= conn->mss;
 }
 
-/* What to try next on a path that swallows packets of this size. */
-static uint32_t next_smaller(const struct tcp_conn *conn, uint32_t path)
-{
-	return path > BASE ? BASE : pmtu_plateau(conn->net, &conn->remote, path);
-}
-
 void tcp_mtu_timeout(struct tcp_conn *conn)
 {
 	struct tcp_mtu *m = conn->mtu;
-	uint32_t path = conn->mss + front(conn);
 
 	if (m && m->probe)
 		probe_failed(conn, false);
@@ -252,9 +246,13 @@ void tcp_mtu_timeout(struct tcp_conn *conn)
 			return;
 	}
 	/* RFC 4821 7.7, RFC 8899 5.3: twice nothing came back of full segments, and no router said
-	 * anything: it may be their size. */
-	if (conn->net->sched->config.tcp_mtu_probing == PROBING_NEVER || conn->retries == 0 ||
-	    !full_at_una(conn) || !lower(conn, next_smaller(conn, path)))
+	 * anything: it may be their size.  What nearly every path takes is made smaller only after
+	 * more: most likely it is loss, which small segments make worse. */
+	uint32_t path = conn->mss + front(conn);
+	bool base = path > BASE;
+	if (conn->net->sched->config.tcp_mtu_probing == PROBING_NEVER ||
+	    conn->retries < (base ? 1 : NARROW_RETRIES) || !full_at_una(conn) ||
+	    !lower(conn, base ? BASE : pmtu_plateau(conn->net, &conn->remote, path)))
 		return;
 	m = conn->mtu;
 	m->guessed = true;

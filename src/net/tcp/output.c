@@ -189,10 +189,17 @@ static inline void ack_sent(struct tcp_conn *conn)
 
 static void arm_retransmit(struct tcp_conn *conn)
 {
-	if (conn->deadline_ns[TCP_RETRANSMIT] && !conn->persist && likely(!conn->probe_single))
+	bool armed = conn->deadline_ns[TCP_RETRANSMIT] && !conn->persist;
+
+	if (armed && likely(!conn->probe_single))
 		return;
 	conn->persist = false;
-	tcp_set_deadline(conn, TCP_RETRANSMIT, tcp_retransmit_deadline(conn));
+	uint64_t deadline = tcp_retransmit_deadline(conn);
+	if (armed) { /* only a probe's time moves, never the timeout (RFC 6298 5.1) */
+		uint64_t end = conn->progress_ns + tcp_rtt_timeout(&conn->rtt);
+		deadline = deadline < end ? deadline : end;
+	}
+	tcp_set_deadline(conn, TCP_RETRANSMIT, deadline);
 }
 
 static void advance_cursor(struct tcp_conn *conn, uint32_t bytes)
@@ -349,6 +356,8 @@ void tcp_take_probed(struct tcp_conn *conn)
 		return; /* it is sent again */
 	conn->snd_nxt++;
 	tcp_scoreboard_sent(&conn->sb, conn->snd_nxt, now);
+	/* When it was sent, and how often, nobody knows: it measures nothing. */
+	tcp_scoreboard_at(&conn->sb, conn->sb.count - 1U)->flags = RUN_RETRANSMITTED;
 	if (conn->queued > 0)
 		advance_cursor(conn, 1);
 }
@@ -479,20 +488,35 @@ static bool ends_burst(const struct tcp_conn *conn, const struct next_segment *n
 	return several;
 }
 
-/* RFC 4821 7.4: one segment of more than the others have, if enough follows that its loss is
- * seen. */
-static bool send_mtu_probe(struct tcp_conn *conn)
+enum mtu_probe { MTU_PROBE_NONE, MTU_PROBE_SENT, MTU_PROBE_WAITS };
+
+/* RFC 4821 7.4: one segment of more than the others have, if enough follows that its loss is seen.
+ * What the windows let out one by one waits until it is enough for the larger one. */
+static enum mtu_probe send_mtu_probe(struct tcp_conn *conn)
 {
 	uint32_t in_flight = tcp_flight(conn);
 	struct next_segment next = {.length = tcp_mtu_step(conn)};
-	uint32_t behind = 3 * conn->mss;
+	uint32_t all = next.length + 3 * conn->mss;
 
-	if (next.length == 0 || tcp_unsent(conn) < next.length + behind ||
-	    congestion_window_left(conn) < next.length + behind ||
-	    conn->snd_wnd < in_flight + next.length + behind || !send_next(conn, &next))
-		return false;
+	if (next.length == 0 || tcp_unsent(conn) < all || conn->cc.cwnd < all ||
+	    conn->snd_wnd < all)
+		return MTU_PROBE_NONE;
+	if (congestion_window_left(conn) < next.length || conn->snd_wnd < in_flight + next.length)
+		return MTU_PROBE_WAITS;
+	if (!send_next(conn, &next))
+		return MTU_PROBE_NONE;
 	tcp_mtu_probed(conn, next.length);
-	return true;
+	return MTU_PROBE_SENT;
+}
+
+/* RFC 5682 2.1 step 2 a: where nothing new may go out, what is lost goes. */
+static bool resend_instead(struct tcp_conn *conn)
+{
+	if (!lost_waits(conn) || conn->snd_nxt != conn->recover)
+		return false;
+	conn->trouble->forward_rto = false;
+	conn->trouble->forward_new = false;
+	return resend_lost(conn);
 }
 
 /* Sends one segment, lost or new.  False: there is none, the windows hold it, or memory is short.
@@ -503,7 +527,7 @@ static inline bool output_one(struct tcp_conn *conn, struct next_segment *next, 
 		return resend_lost(conn);
 	choose_next(conn, next);
 	if (next->length == 0 && !next->fin)
-		return false;
+		return resend_instead(conn);
 	if (unlikely(conn->push_burst)) {
 		uint32_t end = conn->snd_nxt + next->length;
 		uint32_t half = conn->snd_wnd_max / 2;
@@ -513,6 +537,14 @@ static inline bool output_one(struct tcp_conn *conn, struct next_segment *next, 
 			conn->pushed = end;
 	}
 	return send_next(conn, next);
+}
+
+/* Paced, or searching for a larger MTU: nothing else may leave now. */
+static bool holds_back(struct tcp_conn *conn)
+{
+	if (conn->paced && pace_blocks(conn))
+		return true;
+	return conn->searching && send_mtu_probe(conn) == MTU_PROBE_WAITS;
 }
 
 void tcp_output(struct tcp_conn *conn)
@@ -528,12 +560,8 @@ void tcp_output(struct tcp_conn *conn)
 			tcp_want_output(conn);
 			return;
 		}
-		if (unlikely(conn->paced || conn->searching)) {
-			if (conn->paced && pace_blocks(conn))
-				break;
-			if (conn->searching && send_mtu_probe(conn))
-				continue;
-		}
+		if (unlikely(conn->paced || conn->searching) && holds_back(conn))
+			break;
 		if (!output_one(conn, &next, &in_burst))
 			break;
 		/* The common case: that was all. */

@@ -216,5 +216,5 @@ void tcp_probe_acked(struct tcp_conn *conn, const struct tcp_ack_facts *facts)
 		return; /* the next ACK will tell */
 	conn->watch &= (uint8_t)~TCP_WATCH_PROBE;
 	if (repaired)
-		tcp_congestion_marked(conn);
+		tcp_congestion_marked(conn, facts->flight_before);
 }

@@ -76,11 +76,11 @@ static inline uint32_t tcp_scoreboard_start(const struct tcp_scoreboard *sb, uin
 	return i == 0 ? una : tcp_scoreboard_at(sb, i - 1)->end;
 }
 
-/* False: no memory, or too many runs. */
-bool tcp_scoreboard_grow(struct tcp_scoreboard *sb);
+/* Room for more runs, at most for max.  False: no memory, or too many. */
+bool tcp_scoreboard_grow(struct tcp_scoreboard *sb, uint32_t max);
 
 /* Room for what is sent at now_ns: a run of its own, or the last one, which then counts as sent
- * later than it was. */
+ * later than it was.  Half of all runs are left to what becomes of them. */
 
 static inline bool tcp_scoreboard_reserve(struct tcp_scoreboard *sb, uint64_t now_ns)
 {
@@ -89,7 +89,8 @@ static inline bool tcp_scoreboard_reserve(struct tcp_scoreboard *sb, uint64_t no
 	const struct tcp_run *last = tcp_scoreboard_at(sb, sb->count - 1U);
 	if (last->flags == 0 && last->sent_ns == now_ns)
 		return true;
-	return tcp_scoreboard_grow(sb) || last->flags == 0;
+	return tcp_scoreboard_grow(sb, SCOREBOARD_RUNS_MAX >> (last->flags == 0)) ||
+	       last->flags == 0;
 }
 
 /* New bytes up to end left; there is room. */
@@ -138,7 +139,10 @@ void tcp_scoreboard_forget_sacks(struct tcp_scoreboard *sb);
 /* The first lost bytes; false: there are none. */
 bool tcp_scoreboard_first_lost(const struct tcp_scoreboard *sb, uint32_t una,
 			       struct tcp_block *block);
-/* Bytes, all of one run, leave again.  False: no memory, nothing is marked. */
+/* Bytes, all of one run, leave again.  Where there is no room for a cut behind them the rest of the
+ * run counts as sent again, too: time will tell.  False: none for one before them, nothing is
+ * marked.
+ */
 bool tcp_scoreboard_resent(struct tcp_scoreboard *sb, uint32_t una, struct tcp_block block,
 			   uint64_t now_ns);
 

@@ -115,6 +115,7 @@ struct tcp_trouble {
 	bool undo_resent : 1; /* something was sent again */
 	uint32_t probe_end;   /* a probe is out until this is acknowledged */
 	uint32_t undo_left;   /* bytes sent again that no D-SACK told of yet */
+	uint32_t undo_una;    /* where what was sent again begins */
 	uint32_t undo_cwnd;
 	uint32_t undo_ssthresh;
 	uint32_t undo_ts; /* timestamp of the first retransmission */
@@ -492,6 +493,8 @@ uint32_t tcp_segment_max(const struct tcp_conn *conn);
 void tcp_established(struct tcp_conn *conn);
 /* Shall our SYN ask for ECN? */
 bool tcp_wants_ecn(const struct tcp_conn *conn);
+/* Does a connection, or what a listener makes, agree to the ECN that a SYN offers? */
+bool tcp_takes_ecn(const struct tcp_conn *conn, const struct tcp_header *syn);
 
 /* ack.c */
 /* The short way: an ACK of new data while nothing is in doubt (tcp_is_calm). */
@@ -516,8 +519,9 @@ void tcp_enter_loss(struct tcp_conn *conn);
 void tcp_reorder_due(struct tcp_conn *conn);
 /* The congestion control or what was agreed on changed. */
 void tcp_update_watch(struct tcp_conn *conn);
-/* Congestion was told of without a loss to repair: by ECN, or by a probe that repaired it. */
-void tcp_congestion_marked(struct tcp_conn *conn);
+/* Congestion was told of without a loss to repair: by ECN, or by a probe that repaired it.  flight:
+ * bytes that were in flight before the ACK that told. */
+void tcp_congestion_marked(struct tcp_conn *conn, uint32_t flight);
 /* Bytes were sent again. */
 void tcp_note_resent(struct tcp_conn *conn, uint32_t bytes);
 
