@@ -97,6 +97,12 @@ static void test_reno(void **state)
 	compete_all("reno", 0);
 }
 
+static void test_illinois(void **state)
+{
+	(void)state;
+	compete_all("illinois", 0);
+}
+
 /* A queue that marks beyond a tenth of what it holds. */
 static void test_dctcp(void **state)
 {
@@ -109,6 +115,7 @@ int main(void)
 	static const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_cubic),
 		cmocka_unit_test(test_reno),
+		cmocka_unit_test(test_illinois),
 		cmocka_unit_test(test_dctcp),
 	};
 
