@@ -253,6 +253,13 @@ static void test_smaller_segments(void **state)
 	assert_int_equal(cc.cwnd, 480);
 	tcp_cc_set_mss(&cc, 100);
 	tcp_cc_check(&cc);
+	/* And larger again: the window of a restart holds a segment. */
+	assert_int_equal(cc.initial_window, 1000);
+	tcp_cc_set_mss(&cc, 1000);
+	assert_int_equal(cc.initial_window, 10000);
+	tcp_cc_set_mss(&cc, 600);
+	tcp_cc_restart(&cc);
+	tcp_cc_check(&cc);
 }
 
 /* RFC 5681 4.1: the restart window. */

@@ -44,7 +44,9 @@ static void remember(struct tcp_conn *conn, struct tcp_trouble *t)
 {
 	t->undoable = true;
 	t->undo_resent = false;
-	t->undo_left = 0;
+	/* The D-SACK of a probe that is out looks like one of what is sent again now. */
+	t->undo_left = conn->watch & TCP_WATCH_PROBE && t->probe_again ? conn->mss : 0;
+	t->undo_una = conn->snd_una;
 	t->undo_cwnd = conn->cc.cwnd;
 	t->undo_ssthresh = conn->cc.ssthresh;
 }
@@ -53,7 +55,7 @@ void tcp_note_resent(struct tcp_conn *conn, uint32_t bytes)
 {
 	struct tcp_trouble *t = conn->trouble;
 
-	if (!t)
+	if (!t || conn->recovery == TCP_OPEN)
 		return;
 	if (conn->recovery == TCP_RECOVERY)
 		t->prr_out += bytes;
@@ -110,7 +112,8 @@ static void take_dsack(struct tcp_conn *conn, const struct tcp_ack_facts *facts)
 		return;
 	sched_count(conn->net->sched, COUNTER_TCP_DSACKS, 1);
 	tcp_rack_dsack(conn);
-	if (t->undoable)
+	/* RFC 3708 3: only of what was sent again; the network makes duplicates, too. */
+	if (t->undoable && facts->dsack.end - t->undo_una - 1 < conn->recover - t->undo_una)
 		t->undo_left -= bytes < t->undo_left ? bytes : t->undo_left;
 }
 
@@ -381,7 +384,7 @@ uint32_t tcp_recover(struct tcp_conn *conn, const struct tcp_delivered *d,
 		lost = conn->sb.sacked + conn->recovery > 0 && tcp_rack_detect(conn) > 0;
 	else
 		lost = newreno_detect(conn, facts);
-	if (conn->recovery == TCP_OPEN && lost)
+	if (conn->recovery == TCP_OPEN && lost && !tcp_mtu_probe_lost(conn))
 		enter_recovery(conn);
 	if (conn->recovery == TCP_RECOVERY)
 		in_recovery(conn, facts, delivered, lost);
@@ -405,7 +408,7 @@ void tcp_reorder_due(struct tcp_conn *conn)
 {
 	if (!conn->sack || !conn->trouble || conn->state < TCPS_ESTABLISHED)
 		return;
-	if (tcp_rack_detect(conn) > 0 && conn->recovery == TCP_OPEN)
+	if (tcp_rack_detect(conn) > 0 && conn->recovery == TCP_OPEN && !tcp_mtu_probe_lost(conn))
 		enter_recovery(conn);
 	if (conn->recovery == TCP_RECOVERY && conn->trouble->prr_out == 0)
 		reduce_proportionally(conn, 0, false);
@@ -418,7 +421,7 @@ void tcp_update_watch(struct tcp_conn *conn)
 		conn->watch |= TCP_WATCH_ECN;
 }
 
-void tcp_congestion_marked(struct tcp_conn *conn)
+void tcp_congestion_marked(struct tcp_conn *conn, uint32_t flight)
 {
 	struct tcp_trouble *t = tcp_trouble_get(conn);
 	struct tcp_cc *cc = &conn->cc;
@@ -428,7 +431,7 @@ void tcp_congestion_marked(struct tcp_conn *conn)
 		return;
 	t->ecn_recover = conn->snd_nxt;
 	t->undoable = false;
-	cc->ops->reduce(cc, tcp_flight(conn), true, conn->net->sched->now_ns);
+	cc->ops->reduce(cc, flight, true, conn->net->sched->now_ns);
 	if (cc->cwnd > cc->ssthresh)
 		cc->cwnd = cc->ssthresh > cc->mss ? cc->ssthresh : cc->mss;
 	conn->ecn_cwr = conn->ecn;

@@ -27,11 +27,11 @@ void tcp_scoreboard_free(struct tcp_scoreboard *sb)
 	tcp_scoreboard_init(sb);
 }
 
-bool tcp_scoreboard_grow(struct tcp_scoreboard *sb)
+bool tcp_scoreboard_grow(struct tcp_scoreboard *sb, uint32_t max)
 {
 	uint32_t capacity = sb->capacity < 16 ? 16 : sb->capacity * 2U;
 
-	if (capacity > SCOREBOARD_RUNS_MAX)
+	if (capacity > max)
 		return false;
 	struct tcp_run *runs = malloc(capacity * sizeof(*runs));
 	if (!runs)
@@ -102,7 +102,7 @@ static uint32_t split(struct tcp_scoreboard *sb, uint32_t una, uint32_t seq)
 
 	if (i == sb->count || tcp_scoreboard_start(sb, una, i) == seq)
 		return i;
-	if (sb->count == sb->capacity && !tcp_scoreboard_grow(sb))
+	if (sb->count == sb->capacity && !tcp_scoreboard_grow(sb, SCOREBOARD_RUNS_MAX))
 		return UINT32_MAX;
 	insert(sb, i);
 	*tcp_scoreboard_at(sb, i) = *tcp_scoreboard_at(sb, i + 1);
@@ -142,8 +142,8 @@ static void unmark(struct tcp_scoreboard *sb, const struct tcp_run *run, uint32_
 		sb->lost -= bytes;
 }
 
-void tcp_scoreboard_acked_slow(struct tcp_scoreboard *sb, uint32_t una, uint32_t ack,
-			       struct tcp_delivered *d)
+void tcp_scoreboard_acked(struct tcp_scoreboard *sb, uint32_t una, uint32_t ack,
+			  struct tcp_delivered *d)
 {
 	while (sb->count > 0 && una != ack) {
 		const struct tcp_run *run = tcp_scoreboard_at(sb, 0);
@@ -287,10 +287,11 @@ bool tcp_scoreboard_resent(struct tcp_scoreboard *sb, uint32_t una, struct tcp_b
 {
 	uint32_t first = split(sb, una, block.start);
 
-	if (first == UINT32_MAX || split(sb, una, block.end) == UINT32_MAX)
+	if (first == UINT32_MAX)
 		return false;
+	(void)split(sb, una, block.end);
 	struct tcp_run *run = tcp_scoreboard_at(sb, first);
-	unmark(sb, run, block.end - block.start);
+	unmark(sb, run, run->end - block.start);
 	run->flags = RUN_RETRANSMITTED;
 	run->sent_ns = now_ns;
 	if (first == 0)

@@ -76,11 +76,11 @@ static inline uint32_t tcp_scoreboard_start(const struct tcp_scoreboard *sb, uin
 	return i == 0 ? una : tcp_scoreboard_at(sb, i - 1)->end;
 }
 
-/* False: no memory, or too many runs. */
-bool tcp_scoreboard_grow(struct tcp_scoreboard *sb);
+/* Room for more runs, at most for max.  False: no memory, or too many. */
+bool tcp_scoreboard_grow(struct tcp_scoreboard *sb, uint32_t max);
 
 /* Room for what is sent at now_ns: a run of its own, or the last one, which then counts as sent
- * later than it was. */
+ * later than it was.  Half of all runs are left to what becomes of them. */
 
 static inline bool tcp_scoreboard_reserve(struct tcp_scoreboard *sb, uint64_t now_ns)
 {
@@ -89,13 +89,16 @@ static inline bool tcp_scoreboard_reserve(struct tcp_scoreboard *sb, uint64_t no
 	const struct tcp_run *last = tcp_scoreboard_at(sb, sb->count - 1U);
 	if (last->flags == 0 && last->sent_ns == now_ns)
 		return true;
-	return tcp_scoreboard_grow(sb) || last->flags == 0;
+	return tcp_scoreboard_grow(sb, SCOREBOARD_RUNS_MAX >> (last->flags == 0)) ||
+	       last->flags == 0;
 }
 
 /* New bytes up to end left; there is room. */
 static inline void tcp_scoreboard_sent(struct tcp_scoreboard *sb, uint32_t end, uint64_t now_ns)
 {
-	if (sb->count > 0) {
+	if (likely(sb->count == 0)) {
+		sb->head = 0;
+	} else {
 		struct tcp_run *last = tcp_scoreboard_at(sb, sb->count - 1U);
 		if (last->flags == 0 && (last->sent_ns == now_ns || sb->count == sb->capacity)) {
 			last->end = end;
@@ -107,27 +110,19 @@ static inline void tcp_scoreboard_sent(struct tcp_scoreboard *sb, uint32_t end, 
 }
 
 /* The cumulative acknowledgement moves from una to ack, not beyond the last run. */
-void tcp_scoreboard_acked_slow(struct tcp_scoreboard *sb, uint32_t una, uint32_t ack,
-			       struct tcp_delivered *d);
+void tcp_scoreboard_acked(struct tcp_scoreboard *sb, uint32_t una, uint32_t ack,
+			  struct tcp_delivered *d);
 
-static inline void tcp_scoreboard_acked(struct tcp_scoreboard *sb, uint32_t una, uint32_t ack,
-					struct tcp_delivered *d)
+/* The common case: the ACK is of all that there is, which left at one moment and once.  Returns
+ * that moment; 0: it is not that case. */
+static inline uint64_t tcp_scoreboard_acked_all(struct tcp_scoreboard *sb, uint32_t ack)
 {
 	const struct tcp_run *run = tcp_scoreboard_at(sb, 0);
 
-	/* The common case: it is all of one burst. */
-	if (unlikely(sb->count != 1 || run->end != ack || run->flags != 0 || sb->runs != sb->own)) {
-		tcp_scoreboard_acked_slow(sb, una, ack, d);
-		return;
-	}
+	if (unlikely(sb->count != 1 || run->end != ack || run->flags != 0 || sb->runs != sb->own))
+		return 0;
 	sb->count = 0;
-	d->bytes += ack - una;
-	d->first_ns = run->sent_ns;
-	d->last_ns = run->sent_ns;
-	d->last_end = ack;
-	d->high_end = ack;
-	d->once_low = ack;
-	d->once_low_set = true;
+	return run->sent_ns;
 }
 
 /* The peer has the block, which lies in [una, the last run's end]. */
@@ -144,7 +139,10 @@ void tcp_scoreboard_forget_sacks(struct tcp_scoreboard *sb);
 /* The first lost bytes; false: there are none. */
 bool tcp_scoreboard_first_lost(const struct tcp_scoreboard *sb, uint32_t una,
 			       struct tcp_block *block);
-/* Bytes, all of one run, leave again.  False: no memory, nothing is marked. */
+/* Bytes, all of one run, leave again.  Where there is no room for a cut behind them the rest of the
+ * run counts as sent again, too: time will tell.  False: none for one before them, nothing is
+ * marked.
+ */
 bool tcp_scoreboard_resent(struct tcp_scoreboard *sb, uint32_t una, struct tcp_block block,
 			   uint64_t now_ns);
 

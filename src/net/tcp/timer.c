@@ -108,10 +108,14 @@ static void retransmit_timeout(struct tcp_conn *conn)
 
 	/* RFC 9293 3.8.3 MUST-20, R2 */
 	if (conn->retries >= (uint32_t)sched->config.tcp_retries || user_timed_out(conn)) {
-		tcp_abort(conn, failure(conn));
+		if (sched->config.tcp_timeout_reset)
+			tcp_abort(conn, failure(conn));
+		else
+			tcp_finish(conn, failure(conn));
 		return;
 	}
 	sched_count(sched, COUNTER_TCP_TIMEOUTS, 1);
+	tcp_mtu_timeout(conn);
 	tcp_enter_loss(conn);
 	conn->retries++;
 	tcp_rtt_back_off(&conn->rtt);
@@ -128,11 +132,15 @@ static bool set_before_a_pause(const struct tcp_conn *conn)
 	return conn->net->sched->clock_reads - conn->armed_reads < 2;
 }
 
-/* Data that was sent since moved the probe's time. */
+/* Data that was sent since moved the probe's time: not beyond the timeout, which it does not move
+ * (RFC 8985 7.2, RFC 6298 5.1). */
 static void probe_due(struct tcp_conn *conn)
 {
 	uint64_t due = conn->sent_ns + 2 * conn->rtt.srtt_ns;
+	uint64_t end = conn->progress_ns + tcp_rtt_timeout(&conn->rtt);
 
+	if (due > end)
+		due = end;
 	if (conn->net->sched->now_ns < due)
 		tcp_set_deadline(conn, TCP_RETRANSMIT, due);
 	else

@@ -10,6 +10,12 @@ static bool is_packet(const struct diff_run *run)
 	return run->step.act == ACT_PACKET;
 }
 
+/* No segment and no call may bring a stack down. */
+static bool broken(const struct diff_run *run, enum diff_field field)
+{
+	return field == DIFF_BROKEN && run->sides[1].app.broken;
+}
+
 /* RFC 9293 3.10.7.4, fifth: a segment without ACK is dropped.  lwIP takes its data. */
 static bool without_ack(const struct diff_run *run, enum diff_field field)
 {
@@ -95,6 +101,12 @@ static bool ack_in_syn_sent(const struct diff_run *run, enum diff_field field)
 	       !(run->step.flags & (TCP_SYN | TCP_RST)) && run->sides[1].seen.rst;
 }
 
+/* Each such ACK uses up one of its SYNs, of which there are six. */
+static bool ack_uses_up_syn(const struct diff_run *run, enum diff_field field)
+{
+	return field == DIFF_FAILED && !run->passive && !run->handshake && run->sides[1].app.failed;
+}
+
 /* RFC 9293 3.5 MUST-10: both sides may open at the same time.  lwIP cannot. */
 static bool both_open(const struct diff_run *run, enum diff_field field)
 {
@@ -116,6 +128,14 @@ static bool data_ahead_given_up(const struct diff_run *run, enum diff_field fiel
 static bool window_of_future(const struct diff_run *run, enum diff_field field)
 {
 	return run->future_acks && (field == DIFF_SENT || field == DIFF_FIN);
+}
+
+/* RFC 9293 3.2 MUST-65: the MSS option belongs to segments with SYN.  lwIP takes it from any, and
+ * then has segments that are larger than its congestion window. */
+static bool mss_without_syn(const struct diff_run *run, enum diff_field field)
+{
+	return run->odd_options && (field == DIFF_SENT || field == DIFF_FIN) &&
+	       run->sides[0].high > run->sides[1].high;
 }
 
 /* RFC 1122 4.2.2.13: what comes after CLOSE is answered by a reset (SHOULD).  lwIP swallows it. */
@@ -154,12 +174,14 @@ static bool ack_of_future(const struct diff_run *run, enum diff_field field)
 }
 
 const struct diff_reason diff_reasons[] = {
+	{"an assertion fails", "-", "ours", true, broken},
 	{"data without ACK taken", "RFC 9293 3.10.7.4, fifth", "ours", true, without_ack},
 	{"a segment outside of the window ends the handshake", "RFC 9293 3.10.7.4, first", "ours",
 	 true, old_ends_handshake},
 	{"a SYN with ACK ends the handshake in SYN-RECEIVED", "RFC 9293 3.10.7.4, fourth", "ours",
 	 true, syn_ends_handshake},
 	{"an ACK resets in SYN-SENT", "RFC 9293 3.10.7.3", "ours", false, ack_in_syn_sent},
+	{"such ACKs use up all SYNs", "RFC 9293 3.10.7.3", "ours", true, ack_uses_up_syn},
 	{"no simultaneous open", "RFC 9293 3.5 MUST-10", "ours", true, both_open},
 	{"data after CLOSE swallowed", "RFC 1122 4.2.2.13", "ours", true, data_after_close},
 	{"CLOSE with unread data after SHUTDOWN", "RFC 1122 4.2.2.13", "ours", true,
@@ -175,6 +197,8 @@ const struct diff_reason diff_reasons[] = {
 	 ack_of_future},
 	{"the window of an ACK of the future taken", "RFC 9293 3.10.7.4, fifth", "ours", true,
 	 window_of_future},
+	{"the MSS of a segment without SYN taken", "RFC 9293 3.2 MUST-65", "ours", true,
+	 mss_without_syn},
 	{"data out of order given up", "RFC 9293 3.10.7.4, first (SHOULD-31)", "both", true,
 	 data_ahead_given_up},
 	{"a segment outside of the window acknowledges a FIN", "RFC 9293 3.10.7.4, first", "ours",
