@@ -249,6 +249,11 @@ void heap_set_frames(struct heap *heap, uint64_t frame_bytes, uint32_t count)
 	heap->frame_blocks_max = (uint32_t)((count + block - 1) / block);
 }
 
+void *heap_alloc_scarce(struct heap *heap, uint64_t size)
+{
+	return size <= heap->frame_bytes ? heap_alloc_frame(heap) : NULL;
+}
+
 uint32_t heap_frames_left(const struct heap *heap)
 {
 	uint64_t block = SUPERBLOCK_BYTES / heap->frame_bytes;

@@ -120,6 +120,10 @@ void *heap_alloc_aligned(struct heap *heap, uint64_t alignment, uint64_t size);
  * receive into.  Called once, before the first heap_alloc_frame. */
 void heap_set_frames(struct heap *heap, uint64_t frame_bytes, uint32_t count);
 
+/* For what has to go out although memory is short: a frame, the last that there is; NULL: there is
+ * none, or it is too small. */
+void *heap_alloc_scarce(struct heap *heap, uint64_t size);
+
 /* How many frames can be allocated before the bound is reached.  Costs a walk over the superblocks
  * of frames. */
 uint32_t heap_frames_left(const struct heap *heap);

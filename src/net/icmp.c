@@ -3,7 +3,7 @@
  * that come in are told to the transports, errors that go out are few.
  *
  * Rows 8 and 9 of the attack table.  Errors in: whether a quoted packet is in flight is the
- * transport's to check; here it has to come from us, and sizes have a floor.  Redirects and source
+ * transport's to check; here it has to come from us.  Redirects and source
  * quenches are ignored (RFC 6633).  Errors out: never about an error, a group, a fragment or
  * nobody's address, and at most ERRORS_PER_S; echoes have a bucket of their own.  What a message
  * costs of its bucket is random, so that nobody can read from outside how full it is.
@@ -23,8 +23,6 @@
 
 #define QUOTE_V4_MAX (576 - 20 - ICMP_HEADER_BYTES)  /* RFC 1812 4.3.2.3 */
 #define QUOTE_V6_MAX (1280 - 40 - ICMP_HEADER_BYTES) /* RFC 4443 2.4(c) */
-#define MTU_V4_MIN   552 /* below it no path is believed to be (row 8 of the attack table) */
-#define MTU_V6_MIN   1280
 
 /* A bucket of tokens: fills with time, up to a burst. */
 struct bucket {
@@ -212,11 +210,8 @@ static struct icmp_error unreachable_v4(const struct icmp_header *header)
 	if (header->code >= ARRAY_LENGTH(codes)) /* prohibited in some way or other */
 		return (struct icmp_error){.err = EHOSTUNREACH};
 	struct icmp_error error = codes[header->code];
-	if (error.err == EMSGSIZE) {
-		/* RFC 1191 3: a router that knows no better says 0 */
-		uint32_t mtu = header->rest & 0xffff;
-		error.mtu = mtu < MTU_V4_MIN ? MTU_V4_MIN : mtu;
-	}
+	if (error.err == EMSGSIZE) /* RFC 1191 3: a router that knows no better says 0 */
+		error.mtu = header->rest & 0xffff;
 	return error;
 }
 
@@ -260,11 +255,7 @@ static bool error_of_v6(const struct icmp_header *header, struct icmp_error *err
 		*error = unreachable_v6(header);
 		return true;
 	case ICMPV6_TOO_BIG:
-		/* RFC 8201 4: what is below the minimum counts as the minimum here */
-		*error = (struct icmp_error){
-			.err = EMSGSIZE,
-			.mtu = header->rest < MTU_V6_MIN ? MTU_V6_MIN : header->rest,
-		};
+		*error = (struct icmp_error){.err = EMSGSIZE, .mtu = header->rest};
 		return true;
 	case ICMPV6_TIME_EXCEEDED:
 		*error = (struct icmp_error){.err = EHOSTUNREACH};

@@ -6,6 +6,7 @@
  */
 #include "net/net.h"
 
+#include "net/pmtu.h"
 #include "net/reassembly.h"
 #include "net/siphash.h"
 #include "net/udp.h"
@@ -205,6 +206,7 @@ void net_check(struct net *net)
 	}
 	ASSERT(looping == net->loop_count && looping <= NET_LOOP_MAX);
 	neighbour_check(net);
+	pmtu_check(net);
 	reassembly_check(net);
 	udp_check(net);
 }
@@ -219,6 +221,7 @@ void net_close(struct net *net)
 		icmp_close(net);
 	net_put_out(net); /* resets of connections */
 	reassembly_close(net);
+	pmtu_close(net);
 	neighbour_close(net);
 	for (struct frame *frame = net->loop_head, *next; frame; frame = next) {
 		next = frame->next;

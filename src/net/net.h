@@ -24,6 +24,7 @@ struct tcp_conn;
 struct udp;
 struct tcp;
 struct icmp;
+struct pmtu;
 struct reassembly;
 
 #define NET_CONFIGURED_MAX 16
@@ -78,6 +79,7 @@ struct net {
 	struct udp *udp;
 	struct tcp *tcp;
 	struct icmp *icmp;
+	struct pmtu *pmtu; /* NULL while no path is known to be narrower than the link */
 	struct reassembly *reassembly; /* NULL while no fragment waits */
 	/* Enters an accepted connection into the descriptor table: the descriptor or -errno. */
 	int32_t (*adopt)(void *owner, struct tcp_conn *conn);
@@ -220,10 +222,31 @@ int ip_output(struct net *net, struct frame *frame, const struct ip_address *fro
 /* As ip_output, for a fragment: data is at what was fragmented, or at IPv6's fragment header. */
 int ip_output_fragment(struct net *net, struct frame *frame, struct ip_send *send);
 
-/* Bytes of payload a transport can send to an address in one packet. */
+/* pmtu.c: the same, while some paths are narrower. */
+uint32_t pmtu_known(const struct net *net, const struct ip_address *to);
+
+/* The largest packet that is known to get to an address: as the link's, unless something said
+ * otherwise. */
+static inline uint32_t path_mtu(const struct net *net, const struct ip_address *to)
+{
+	return unlikely(net->pmtu != NULL) ? pmtu_known(net, to) : net->mtu;
+}
+
+static inline uint32_t ip_header_bytes(const struct ip_address *to)
+{
+	return ip_is_v4(to) ? IPV4_HEADER_BYTES : IPV6_HEADER_BYTES;
+}
+
+/* Bytes of payload a transport can send to an address in one packet: over the path to it; over the
+ * link, which is what may be received. */
 static inline uint32_t ip_payload_max(const struct net *net, const struct ip_address *to)
 {
-	return net->mtu - (ip_is_v4(to) ? IPV4_HEADER_BYTES : IPV6_HEADER_BYTES);
+	return path_mtu(net, to) - ip_header_bytes(to);
+}
+
+static inline uint32_t ip_link_payload_max(const struct net *net, const struct ip_address *to)
+{
+	return net->mtu - ip_header_bytes(to);
 }
 
 /* ---- fragment.c ---- */
@@ -260,8 +283,8 @@ void icmpv6_parameter_problem(struct net *net, const struct ip_packet *packet,
 /* ---- what icmp.c and neighbour.c tell the transports ---- */
 
 /* An ICMP error about a packet of ours: err is a positive errno (ECONNREFUSED, EHOSTUNREACH,
- * ENETUNREACH, ENOPROTOOPT, EMSGSIZE, ETIMEDOUT...), hard if RFC 1122 4.2.3.9 calls it so, mtu of a
- * too-big message, else 0. */
+ * ENETUNREACH, ENOPROTOOPT, EMSGSIZE, ETIMEDOUT...), hard if RFC 1122 4.2.3.9 calls it so; mtu of a
+ * too-big message, which is EMSGSIZE (0: the router does not say). */
 struct icmp_error {
 	int err;
 	bool hard;

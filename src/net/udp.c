@@ -11,6 +11,7 @@
  * in fragments, which are copies.
  */
 #include "net/wire/udp.h"
+#include "net/pmtu.h"
 #include "net/udp_socket.h"
 #include "net/wire/checksum.h"
 #include "net/wire/icmp.h"
@@ -221,6 +222,13 @@ void udp_input(struct net *net, struct frame *frame, const struct ip_packet *pac
 		net_drop(net, frame, drop);
 }
 
+/* RFC 5927 has no more to check of a datagram than that somebody here sends to there. */
+static void learn_mtu(struct net *net, const struct udp_flow *flow, const struct icmp_error *error)
+{
+	if (error->err == EMSGSIZE && udp_find(net, flow))
+		(void)pmtu_lower(net, &flow->remote, error->mtu);
+}
+
 /* RFC 1122 4.1.3.3: errors are passed on.  Only to a connected socket: another one speaks to many,
  * and could not tell whom it is about. */
 void udp_icmp_error(struct net *net, const struct icmp_quote *quote, const struct icmp_error *error)
@@ -233,6 +241,7 @@ void udp_icmp_error(struct net *net, const struct icmp_quote *quote, const struc
 	};
 	struct udp_socket *socket = udp_find_flow(net, &flow);
 
+	learn_mtu(net, &flow, error);
 	if (!socket) {
 		if (!error->local)
 			net_count_drop(net, DROP_ICMP_UNMATCHED);

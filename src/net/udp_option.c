@@ -171,6 +171,11 @@ static int get_v4(const struct udp_socket *s, int name, int *value)
 	case IP_TOS:
 		*value = s->tos;
 		return 0;
+	case IP_MTU:
+		if (!s->connected)
+			return -ENOTCONN;
+		*value = (int)path_mtu(s->net, &s->remote);
+		return 0;
 	default:
 		return -ENOPROTOOPT;
 	}
@@ -192,6 +197,11 @@ static int get_v6(const struct udp_socket *s, int name, int *value)
 		return 0;
 	case IPV6_TCLASS:
 		*value = s->traffic_class;
+		return 0;
+	case IPV6_MTU:
+		if (!s->connected)
+			return -ENOTCONN;
+		*value = (int)path_mtu(s->net, &s->remote);
 		return 0;
 	default:
 		return -ENOPROTOOPT;

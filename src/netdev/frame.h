@@ -48,10 +48,13 @@ struct frame {
 
 static_assert(sizeof(struct frame) == 96, "bytes is aligned to 16 if the object is");
 
-/* Size of heap objects for frames of a device whose link MTU is mtu (without Ethernet's header). */
+/* Size of heap objects for frames of a device whose link MTU is mtu (without Ethernet's header):
+ * what is received, and the largest packet behind its headroom, which holds the IP header. */
 static inline uint64_t frame_object_bytes(uint32_t mtu)
 {
-	uint64_t bytes = round_up(sizeof(struct frame) + FRAME_PAD + 14 + 4 + mtu, 64);
+	uint64_t bytes = round_up(sizeof(struct frame) + FRAME_HEADROOM + mtu - 20, 64);
+
+	static_assert(FRAME_HEADROOM - 20 >= FRAME_PAD + 14 + 4, "room for a received frame");
 
 	/* Objects a multiple of 2 KiB apart would share few sets of the cache. */
 	return bytes % 2048 == 0 ? bytes + 64 : bytes;
@@ -86,10 +89,9 @@ static inline struct frame *frame_alloc_tx(struct heap *heap, uint32_t room)
 	uint64_t bytes = sizeof(struct frame) + FRAME_HEADROOM + room;
 	void *object = heap_alloc(heap, bytes);
 
-	/* Memory is short: the frames kept for receiving are the last that there is. */
-	if (unlikely(!object) && bytes <= heap->frame_bytes)
-		object = heap_alloc_frame(heap);
-	return likely(object) ? frame_init(object, bytes, FRAME_HEADROOM) : NULL;
+	if (unlikely(!object) && !(object = heap_alloc_scarce(heap, bytes)))
+		return NULL;
+	return frame_init(object, bytes, FRAME_HEADROOM);
 }
 
 /* Bytes that can still be written behind data + length. */

@@ -1204,6 +1204,7 @@ static void configure(struct config *config, uint32_t choice)
 	config->tcp_receive_buffer_max_bytes = choice & 128 ? 8192 : 1 << 20;
 	config->tcp_send_buffer_bytes = choice & 128 ? 4096 : 131072;
 	config->tcp_send_buffer_max_bytes = choice & 128 ? 8192 : 1 << 20;
+	config->tcp_congestion = (choice >> 8) % 3;
 	config->tcp_retries = 4;
 	config->tcp_syn_retries = 2;
 	config->tcp_time_wait_ms = 1000;

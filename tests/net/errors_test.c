@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
- * tests/net/errors_test.c - every public call with each argument bad, on each kind of queue, in
- * each state of the thread: the answer is the one errno that the headers name.
+ * tests/net/errors_test.c - attack row 40: every public call with each argument bad, on each kind
+ * of queue, in each state of the thread: the answer is the one errno that the headers name.
  */
 #include "support/net.h"
 

@@ -91,7 +91,7 @@ class Place:
                                 stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 
-# -- the kernel's ends, each a process of its own: fairness_test.py --receive BYTES, --send BYTES
+# -- the kernel's ends, each a process of its own: fairness_test.py --receive BYTES, --send BYTES CONGESTION
 
 
 def receive_one(sock, size, began, samples):
@@ -124,9 +124,12 @@ def receive(size):
     print(json.dumps(samples), flush=True)
 
 
-def send(size):
+def send(size, congestion):
     pattern = the_pattern()
-    with socket.create_connection((RECEIVER, PORT), timeout=WAIT_S) as sock:
+    with socket.socket() as sock:
+        sock.settimeout(WAIT_S)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, congestion.encode())
+        sock.connect((RECEIVER, PORT))
         sock.sendall((pattern * (size // len(pattern) + 1))[:size])
         sock.shutdown(socket.SHUT_WR)
         while sock.recv(1000):
@@ -158,7 +161,7 @@ def finish(process, name):
     return text
 
 
-def contest(places, seconds, loss_ppm=0, first=None):
+def contest(places, seconds, loss_ppm=0, first=None, congestion="cubic"):
     """Both send; first: who begins, a second before the other."""
     there, kernel, ours = places
     size = int(seconds * MBIT * 1e6 / 8 / 2)
@@ -178,7 +181,7 @@ def contest(places, seconds, loss_ppm=0, first=None):
         assert line.stdout.readline() == "ready\n"
         receiver = start(there, sys.executable, __file__, "--receive", size)
         assert receiver.stdout.readline() == "ready\n"
-        beginners = [lambda: start(kernel, sys.executable, __file__, "--send", size),
+        beginners = [lambda: start(kernel, sys.executable, __file__, "--send", size, congestion),
                      lambda: start(ours, BUILD / "tests" / "interop_peer", "call", RECEIVER, PORT, 1, "send", size, 16384, 0,
                                    **environment)]
         if first == "ours":
@@ -194,7 +197,7 @@ def contest(places, seconds, loss_ppm=0, first=None):
     for address, each in samples.items():
         assert each and each[-1] == [each[-1][0], size] and each[-1][0] >= 0, f"from {address}: {each[-1:]}, not {size} bytes"
     got = rates(samples)
-    print(f"# Linux {got[KERNEL]:.2f}, ours {got[OURS]:.2f} Mbit/s: Jain's index {jain(list(got.values())):.3f}")
+    print(f"# Linux ({congestion}) {got[KERNEL]:.2f}, ours {got[OURS]:.2f} Mbit/s: Jain's index {jain(list(got.values())):.3f}")
     for text in passed.splitlines():
         print(f"# {text}")
 
@@ -219,7 +222,7 @@ def main():
     if sys.argv[1:2] == ["--receive"]:
         return receive(int(sys.argv[2]))
     if sys.argv[1:2] == ["--send"]:
-        return send(int(sys.argv[2]))
+        return send(int(sys.argv[2]), sys.argv[3])
     seconds = float(sys.argv[1]) if len(sys.argv) > 1 else SECONDS
     runs = int(sys.argv[2]) if len(sys.argv) > 2 else 1
     if reason := skip_reason():

@@ -3,12 +3,14 @@
  * members that are packets and time; see adapter.h.
  *
  * The flags are words with commas between them:
- *	linux		what Linux's own scripts expect, as settings; and jumbo
- *	jumbo		packets that are longer than the MTU arrive, as from a device that puts
- *			segments together
+ *	linux		what Linux's own scripts expect, as settings
+ *	nojumbo		packets that are longer than the MTU do not arrive; they do else, as from a
+ *			device that puts segments together
  *	local=ADDRESS	the stack's address of that family
  *	KEY=VALUE	any key of demi.yaml(5)
- * What is said later wins over what is said before, and over `linux` wherever that stands.
+ *
+ * What is said later wins over what is said before, and over `linux` wherever that stands.  What
+ * packetdrill and its script say of that by themselves (adapter_script.c) comes before the words.
  */
 #include "packet/adapter.h"
 
@@ -38,7 +40,8 @@ static const struct setting plain[] = {
 
 static const struct setting linux_profile[] = {
 	{"nodelay", "false"},
-	{"tcp_quick_ack", "on"},
+	{"tcp_nagle", "small"},
+	{"tcp_quick_ack", "full"},
 	{"tcp_initial_window", "10"},
 	{"tcp_rto_initial_ms", "1000"},
 	{"tcp_rto_min_ms", "200"},
@@ -46,8 +49,16 @@ static const struct setting linux_profile[] = {
 	{"tcp_delayed_ack_ms", "40"},
 	{"tcp_fin_ack", "delayed"},
 	{"tcp_push", "burst"},
+	{"tcp_reduce", "window"},
+	{"tcp_mtu_resend", "window"},
+	{"tcp_loss_probe", "first"},
 	{"tcp_idle_restart", "off"},
+	{"tcp_slow_start_exit", "delay"},
+	{"tcp_cubic_look", "interval"},
 	{"tcp_window_edge", "whole"},
+	{"tcp_window_probe", "ack"},
+	{"tcp_read_shut", "keep"},
+	{"tcp_timeout_reset", "off"},
 	{"tcp_time_wait_ms", "60000"},
 	{"tcp_receive_buffer_max_bytes", "15728640"},
 };
@@ -58,7 +69,7 @@ struct setup {
 	struct config_override *overrides;
 	char v4[INET6_ADDRSTRLEN];
 	char v6[INET6_ADDRSTRLEN];
-	bool jumbo;
+	bool nojumbo;
 	char refusal[512]; /* why not; empty: nothing is wrong */
 };
 
@@ -103,6 +114,14 @@ static void set_local(struct setup *setup, const char *address)
 		refuse(setup, "no address", address);
 }
 
+static void take_setting(void *arg, const char *key, const char *value)
+{
+	if (strcmp(key, "local") == 0)
+		set_local(arg, value);
+	else
+		set(arg, key, value);
+}
+
 /* The flags but `linux`, word by word; text is cut up. */
 static void read_words(struct setup *setup, char *text)
 {
@@ -112,8 +131,8 @@ static void read_words(struct setup *setup, char *text)
 		char *equals = strchr(word, '=');
 		if (strcmp(word, "linux") == 0)
 			continue;
-		if (strcmp(word, "jumbo") == 0) {
-			setup->jumbo = true;
+		if (strcmp(word, "nojumbo") == 0) {
+			setup->nojumbo = true;
 			continue;
 		}
 		if (!equals) {
@@ -121,10 +140,7 @@ static void read_words(struct setup *setup, char *text)
 			return;
 		}
 		*equals = '\0';
-		if (strcmp(word, "local") == 0)
-			set_local(setup, equals + 1);
-		else
-			set(setup, word, equals + 1);
+		take_setting(setup, word, equals + 1);
 	}
 }
 
@@ -176,9 +192,9 @@ static bool configure(struct setup *setup, const char *flags, struct config *con
 		abort();
 	*setup = (struct setup){.v4 = "192.168.0.1", .v6 = "fd3d:a0b:17d6::1"};
 	set_all(setup, plain, sizeof(plain) / sizeof(plain[0]));
-	setup->jumbo = has_word(flags, "linux");
-	if (setup->jumbo)
+	if (has_word(flags, "linux"))
 		set_all(setup, linux_profile, sizeof(linux_profile) / sizeof(linux_profile[0]));
+	adapter_read_script(take_setting, setup);
 	read_words(setup, copy);
 	free(copy);
 	set_addresses(setup);
@@ -313,7 +329,7 @@ static bool open_instance(struct adapter *a, const struct config *config, bool j
 	return !err && posix_init(&a->posix, 0, ADAPTER_FILES, adapter_now, a) == 0;
 }
 
-static struct adapter *adapter_new(const struct config *config, bool jumbo)
+static struct adapter *adapter_new(const struct config *config, const struct setup *setup)
 {
 	struct adapter *a = calloc(1, sizeof(*a));
 
@@ -325,7 +341,7 @@ static struct adapter *adapter_new(const struct config *config, bool jumbo)
 	pthread_mutex_init(&a->lock, NULL);
 	pthread_cond_init(&a->left, NULL);
 	adapter_enter(a);
-	bool ok = open_instance(a, config, jumbo);
+	bool ok = open_instance(a, config, !setup->nojumbo);
 	if (ok)
 		adapter_settle(a);
 	adapter_leave(a);
@@ -343,7 +359,7 @@ void packetdrill_interface_init(const char *flags, struct packetdrill_interface 
 	struct adapter *adapter = NULL;
 
 	if (configure(&setup, flags ? flags : "", &config))
-		adapter = adapter_new(&config, setup.jumbo);
+		adapter = adapter_new(&config, &setup);
 	else
 		fprintf(stderr, "packetdrill-adapter: %s\n", setup.refusal);
 	if (!adapter)

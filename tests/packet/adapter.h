@@ -99,6 +99,12 @@ void adapter_pass(struct adapter *adapter, uint64_t until_ns, bool (*what)(const
 uint64_t adapter_now(void *adapter);
 void adapter_free_packets(struct adapter *adapter);
 
+/* ---- adapter_script.c ---- */
+
+/* Tells of each setting that packetdrill's command line and script hold: mtu, local, tcp_ecn. */
+typedef void (*adapter_tell_t)(void *arg, const char *key, const char *value);
+void adapter_read_script(adapter_tell_t tell, void *arg);
+
 /* ---- adapter_call.c ---- */
 
 /* Fills in the members that are system calls. */

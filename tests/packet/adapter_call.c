@@ -75,14 +75,29 @@ static void await_alone(struct adapter *adapter, struct adapter_call *call)
 	adapter_pass(adapter, adapter->now_ns + ADAPTER_QUIET_NS, has_ended, call);
 }
 
+/* The thread is cancelled, and its stack goes, where the call and its buffers lie: the call must
+ * end first.  The lock is held. */
+static void abandon(void *arg)
+{
+	struct adapter *adapter = arg;
+
+	(void)demi_enter(adapter->demi);
+	adapter_close_all(adapter);
+	adapter->callers--;
+	pthread_cond_signal(&adapter->left);
+	adapter_leave(adapter);
+}
+
 static void await_others(struct adapter *adapter, struct adapter_call *call)
 {
 	adapter->callers++;
+	pthread_cleanup_push(abandon, adapter);
 	while (!call->ended) {
 		(void)demi_enter(NULL);
 		pthread_cond_wait(&call->done, &adapter->lock);
 		(void)demi_enter(adapter->demi);
 	}
+	pthread_cleanup_pop(0);
 	adapter->callers--;
 	pthread_cond_signal(&adapter->left);
 }

@@ -49,7 +49,7 @@ static bool make_thread(struct run *run)
 }
 
 /* The letter behind the name in /proc/self/task/TID/stat. */
-static bool sleeps(pid_t tid)
+bool caller_sleeps(pid_t tid)
 {
 	char path[64];
 	char text[256] = "";
@@ -78,7 +78,7 @@ bool caller_finished(struct run *run)
 
 	while (is_busy(caller)) {
 		/* The state first: a thread that slept may be through by now. */
-		if (sleeps(caller->tid) && is_busy(caller))
+		if (caller_sleeps(caller->tid) && is_busy(caller))
 			return false;
 		(void)sched_yield();
 	}

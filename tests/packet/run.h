@@ -67,7 +67,7 @@ enum run_result { RUN_OK, RUN_FAILED, RUN_UNSUPPORTED };
 /* What scripts are played on.  False: message says why it cannot be loaded. */
 struct run_adapter {
 	packetdrill_interface_init_t init;
-	const char *flags; /* for every script; NULL: none */
+	const char *flags; /* for every script; NULL: nojumbo, the frames of a plain device */
 };
 
 /* path NULL: the adapter that lies beside the program.  False: message says why not. */
@@ -103,5 +103,7 @@ void call_make(struct running_call *call);
 bool caller_start(struct run *run);
 /* Has the call ended?  If it does not block, waits for that. */
 bool caller_finished(struct run *run);
+/* Does a thread of this process wait for something?  As packetdrill finds out. */
+bool caller_sleeps(pid_t tid);
 /* Ends the thread; whatever it is in must end by itself. */
 void caller_end(struct run *run);

@@ -121,7 +121,7 @@ bool run_flags(struct run *run, const char *given, char **flags)
 	out = open_memstream(flags, &bytes);
 	if (!out)
 		abort();
-	fprintf(out, "%s,mtu=%u", given ? given : "", run->mtu);
+	fprintf(out, "%s,mtu=%u", given ? given : "nojumbo", run->mtu);
 	for (const struct option_line *o = run->script->options; ok && o; o = o->next) {
 		if (strcmp(o->name, "so_flags") == 0)
 			fprintf(out, ",%s", o->value);

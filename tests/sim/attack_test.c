@@ -25,13 +25,13 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define PORT               80
-#define ATTACKERS          6
-#define BYTES              1000000 /* each way */
-#define PIECE              20000
-#define TICK_NS            (2 * WORLD_MS)
-#define LIMIT_NS           (60 * WORLD_S)
-#define BUFFER             65536 /* at most: that a random segment is a hit has a chance of 2^-32 */
+#define PORT      80
+#define ATTACKERS 6
+#define BYTES     1000000 /* each way */
+#define PIECE     20000
+#define TICK_NS   (2 * WORLD_MS)
+#define LIMIT_NS  (60 * WORLD_S)
+#define BUFFER    65536 /* at most: that a random segment is a hit has a chance of 2^-32 */
 
 struct attack;
 
@@ -415,7 +415,7 @@ static uint64_t six_attackers(uint64_t seed)
 static void test_six_attackers(void **state)
 {
 	(void)state;
-	world_seeds(test_seed(1), 60, 25, six_attackers);
+	world_seeds(test_seed(1), 60, 12, six_attackers);
 }
 
 int main(void)

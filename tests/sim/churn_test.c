@@ -201,6 +201,8 @@ static bool pop(struct end *end)
 	for (uint32_t i = 0; i < sga.sga_numsegs; i++) {
 		uint32_t length = sga.sga_segs[i].sgaseg_len;
 		WORLD_EXPECT(world, length <= sizeof(end->bytes) - end->count);
+		if (length == 0) /* the end */
+			continue;
 		memcpy(end->bytes + end->count, sga.sga_segs[i].sgaseg_buf, length);
 		end->count += length;
 	}

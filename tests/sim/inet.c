@@ -59,6 +59,7 @@ void inet_draw_config(struct world *world, struct config *config)
 	config->tcp_timestamps = PICK(world, 1, 1, 0);
 	config->tcp_window_scaling = PICK(world, 1, 1, 0);
 	config->tcp_sack = PICK(world, 1, 1, 0);
+	config->tcp_congestion = PICK(world, 0, 0, 1, 2);
 	config->tcp_mss = PICK(world, 0, 0, 0, 64, 536, 1000);
 	config->neighbour_reachable_s = PICK(world, 30, 1);
 	config->neighbour_retries = 20;

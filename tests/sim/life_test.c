@@ -438,8 +438,8 @@ static void small_buffers(struct config *config)
 	config->tcp_send_buffer_bytes = config->tcp_send_buffer_max_bytes = 8192;
 }
 
-/* RFC 9293 3.8.6.1 MUST-36, MUST-37: a window that stays closed is probed as long as it takes, at
- * growing intervals. */
+/* Attack row 30, RFC 9293 3.8.6.1 MUST-36, MUST-37: a window that stays closed is probed as long as
+ * it takes, at growing intervals. */
 static void test_closed_window(void **state)
 {
 	struct life *life = life_open(8, small_buffers);
@@ -534,7 +534,7 @@ static void test_fin_wait_2(void **state)
 	life_end(life);
 }
 
-/* A peer that vanishes in the handshake, at either side, leaves nothing. */
+/* Attack row 37: a peer that vanishes in the handshake, at either side, leaves nothing. */
 static void test_half_open(void **state)
 {
 	struct life *life = life_open(11, NULL);

@@ -732,7 +732,9 @@ static uint64_t run_seed(uint64_t seed)
 	while (!all_finished(run) && world_step(world, faults_end))
 		;
 	world_calm(world);
-	world_run(world, all_finished, run, world->now_ns + LIMIT_NS);
+	/* Where memory is short most pushes are refused, and tried again after a while. */
+	world_run(world, all_finished, run,
+		  world->now_ns + (run->short_memory ? 100 : 1) * LIMIT_NS);
 	close_listeners(run);
 	world_run(world, all_empty, run, world->now_ns + LIMIT_NS);
 	for (uint32_t i = 0; i < world->num_hosts; i++)

@@ -44,6 +44,11 @@ struct run {
 	bool refused;
 };
 
+static int domain_of(const struct run *run)
+{
+	return run->transfer->v6 ? AF_INET6 : AF_INET;
+}
+
 /* ---- sending ---- */
 
 static bool has_more(const struct flow *flow)
@@ -118,7 +123,7 @@ static void pop_end(struct flow *flow, int qd)
 
 static int connect_out(struct flow *flow, int qd)
 {
-	const struct inet_name to = inet_name(0, AF_INET, PORT);
+	const struct inet_name to = inet_name(0, domain_of(flow->run), PORT);
 	demi_qtoken_t token;
 	demi_qresult_t qr;
 	int err = demi_connect(&token, qd, &to.any, to.length);
@@ -139,16 +144,27 @@ static void note_sent(struct flow *flow, int qd)
 	flow->run->result->segments += info.tcpi_segs_out;
 }
 
+static void note_path(struct flow *flow, int qd)
+{
+	int mtu = 0;
+	socklen_t length = sizeof(mtu);
+	bool v6 = flow->run->transfer->v6;
+
+	if (demi_getsockopt(qd, v6 ? IPPROTO_IPV6 : IPPROTO_IP, v6 ? IPV6_MTU : IP_MTU, &mtu,
+			    &length) == 0)
+		flow->run->result->pmtu = (uint32_t)mtu;
+}
+
 static void sender(void *arg)
 {
 	struct flow *flow = arg;
 	struct world *world = &flow->run->world;
 	const char *congestion = flow->run->transfer->congestion[flow->index];
-	const struct inet_name own = inet_any(AF_INET, (uint16_t)(1000 + flow->index));
+	const struct inet_name own = inet_any(domain_of(flow->run), (uint16_t)(1000 + flow->index));
 	int qd;
 
 	inet_sleep(flow->index * flow->run->transfer->start_gap_ns);
-	WORLD_EXPECT(world, demi_socket(&qd, AF_INET, SOCK_STREAM, 0) == 0);
+	WORLD_EXPECT(world, demi_socket(&qd, domain_of(flow->run), SOCK_STREAM, 0) == 0);
 	WORLD_EXPECT(world, demi_bind(qd, &own.any, own.length) == 0);
 	if (congestion && demi_setsockopt(qd, IPPROTO_TCP, TCP_CONGESTION, congestion,
 					  (socklen_t)strlen(congestion)) != 0)
@@ -157,6 +173,7 @@ static void sender(void *arg)
 	if (!flow->error) {
 		flow->begin_ns = world->now_ns;
 		send_all(flow, qd);
+		note_path(flow, qd);
 		if (!flow->error)
 			flow->error = demi_shutdown(qd, SHUT_WR);
 		pop_end(flow, qd);
@@ -215,10 +232,10 @@ static void receiver(void *arg)
 static void acceptor(void *arg)
 {
 	struct run *run = arg;
-	const struct inet_name any = inet_any(AF_INET, PORT);
+	const struct inet_name any = inet_any(domain_of(run), PORT);
 	int listener;
 
-	WORLD_EXPECT(&run->world, demi_socket(&listener, AF_INET, SOCK_STREAM, 0) == 0);
+	WORLD_EXPECT(&run->world, demi_socket(&listener, domain_of(run), SOCK_STREAM, 0) == 0);
 	WORLD_EXPECT(&run->world, demi_bind(listener, &any.any, any.length) == 0);
 	WORLD_EXPECT(&run->world, demi_listen(listener, TRANSFER_FLOWS) == 0);
 	for (uint32_t i = 0; i < run->transfer->flows; i++) {
@@ -240,13 +257,20 @@ static void acceptor(void *arg)
 
 static struct host *add_host(struct run *run)
 {
-	static const struct sim_options device = {.mtu = 1500, .rx_slots = 1024, .max_segments = 2};
+	const struct sim_options device = {
+		.mtu = run->transfer->link_mtu ? run->transfer->link_mtu : 1500,
+		.rx_slots = 1024,
+		.max_segments = 2,
+	};
 	struct config config;
 
 	inet_config(&config, run->world.num_hosts);
 	config.frames_max = 16384;
 	config.neighbour_retries = 20;
 	config.tcp_syn_retries = 20;
+	config.tcp_retries = 30; /* at 30 % one segment in 50000 is lost 16 times */
+	if (run->transfer->probing)
+		config.tcp_mtu_probing = run->transfer->probing - 1;
 	if (run->transfer->buffer) {
 		config.tcp_receive_buffer_bytes = run->transfer->buffer;
 		config.tcp_receive_buffer_max_bytes = run->transfer->buffer;
@@ -265,6 +289,7 @@ static void set_path(struct run *run, uint32_t from, uint32_t to, struct world_p
 
 	*path = (struct world_path){
 		.delay_ns = transfer->rtt_ns / 2,
+		.jitter_ns = transfer->rtt_ns / 50, /* so that seeds differ without loss too */
 		.bits_per_s = transfer->bits_per_s,
 		.queue_bytes = transfer->queue_bytes ? transfer->queue_bytes : queue,
 		.mark_bytes = transfer->mark_bytes,
@@ -283,6 +308,8 @@ static void begin(struct run *run)
 		add_host(run);
 	for (uint32_t i = 1; i < world->num_hosts; i++) {
 		set_path(run, i, 0, &world->paths[1][0]);
+		world->paths[i][0].mtu = run->transfer->mtu;
+		world->paths[i][0].icmp = run->transfer->icmp;
 		set_path(run, 0, i, &world->paths[0][1]);
 	}
 	world_enter(run->receiver);
@@ -327,6 +354,7 @@ static void fill_result(struct run *run, struct transfer_result *result)
 		result->retransmitted += counters->count[COUNTER_TCP_RETRANSMITTED];
 		result->timeouts += counters->count[COUNTER_TCP_TIMEOUTS];
 	}
+	result->too_big = run->world.stats.too_big;
 	result->hash = run->world.hash;
 }
 

@@ -25,7 +25,12 @@ struct transfer {
 	uint64_t bits_per_s;  /* of the line, each way */
 	uint64_t queue_bytes; /* 0: one bandwidth-delay product */
 	uint64_t mark_bytes;  /* as in struct world_path */
-	uint32_t buffer;      /* bytes, of receiver and sender; 0: what the defaults grow to */
+	uint32_t link_mtu;    /* of the hosts; 0: 1500 */
+	uint32_t mtu; /* of the path to the receiver, as in struct world_path; 0: the link's */
+	bool icmp;    /* and a router says so */
+	bool v6;
+	int64_t probing; /* tcp_mtu_probing and 1; 0: the default */
+	uint32_t buffer; /* bytes, of receiver and sender; 0: what the defaults grow to */
 	uint32_t flows;
 	uint32_t senders;      /* hosts that send: flow i is at host 1 + i % senders */
 	uint64_t bytes;        /* of each flow; 0: without an end */
@@ -47,7 +52,9 @@ struct transfer_result {
 	uint64_t segments; /* that all senders sent */
 	uint64_t retransmitted;
 	uint64_t timeouts;
-	uint64_t hash; /* of all that happened */
+	uint64_t too_big; /* packets that the path did not take */
+	uint32_t pmtu;    /* of a flow, at its end */
+	uint64_t hash;    /* of all that happened */
 };
 
 /* False: there is no such congestion control here. */

@@ -4,6 +4,8 @@
 #include "support/fault.h"
 
 #include "base/process.h"
+#include "net/wire/ether.h"
+#include "net/wire/icmp.h"
 #include "netdev/pcap/pcapng.h"
 #include "support/seed.h"
 #include "support/test.h"
@@ -269,11 +271,67 @@ static bool is_lost(struct world *world, struct world_path *path)
 	return path->lost_last;
 }
 
-static void send_over(struct world *world, struct world_path *path, struct host *to,
-		      const uint8_t *bytes, uint32_t length)
+/* May it not be cut, and is it larger than the path takes? */
+static bool is_too_big(const struct world_path *path, const uint8_t *bytes, uint32_t length)
 {
+	const uint8_t *ip = bytes + ETHER_HEADER_BYTES;
+
+	if (path->mtu == 0 || length <= ETHER_HEADER_BYTES + path->mtu)
+		return false;
+	return load16(bytes + 12) == ETHER_IPV6 ||
+	       (load16(bytes + 12) == ETHER_IPV4 && ip[6] & 0x40);
+}
+
+/* What a router answers: the first bytes of the packet, and what fits. */
+static void say_too_big(struct world *world, const struct world_path *path, struct host *from,
+			const uint8_t *bytes)
+{
+	uint8_t answer[ETHER_HEADER_BYTES + IPV6_HEADER_BYTES + ICMP_HEADER_BYTES +
+		       IPV6_HEADER_BYTES + 8];
+	const uint8_t *ip = bytes + ETHER_HEADER_BYTES;
+	bool v6 = load16(bytes + 12) == ETHER_IPV6;
+	uint32_t front = v6 ? IPV6_HEADER_BYTES : IPV4_HEADER_BYTES;
+	uint32_t quoted = front + 8;
+	uint8_t *at = answer + ETHER_HEADER_BYTES;
+	struct ip_address to;
+	struct ip_address us;
+	const struct icmp_header header = {
+		.type = v6 ? ICMPV6_TOO_BIG : ICMP_UNREACHABLE,
+		.code = v6 ? 0 : 4,
+		.rest = path->mtu,
+	};
+
+	if (v6) {
+		to = ip_from_bytes(ip + 8);
+		us = ip_from_bytes(ip + 24);
+		ipv6_write(at, &us, &to, IP_ICMPV6, 60, 0, ICMP_HEADER_BYTES + quoted, 0);
+	} else {
+		uint32_t words[2];
+		memcpy(words, ip + 12, sizeof(words));
+		to = ip_from_v4(words[0]);
+		us = ip_from_v4(words[1]);
+		ipv4_write(at, &us, &to, IP_ICMP, 60, 0, ICMP_HEADER_BYTES + quoted);
+	}
+	ether_write(answer, bytes + 6, bytes, load16(bytes + 12));
+	memcpy(at + front + ICMP_HEADER_BYTES, ip, quoted);
+	icmp_write(at + front, &header, ICMP_HEADER_BYTES + quoted, v6 ? &us : NULL,
+		   v6 ? &to : NULL);
+	fly(world, from, (struct passage){.at_ns = world->now_ns + path->delay_ns}, answer,
+	    ETHER_HEADER_BYTES + front + ICMP_HEADER_BYTES + quoted);
+}
+
+static void send_over(struct world *world, struct host *from, struct host *to, const uint8_t *bytes,
+		      uint32_t length)
+{
+	struct world_path *path = &world->paths[from->index][to->index];
 	struct passage passage = {0};
 
+	if (is_too_big(path, bytes, length)) {
+		world->stats.too_big++;
+		if (path->icmp)
+			say_too_big(world, path, from, bytes);
+		return;
+	}
 	if (!is_lost(world, path))
 		passage = serialise(world, path->line ? path->line : path, length);
 	if (passage.at_ns == 0) {
@@ -324,8 +382,7 @@ void world_send(struct host *from, const uint8_t *bytes, uint32_t length)
 		known |= length >= 6 && memcmp(bytes, world->hosts[i]->mac, 6) == 0;
 	for (uint32_t i = 0; i < world->num_hosts; i++) {
 		if (i != from->index && is_for(world->hosts[i], bytes, length, known))
-			send_over(world, &world->paths[from->index][i], world->hosts[i], bytes,
-				  length);
+			send_over(world, from, world->hosts[i], bytes, length);
 	}
 }
 

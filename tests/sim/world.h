@@ -53,7 +53,10 @@ struct world_path {
 	uint32_t reorder; /* a frame is late by up to reorder_ns and others overtake it */
 	uint32_t corrupt; /* up to 15 adjacent bits change, or the frame's end is cut or grows */
 	uint64_t reorder_ns;
-	bool down; /* partition */
+	uint32_t mtu; /* of IP packets in the middle of it: larger ones that may not be cut are
+			 lost; 0: any */
+	bool icmp;    /* and a router says so */
+	bool down;    /* partition */
 
 	/* the world's own */
 	uint64_t free_ns; /* when the line is free again */
@@ -75,6 +78,7 @@ struct world_stats {
 	uint64_t sent;
 	uint64_t delivered;
 	uint64_t lost; /* by chance, partition or a full queue */
+	uint64_t too_big;
 	uint64_t duplicated;
 	uint64_t reordered;
 	uint64_t corrupted;
@@ -208,7 +212,7 @@ _Noreturn void world_failed(const struct world *world, const char *what, const c
 			    int line);
 
 /* Runs fn with seeds first, first + 1 ..., each printed before its run: count of them, fewer if
- * seconds of wall-clock time are over; as many as TEST_SEED_SECONDS in the environment has room for,
- * if it is set.  fn returns the digest of its run; the first seed runs twice
- * and must have the same one. */
+ * seconds of wall-clock time are over; as many as TEST_SEED_SECONDS in the environment has room
+ * for, if it is set.  fn returns the digest of its run; the first seed runs twice and must have the
+ * same one. */
 void world_seeds(uint64_t first, uint32_t count, uint32_t seconds, uint64_t (*fn)(uint64_t seed));

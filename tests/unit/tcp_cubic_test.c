@@ -369,6 +369,43 @@ static void test_undo(void **state)
 	}
 }
 
+/* RFC 9438 4.9.2 SHOULD: a window that has grown beyond what it was keeps its curve. */
+static void test_undo_too_late(void **state)
+{
+	struct sender s = sender_new(100 * MS, 100, SEC);
+
+	(void)state;
+	lose(&s);
+	while (s.cc.cwnd <= 101 * MSS)
+		round_trip(&s);
+	struct tcp_cc before = s.cc;
+	s.cc.ops->undo(&s.cc);
+	assert_memory_equal(&s.cc, &before, sizeof(before));
+}
+
+/* A timeout in the middle of a recovery: what was before both comes back. */
+static void test_undo_both(void **state)
+{
+	struct sender s = sender_new(100 * MS, 100, SEC);
+
+	(void)state;
+	lose(&s);
+	for (int i = 0; i < 20; i++)
+		round_trip(&s);
+	struct tcp_cc before = s.cc;
+	lose(&s);
+	s.cc.ops->timeout(&s.cc, s.cc.cwnd, false, s.now_ns);
+	s.cc.ops->timeout(&s.cc, s.cc.cwnd, true, s.now_ns);
+	assert_int_equal(s.cc.cubic.w_max, 0);
+	s.cc.cwnd = before.cwnd;
+	s.cc.ssthresh = before.ssthresh;
+	s.cc.ops->undo(&s.cc);
+	assert_int_equal(s.cc.cubic.w_max, before.cubic.w_max);
+	assert_int_equal(s.cc.cubic.prior, before.cubic.prior);
+	acked(&s, MSS, s.cc.cwnd);
+	assert_in_range(s.cc.cubic.w_est, before.cubic.w_est, before.cubic.w_est + MSS);
+}
+
 /* A timeout in the first slow start that was for nothing: slow start goes on. */
 static void test_undo_first_slow_start(void **state)
 {
@@ -517,6 +554,8 @@ int main(void)
 		cmocka_unit_test(test_pause),
 		cmocka_unit_test(test_smaller_from_outside),
 		cmocka_unit_test(test_undo),
+		cmocka_unit_test(test_undo_too_late),
+		cmocka_unit_test(test_undo_both),
 		cmocka_unit_test(test_undo_first_slow_start),
 		cmocka_unit_test(test_microseconds),
 		cmocka_unit_test(test_days),

@@ -107,6 +107,24 @@ static void test_growth(void **state)
 
 /* RFC 9406 4.2: the time falls below that which began conservative slow start: slow start goes on.
  */
+/* HyStart without ++: nine samples of a round, all well above the smallest of all rounds, end slow
+ * start at once, with the window as it is; an ACK of much counts for all that it acknowledges. */
+static void test_exit_by_delay(void **state)
+{
+	struct sender s = sender_new();
+
+	(void)state;
+	s.cc.exit_by_delay = true;
+	assert_int_equal(play_round(&s, 1, 200 * MS), 10 * MSS);
+	assert_int_equal(play_round(&s, 10, 200 * MS), 20 * MSS);
+	assert_int_equal(play_round(&s, 10, 216 * MS), 40 * MSS); /* 16 ms more are not enough */
+	assert_int_equal(s.cc.ssthresh, UINT32_MAX);
+	assert_int_equal(play_round(&s, 8, 217 * MS), 80 * MSS); /* nor are eight samples */
+	uint32_t grown = play_round(&s, 16, 217 * MS);
+	assert_int_equal(s.cc.ssthresh, (160 + 80) * MSS); /* the first eight grew it */
+	assert_in_range(grown, 80 * MSS, 81 * MSS);
+}
+
 static void test_resume(void **state)
 {
 	struct sender s = sender_new();
@@ -188,10 +206,10 @@ static void test_round_long_ago(void **state)
 int main(void)
 {
 	static const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_threshold),      cmocka_unit_test(test_growth),
-		cmocka_unit_test(test_resume),         cmocka_unit_test(test_rounds),
-		cmocka_unit_test(test_only_first),     cmocka_unit_test(test_samples),
-		cmocka_unit_test(test_round_long_ago),
+		cmocka_unit_test(test_threshold),     cmocka_unit_test(test_growth),
+		cmocka_unit_test(test_exit_by_delay), cmocka_unit_test(test_resume),
+		cmocka_unit_test(test_rounds),        cmocka_unit_test(test_only_first),
+		cmocka_unit_test(test_samples),       cmocka_unit_test(test_round_long_ago),
 	};
 
 	return test_run("tcp_hystart", tests);

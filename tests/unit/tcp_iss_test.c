@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT
- * tests/unit/tcp_iss_test.c - initial sequence numbers and offsets of timestamps: attack row 25.
+ * tests/unit/tcp_iss_test.c - what a peer must not guess: initial sequence numbers, offsets of
+ * timestamps, ephemeral ports.  Attack rows 25 and 26.
  */
 #include "support/test.h"
 
@@ -136,13 +137,46 @@ static void test_floor(void **state)
 	}
 }
 
+/* RFC 6056 3.3.1: attack row 26: any port of the range, in no order; none that is taken. */
+static void test_ephemeral(void **state)
+{
+	static uint32_t times[65536];
+	struct tcp_conn *conn;
+	struct tcp_conn *other;
+	uint32_t neighbours = 0;
+	uint16_t last = 0;
+
+	(void)state;
+	assert_int_equal(config_load(&sched.config, NULL, NULL, &sched.log), 0);
+	assert_int_equal(tcp_open(&net), 0);
+	assert_int_equal(tcp_conn_new(&net, AF_INET, &conn), 0);
+	for (uint32_t i = 0; i < SAMPLES; i++) {
+		uint16_t port = tcp_choose_port(conn);
+		assert_in_range(port, 32768, 60999);
+		times[port]++;
+		neighbours += (uint16_t)(port - last + 8) <= 16;
+		last = port;
+	}
+	/* 3.5 times each, and one in 1660 beside the last one */
+	for (uint32_t port = 32768; port <= 60999; port++)
+		assert_in_range(times[port], 0, 25);
+	assert_in_range(neighbours, 10, 150);
+	assert_int_equal(tcp_conn_new(&net, AF_INET, &other), 0);
+	const struct ip_address any = ip_from_v4(0);
+	assert_int_equal(tcp_bind(other, &any, 40000), 0);
+	for (uint32_t i = 0; i < SAMPLES; i++)
+		assert_int_not_equal(tcp_choose_port(conn), 40000);
+	tcp_conn_close(conn);
+	tcp_conn_close(other);
+	tcp_close(&net);
+}
+
 int main(void)
 {
 	static const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_clock),
-		cmocka_unit_test(test_ports),
-		cmocka_unit_test(test_secret),
-		cmocka_unit_test(test_floor),
+		cmocka_unit_test(test_clock),     cmocka_unit_test(test_ports),
+		cmocka_unit_test(test_secret),    cmocka_unit_test(test_floor),
+		cmocka_unit_test(test_ephemeral),
 	};
 
 	return test_run("tcp_iss", tests);

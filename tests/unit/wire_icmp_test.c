@@ -164,7 +164,7 @@ static enum drop parse_quote(const uint8_t *bytes, uint32_t length, bool v6,
 static void test_quotes(void **state)
 {
 	(void)state;
-	static const uint8_t protocols[] = {IP_TCP, IP_UDP, IP_ICMP, IP_ICMPV6, 0, 44};
+	static const uint8_t protocols[] = {IP_TCP, IP_UDP, IP_ICMP, IP_ICMPV6, 0, 60};
 
 	for (uint32_t i = 0; i < 2 * ARRAY_LENGTH(protocols); i++) {
 		bool v6 = i % 2;
@@ -186,6 +186,31 @@ static void test_quotes(void **state)
 		assert_int_equal(quote.destination_port, ports ? 2222 : 0);
 		assert_int_equal(quote.seq, protocol == IP_TCP ? 0xdeadbeef : 0);
 	}
+}
+
+/* Datagrams that were too big even in fragments: the first one has the ports. */
+static void test_quotes_of_fragments(void **state)
+{
+	uint8_t bytes[IPV6_HEADER_BYTES + IPV6_FRAGMENT_BYTES + 8];
+	struct icmp_quote quote;
+
+	(void)state;
+	(void)make_quote(bytes, true, IP_UDP);
+	memmove(bytes + IPV6_HEADER_BYTES + IPV6_FRAGMENT_BYTES, bytes + IPV6_HEADER_BYTES, 8);
+	bytes[6] = IP_FRAGMENT;
+	ipv6_write_fragment(bytes + IPV6_HEADER_BYTES, IP_UDP, 0, true, 9);
+	for (uint32_t cut = 0; cut < sizeof(bytes); cut++)
+		assert_int_equal(parse_quote(bytes, cut, true, &quote), DROP_ICMP_BAD);
+	assert_int_equal(parse_quote(bytes, sizeof(bytes), true, &quote), DROP_NONE);
+	assert_int_equal(quote.protocol, IP_UDP);
+	assert_int_equal(quote.source_port, 1111);
+	assert_int_equal(quote.destination_port, 2222);
+	ipv6_write_fragment(bytes + IPV6_HEADER_BYTES, IP_UDP, 8, true, 9);
+	assert_int_equal(parse_quote(bytes, sizeof(bytes), true, &quote), DROP_ICMP_BAD);
+	(void)make_quote(bytes, false, IP_UDP);
+	ipv4_write_fragment(bytes, IPV4_MORE_FRAGMENTS, 9);
+	assert_int_equal(parse_quote(bytes, IPV4_HEADER_BYTES + 8, false, &quote), DROP_NONE);
+	assert_int_equal(quote.destination_port, 2222);
 }
 
 static void test_quotes_wrong(void **state)
@@ -394,10 +419,15 @@ static void test_nd_options(void **state)
 int main(void)
 {
 	static const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_write),        cmocka_unit_test(test_round_trip),
-		cmocka_unit_test(test_corrupt),      cmocka_unit_test(test_quotes),
-		cmocka_unit_test(test_quotes_wrong), cmocka_unit_test(test_nd_round_trip),
-		cmocka_unit_test(test_nd_rules),     cmocka_unit_test(test_nd_options),
+		cmocka_unit_test(test_write),
+		cmocka_unit_test(test_round_trip),
+		cmocka_unit_test(test_corrupt),
+		cmocka_unit_test(test_quotes),
+		cmocka_unit_test(test_quotes_of_fragments),
+		cmocka_unit_test(test_quotes_wrong),
+		cmocka_unit_test(test_nd_round_trip),
+		cmocka_unit_test(test_nd_rules),
+		cmocka_unit_test(test_nd_options),
 	};
 
 	return test_run("wire_icmp", tests);

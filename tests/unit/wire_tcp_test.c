@@ -385,7 +385,8 @@ static void test_options(void **state)
 	}
 }
 
-/* Any options with a good checksum: no loop, no read outside, values in their ranges. */
+/* Attack row 14: any options with a good checksum: no loop, no read outside, values in their
+ * ranges. */
 static void test_junk_options(void **state)
 {
 	(void)state;
@@ -426,6 +427,7 @@ static const struct tcp_header usual = {
 	.options = {.has = TCP_HAS_TIMESTAMP, TIMESTAMP_VALUES},
 };
 
+/* attack row 13: below 5, and beyond the segment */
 static void test_data_offset(void **state)
 {
 	(void)state;
@@ -461,8 +463,8 @@ static void test_reserved(void **state)
 	}
 }
 
-/* Urgent pointers of any value, on any segment: no more than the flag is seen (row of URGENT/11).
- */
+/* Attack row 34: urgent pointers of any value, on any segment: no more than the flag is seen
+ * (URGENT/11). */
 static void test_urgent(void **state)
 {
 	(void)state;
@@ -498,8 +500,8 @@ static void test_truncated(void **state)
 	}
 }
 
-/* RFC 9293 MUST-3: every segment's checksum is checked: no bit of it can turn unnoticed, nor one of
- * the pseudo header; short, long and odd segments */
+/* Attack rows 13, 38, RFC 9293 MUST-3: every segment's checksum is checked: no bit of it can turn
+ * unnoticed, nor one of the pseudo header; short, long and odd segments */
 static void test_every_bit(void **state)
 {
 	(void)state;

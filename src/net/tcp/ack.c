@@ -73,13 +73,13 @@ void tcp_window_changed(struct tcp_conn *conn, uint32_t window)
 
 /* ---- progress ---- */
 
-static inline void advance(struct tcp_conn *conn, uint32_t ack, struct tcp_delivered *d)
+/* snd_una moves, after the scoreboard. */
+static inline void advance(struct tcp_conn *conn, uint32_t ack)
 {
 	uint32_t bytes = ack - conn->snd_base;
 
 	if (bytes > conn->queued) /* the FIN, or the SYN alone, is beyond the data */
 		bytes = seq_before(ack, conn->snd_base) ? 0 : (uint32_t)conn->queued;
-	tcp_scoreboard_acked(&conn->sb, conn->snd_una, ack, d);
 	conn->snd_una = ack;
 	conn->retries = 0;
 	conn->probed = false;
@@ -89,7 +89,8 @@ static inline void advance(struct tcp_conn *conn, uint32_t ack, struct tcp_deliv
 	tcp_send_acked(conn, bytes);
 }
 
-static inline void grow_window(struct tcp_conn *conn, const struct tcp_delivered *d, uint32_t acked,
+/* sent_ns: when what caused the ACK left, once; 0: not known. */
+static inline void grow_window(struct tcp_conn *conn, uint64_t sent_ns, uint32_t acked,
 			       uint32_t flight)
 {
 	uint64_t now = conn->net->sched->now_ns;
@@ -99,7 +100,7 @@ static inline void grow_window(struct tcp_conn *conn, const struct tcp_delivered
 		.una = conn->snd_una,
 		.nxt = conn->snd_nxt,
 		.now_ns = now,
-		.rtt_ns = d->last_again || d->last_ns == 0 ? 0 : now - d->last_ns,
+		.rtt_ns = sent_ns ? now - sent_ns : 0,
 		.srtt_ns = conn->rtt.srtt_ns,
 	};
 
@@ -108,15 +109,22 @@ static inline void grow_window(struct tcp_conn *conn, const struct tcp_delivered
 
 void tcp_ack_plain(struct tcp_conn *conn, const struct tcp_header *h)
 {
-	struct tcp_delivered d = {0};
 	uint32_t flight = tcp_flight(conn);
 	uint32_t acked = h->ack - conn->snd_una;
+	uint64_t first_ns = tcp_scoreboard_acked_all(&conn->sb, h->ack);
+	uint64_t last_ns = first_ns;
 
-	advance(conn, h->ack, &d);
-	if (likely(!d.retransmitted))
-		tcp_rtt_sample(&conn->rtt, conn->net->sched->now_ns - d.first_ns,
+	if (unlikely(first_ns == 0)) {
+		struct tcp_delivered d = {0};
+		tcp_scoreboard_acked(&conn->sb, conn->snd_una, h->ack, &d);
+		first_ns = d.retransmitted ? 0 : d.first_ns;
+		last_ns = d.last_again ? 0 : d.last_ns;
+	}
+	advance(conn, h->ack);
+	if (likely(first_ns != 0))
+		tcp_rtt_sample(&conn->rtt, conn->net->sched->now_ns - first_ns,
 			       samples_per_rtt(conn, flight), 0);
-	grow_window(conn, &d, acked, flight);
+	grow_window(conn, last_ns, acked, flight);
 	tcp_restart_retransmit(conn);
 	ip_path_confirm(conn->net, &conn->path);
 }
@@ -152,8 +160,11 @@ static void take_sacks(struct tcp_conn *conn, const struct tcp_options *o, struc
 		return;
 	for (; i < o->num_sack; i++) {
 		struct tcp_block block = o->sack[i];
-		if (seq_before(block.start, block.end) && !seq_before(block.start, conn->snd_una) &&
-		    seq_reached(block.end, conn->snd_nxt))
+		/* Counted from SND.UNA: three comparisons modulo 2^32 can hold all round the
+		 * circle. */
+		uint32_t start = block.start - conn->snd_una;
+		uint32_t end = block.end - conn->snd_una;
+		if (start < end && end <= conn->snd_nxt - conn->snd_una)
 			tcp_scoreboard_sack(&conn->sb, conn->snd_una, block, d);
 	}
 }
@@ -203,7 +214,8 @@ void tcp_ack(struct tcp_conn *conn, const struct tcp_segment *seg, bool window_c
 
 	if (seq_after(h->ack, conn->snd_una)) {
 		facts.acked = h->ack - conn->snd_una;
-		advance(conn, h->ack, &d);
+		tcp_scoreboard_acked(&conn->sb, conn->snd_una, h->ack, &d);
+		advance(conn, h->ack);
 	}
 	if (conn->sack && h->options.has & TCP_HAS_SACK)
 		take_sacks(conn, &h->options, &d, &facts);
@@ -216,10 +228,11 @@ void tcp_ack(struct tcp_conn *conn, const struct tcp_segment *seg, bool window_c
 	if (conn->ecn)
 		take_marks(conn, &facts);
 	if (facts.acked > 0) {
-		/* RFC 3168 6.1.2: the window does not grow by an ACK with ECE. */
+		/* RFC 3168 6.1.2: an ACK with ECE lets nothing grow. */
 		bool told = conn->ecn && h->flags & TCP_ECE && !conn->cc.ops->ecn;
 		if (grows && !told && conn->recovery != TCP_RECOVERY)
-			grow_window(conn, &d, delivered < facts.acked ? delivered : facts.acked,
+			grow_window(conn, d.last_again ? 0 : d.last_ns,
+				    delivered < facts.acked ? delivered : facts.acked,
 				    facts.pipe_before);
 		tcp_recovery_restart_timer(conn);
 		ip_path_confirm(conn->net, &conn->path);

@@ -13,6 +13,7 @@ static const struct tcp_cc_ops *const algorithms[] = {
 	&tcp_cc_cubic,
 	&tcp_cc_newreno,
 	&tcp_cc_dctcp,
+	&tcp_cc_illinois,
 };
 
 const struct tcp_cc_ops *tcp_cc_find(const char *name, uint32_t length)
@@ -55,6 +56,7 @@ void tcp_cc_init(struct tcp_cc *cc, const struct tcp_cc_ops *ops, uint32_t mss,
 		.ops = ops,
 		.mss = mss,
 		.cwnd = initial_window(mss, initial_segments),
+		.initial_segments = (uint8_t)initial_segments,
 		.ssthresh = UINT32_MAX, /* RFC 5681 3.1: arbitrarily high */
 	};
 	cc->initial_window = cc->cwnd;
@@ -67,6 +69,7 @@ void tcp_cc_change(struct tcp_cc *cc, const struct tcp_cc_ops *ops)
 	cc->acked_bytes = 0;
 	cc->in_epoch = false;
 	cc->resumed = false;
+	cc->unsettled = false;
 	cc->round = false;
 	cc->reduced = false;
 	cc->answered = false;
@@ -149,13 +152,14 @@ void tcp_cc_set_mss(struct tcp_cc *cc, uint32_t mss)
 	ASSERT(mss > 0);
 	/* RFC 5681 3.1 SHOULD: by the ratio of the sizes, lest many small segments go out at once.
 	 */
-	if (mss < cc->mss) {
+	if (mss < cc->mss)
 		cc->cwnd = (uint32_t)((uint64_t)cc->cwnd * mss / cc->mss);
-		cc->initial_window = (uint32_t)((uint64_t)cc->initial_window * mss / cc->mss);
-	}
 	cc->mss = mss;
+	cc->initial_window = initial_window(mss, cc->initial_segments);
 	if (cc->cwnd < mss)
 		cc->cwnd = mss;
+	if (cc->initial_window < mss)
+		cc->initial_window = mss;
 }
 
 void tcp_cc_check(const struct tcp_cc *cc)

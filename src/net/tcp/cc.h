@@ -38,7 +38,7 @@ struct tcp_cc_ops {
 	 * grows only if it was the limit (RFC 9438 5.8, RFC 7661). */
 	void (*acked)(struct tcp_cc *cc, const struct tcp_cc_ack *ack);
 	/* Loss or ECN congestion was met, once a round trip at most: sets ssthresh (RFC 5681
-	 * equation 4, RFC 9438 4.6, RFC 8257 3.4) from the bytes in flight; the caller then brings
+	 * equation 4, RFC 9438 4.6, RFC 8257 3.3) from the bytes in flight; the caller then brings
 	 * cwnd down to it if it is above.  ecn: there was no loss; then cwnd itself may go below
 	 * ssthresh, to one segment (RFC 9438 4.6). */
 	void (*reduce)(struct tcp_cc *cc, uint32_t flight, int ecn, uint64_t now_ns);
@@ -88,6 +88,18 @@ struct tcp_dctcp {
 	uint32_t reduced_end; /* what was sent before it is answered for */
 };
 
+/* See illinois.c.  Times in microseconds. */
+struct tcp_illinois {
+	uint32_t alpha; /* segments that the window grows in a round trip, times 1024 */
+	uint32_t beta;  /* share that it loses, times 1024 */
+	uint32_t min;   /* round-trip times ever seen; 0: none */
+	uint32_t max;
+	uint32_t sum; /* of this round's samples */
+	uint32_t samples;
+	uint32_t round_end;
+	uint32_t calm; /* rounds without delay */
+};
+
 #define TCP_DCTCP_ONE ((uint32_t)1 << 20)
 
 struct tcp_cc {
@@ -97,18 +109,27 @@ struct tcp_cc {
 	uint32_t mss;
 	uint32_t acked_bytes; /* in congestion avoidance: towards the next increase */
 	uint32_t initial_window;
-	uint32_t credit;    /* in flight when the window was the limit, not acknowledged yet */
-	bool after_timeout; /* this slow start began with a timeout */
-	bool in_epoch;      /* cubic: the members of the curve are valid */
-	bool resumed;       /* cubic: the next epoch goes on where undo_w_est stood */
-	bool round : 1;     /* dctcp: round_end is valid */
-	bool reduced : 1;   /* dctcp: reduced_end is valid */
-	bool answered : 1;  /* dctcp: a loss has reduced the window, whatever is marked of it */
+	uint32_t credit; /* in flight when the window was the limit, not acknowledged yet */
+	uint8_t initial_segments;
+	bool after_timeout : 1; /* this slow start began with a timeout */
+	bool in_epoch : 1;      /* cubic: the members of the curve are valid */
+	bool resumed : 1;       /* cubic: the next epoch goes on where undo_w_est stood */
+	bool unsettled : 1;     /* cubic: nothing grew since the last event */
+	bool round : 1;         /* dctcp, illinois: round_end is valid */
+	bool reduced : 1;       /* dctcp: reduced_end is valid */
+	bool answered : 1;      /* dctcp: a loss has reduced the window, whatever is marked of it */
+	bool reduce_window : 1; /* a reduction is of the window, used or not */
+	bool by_interval : 1;   /* cubic: looks at its curves every 32 ms only */
+	bool exit_by_delay : 1; /* cubic: the first slow start ends at once (HyStart, not ++) */
+
+	uint16_t looked_ms; /* by_interval: when, */
+	uint16_t unlooked;  /* and segments acknowledged since */
 
 	union {
 		struct tcp_hystart hystart; /* cubic, while ssthresh is unlimited */
 		struct tcp_cubic cubic;
 		struct tcp_dctcp dctcp;
+		struct tcp_illinois illinois;
 		uint32_t words[10];
 	};
 };
@@ -163,7 +184,7 @@ void tcp_cc_slow_start(struct tcp_cc *cc, uint32_t bytes);
  * sent beyond the window. */
 static inline uint32_t tcp_cc_used(const struct tcp_cc *cc, uint32_t flight)
 {
-	return flight < cc->cwnd ? flight : cc->cwnd;
+	return flight < cc->cwnd && !cc->reduce_window ? flight : cc->cwnd;
 }
 
 /* After a congestion event that asks for a window of that many bytes. */
@@ -183,3 +204,4 @@ void tcp_newreno_timeout(struct tcp_cc *cc, uint32_t flight, int again, uint64_t
 extern const struct tcp_cc_ops tcp_cc_cubic;
 extern const struct tcp_cc_ops tcp_cc_newreno;
 extern const struct tcp_cc_ops tcp_cc_dctcp;
+extern const struct tcp_cc_ops tcp_cc_illinois;

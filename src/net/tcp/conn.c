@@ -55,6 +55,7 @@ struct tcp_conn *tcp_conn_alloc(struct net *net, int domain)
 		     (uint64_t)config->tcp_rto_max_ms * 1000000);
 	conn->rtt.floor_variation = config->tcp_rto_floor != 0;
 	conn->push_burst = config->tcp_push != 0;
+	conn->wait_small = config->tcp_nagle != 0;
 	return conn;
 }
 
@@ -497,6 +498,7 @@ void tcp_check(const struct tcp_conn *conn)
 	ASSERT(seq_reached(conn->snd_una, conn->snd_nxt));
 	if (conn->state != TCPS_TIME_WAIT)
 		tcp_scoreboard_check(&conn->sb, conn->snd_una, conn->snd_nxt, conn->sack);
+	ASSERT(conn->watch & TCP_WATCH_AHEAD || (!conn->ooo && !conn->fin_ahead));
 	ASSERT(conn->unrest != 0 || conn->sb.sacked + conn->sb.lost == 0);
 	ASSERT(conn->recovery == TCP_OPEN || seq_before(conn->snd_una, conn->recover));
 	ASSERT(conn->state == TCPS_SYN_SENT || seq_reached(conn->rcv_nxt, conn->rcv_adv));
@@ -506,6 +508,8 @@ void tcp_check(const struct tcp_conn *conn)
 	if (conn->state != TCPS_SYN_SENT)
 		tcp_cc_check(&conn->cc);
 	tcp_ooo_check(conn->ooo, conn->rcv_nxt);
+	if (conn->state != TCPS_SYN_SENT)
+		tcp_mtu_check(conn);
 }
 
 void tcp_check_all(const struct net *net)

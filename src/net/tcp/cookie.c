@@ -74,14 +74,17 @@ static uint32_t make(const struct tcp *tcp, const struct tcp_segment *seg, uint3
 
 /* ---- timestamps ---- */
 
-static uint32_t option_bits(const struct tcp_header *h, const struct config *config)
+static uint32_t option_bits(const struct tcp_conn *listener, const struct tcp_header *h)
 {
+	const struct config *config = &listener->net->sched->config;
 	const struct tcp_options *o = &h->options;
 	uint32_t bits =
 		config->tcp_window_scaling && o->has & TCP_HAS_WSCALE ? o->wscale : NO_WSCALE;
 
 	if (config->tcp_sack && o->has & TCP_HAS_SACK_PERMITTED)
 		bits |= OPTION_SACK;
+	if (tcp_takes_ecn(listener, h))
+		bits |= OPTION_ECN;
 	return bits;
 }
 
@@ -97,7 +100,7 @@ static uint32_t stamp(uint32_t clock, uint32_t bits)
 
 static uint16_t own_mss(const struct tcp_conn *listener, const struct ip_address *peer)
 {
-	uint32_t mss = ip_payload_max(listener->net, peer) - TCP_HEADER_BYTES;
+	uint32_t mss = ip_link_payload_max(listener->net, peer) - TCP_HEADER_BYTES;
 	uint32_t wanted = (uint32_t)listener->net->sched->config.tcp_mss;
 
 	if (wanted && wanted < mss)
@@ -117,7 +120,7 @@ static void fill_options(const struct tcp_conn *listener, const struct tcp_segme
 {
 	struct net *net = listener->net;
 	const struct config *config = &net->sched->config;
-	uint32_t bits = option_bits(&seg->h, config);
+	uint32_t bits = option_bits(listener, &seg->h);
 	struct tcp_options *o = &h->options;
 	struct tcp_tuple tuple;
 
@@ -133,6 +136,8 @@ static void fill_options(const struct tcp_conn *listener, const struct tcp_segme
 	o->ts_echo = seg->h.options.ts_value;
 	if (bits & OPTION_SACK)
 		o->has |= TCP_HAS_SACK_PERMITTED;
+	if (bits & OPTION_ECN) /* RFC 3168 6.1.1 */
+		h->flags |= TCP_ECE;
 	if ((bits & OPTION_WSCALE) == NO_WSCALE)
 		return;
 	o->has |= TCP_HAS_WSCALE;
@@ -201,6 +206,8 @@ static void recall_syn(const struct tcp_segment *seg, const struct config *confi
 	o->ts_value = seg->h.options.ts_value;
 	if (bits & OPTION_SACK)
 		o->has |= TCP_HAS_SACK_PERMITTED;
+	if (bits & OPTION_ECN)
+		syn->flags |= TCP_ECE | TCP_CWR;
 	if ((bits & OPTION_WSCALE) == NO_WSCALE)
 		return;
 	o->has |= TCP_HAS_WSCALE;

@@ -168,6 +168,23 @@ static void approach(struct tcp_cc *cc, uint32_t target, uint32_t bytes)
 	tcp_cc_grow(cc, have / segment * cc->mss);
 }
 
+#define LOOK_MS 32
+
+/* by_interval: is it too early to look again, if the epoch has begun?  Else *bytes is what was
+ * acknowledged since. */
+static bool looked_already(struct tcp_cc *cc, uint32_t now_ms, uint32_t *bytes)
+{
+	uint32_t segments = cc->unlooked + *bytes / cc->mss;
+
+	cc->unlooked = segments < UINT16_MAX ? (uint16_t)segments : UINT16_MAX;
+	if (cc->in_epoch && (uint16_t)(now_ms - cc->looked_ms) < LOOK_MS)
+		return true;
+	*bytes = cc->unlooked * cc->mss;
+	cc->unlooked = 0;
+	cc->looked_ms = (uint16_t)now_ms;
+	return false;
+}
+
 static void avoid_congestion(struct tcp_cc *cc, const struct tcp_cc_ack *ack, uint32_t bytes)
 {
 	struct tcp_cubic *cu = &cc->cubic;
@@ -175,6 +192,8 @@ static void avoid_congestion(struct tcp_cc *cc, const struct tcp_cc_ack *ack, ui
 	uint32_t srtt_ms = in_ms(ack->srtt_ns);
 
 	cc->after_timeout = false;
+	if (unlikely(cc->by_interval) && looked_already(cc, now_ms, &bytes))
+		return;
 	/* A window that something else made smaller is where a new curve begins. */
 	if (!cc->in_epoch || cu->w_est > cc->cwnd)
 		begin_epoch(cc, now_ms);
@@ -190,6 +209,7 @@ static __attribute__((noinline)) void grow(struct tcp_cc *cc, const struct tcp_c
 {
 	uint32_t bytes = tcp_cc_credited(cc, ack);
 
+	cc->unsettled = false;
 	if (cc->cwnd >= cc->ssthresh) {
 		avoid_congestion(cc, ack, bytes);
 	} else if (!first_slow_start(cc)) {
@@ -216,18 +236,21 @@ static void cubic_init(struct tcp_cc *cc)
 }
 
 /* RFC 9438 4.6, 4.7, and what 4.9 may have to set back. */
-static void note_event(struct tcp_cc *cc)
+static void note_event(struct tcp_cc *cc, bool within)
 {
 	struct tcp_cubic *cu = &cc->cubic;
 
 	if (first_slow_start(cc))
 		memset(cc->words, 0, sizeof(cc->words));
-	cu->undo_w_max = cu->w_max;
-	cu->undo_prior = cu->prior;
-	cu->undo_w_est = cc->in_epoch ? cu->w_est : 0;
+	if (!within) {
+		cu->undo_w_max = cu->w_max;
+		cu->undo_prior = cu->prior;
+		cu->undo_w_est = cc->in_epoch ? cu->w_est : 0;
+		cu->prior = cc->cwnd;
+	}
 	/* RFC 9438 4.7 SHOULD: fast convergence */
 	cu->w_max = cc->cwnd < cu->w_max ? (uint32_t)((uint64_t)cc->cwnd * 17 / 20) : cc->cwnd;
-	cu->prior = cc->cwnd;
+	cc->unsettled = true;
 	cc->in_epoch = false;
 	cc->resumed = false;
 }
@@ -241,7 +264,7 @@ static uint32_t reduced(const struct tcp_cc *cc, uint32_t flight)
 static void cubic_reduce(struct tcp_cc *cc, uint32_t flight, int ecn, uint64_t now_ns)
 {
 	(void)now_ns;
-	note_event(cc);
+	note_event(cc, false);
 	tcp_cc_reduce(cc, reduced(cc, flight), ecn);
 }
 
@@ -249,7 +272,8 @@ static void cubic_timeout(struct tcp_cc *cc, uint32_t flight, int again, uint64_
 {
 	(void)now_ns;
 	if (!again) {
-		note_event(cc);
+		/* One while a loss is repaired belongs to it: they are undone together. */
+		note_event(cc, cc->unsettled);
 		tcp_cc_reduce(cc, reduced(cc, flight), false);
 		cc->cubic.w_max = 0; /* RFC 9438 4.8 */
 	}
@@ -260,13 +284,16 @@ static void cubic_undo(struct tcp_cc *cc)
 {
 	struct tcp_cubic *cu = &cc->cubic;
 
-	cc->in_epoch = false;
 	cc->after_timeout = false;
-	cc->acked_bytes = 0;
 	if (first_slow_start(cc)) {
 		memset(cc->words, 0, sizeof(cc->words));
 		return;
 	}
+	/* RFC 9438 4.9.2 SHOULD: not if the window has grown beyond what it was. */
+	if (cc->cwnd > cu->prior)
+		return;
+	cc->in_epoch = false;
+	cc->acked_bytes = 0;
 	cu->w_max = cu->undo_w_max;
 	cu->prior = cu->undo_prior;
 	cc->resumed = true;

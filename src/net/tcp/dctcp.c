@@ -10,7 +10,7 @@
 
 #include <stddef.h>
 
-#define G_SHIFT 4 /* RFC 8257 4: g = 1 / 16 */
+#define G_SHIFT 4 /* RFC 8257 3.3: g = 1 / 16 */
 
 static void dctcp_init(struct tcp_cc *cc)
 {

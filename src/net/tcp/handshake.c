@@ -19,9 +19,9 @@ enum { ECN_OFF, ECN_PASSIVE, ECN_ACTIVE };
 
 /* ---- what SYNs agree on ---- */
 
-static uint32_t segment_size(const struct tcp_conn *conn)
+uint32_t tcp_segment_max(const struct tcp_conn *conn)
 {
-	uint32_t own = ip_payload_max(conn->net, &conn->remote) - TCP_HEADER_BYTES;
+	uint32_t own = ip_link_payload_max(conn->net, &conn->remote) - TCP_HEADER_BYTES;
 	uint32_t peer = conn->peer_mss;
 
 	/* RFC 9293 3.7.1 MUST-15: without the option 536 or 1220 is assumed. */
@@ -41,17 +41,19 @@ bool tcp_wants_ecn(const struct tcp_conn *conn)
 	return conn->net->sched->config.tcp_ecn == ECN_ACTIVE || conn->cc.ops->ecn;
 }
 
+bool tcp_takes_ecn(const struct tcp_conn *conn, const struct tcp_header *syn)
+{
+	return (syn->flags & (TCP_ECE | TCP_CWR)) == (TCP_ECE | TCP_CWR) &&
+	       (conn->net->sched->config.tcp_ecn != ECN_OFF || tcp_wants_ecn(conn));
+}
+
 /* RFC 3168 6.1.1: a SYN with both flags, or the answer with one to what we asked. */
 static void agree_on_ecn(struct tcp_conn *conn, const struct tcp_header *h)
 {
-	const struct config *config = &conn->net->sched->config;
-	uint8_t flags = h->flags & (TCP_ECE | TCP_CWR);
-
 	if (h->flags & TCP_ACK)
-		conn->ecn = conn->ecn && flags == TCP_ECE;
+		conn->ecn = conn->ecn && (h->flags & (TCP_ECE | TCP_CWR)) == TCP_ECE;
 	else
-		conn->ecn = flags == (TCP_ECE | TCP_CWR) &&
-			    (config->tcp_ecn != ECN_OFF || tcp_wants_ecn(conn));
+		conn->ecn = tcp_takes_ecn(conn, h);
 	tcp_update_watch(conn);
 }
 
@@ -82,12 +84,17 @@ void tcp_apply_syn(struct tcp_conn *conn, const struct tcp_header *h)
 	/* RFC 2018 2: SACK only if it was permitted. */
 	conn->sack = config->tcp_sack && (o->has & TCP_HAS_SACK_PERMITTED);
 	agree_on_ecn(conn, h);
-	conn->mss = segment_size(conn);
+	tcp_mtu_begin(conn);
 	conn->snd_wnd = h->window;
 	conn->snd_wnd_max = h->window;
 	conn->snd_wl1 = h->seq;
 	conn->snd_wl2 = h->ack;
 	tcp_cc_init(&conn->cc, conn->cc.ops, conn->mss, (uint32_t)config->tcp_initial_window);
+	conn->pushed = conn->iss + 1;
+	conn->snd_small = conn->iss;
+	conn->cc.reduce_window = config->tcp_reduce != 0;
+	conn->cc.by_interval = config->tcp_cubic_look != 0;
+	conn->cc.exit_by_delay = config->tcp_slow_start_exit != 0;
 	conn->paced = conn->max_pacing_kbps != 0 || config->tcp_pacing;
 	conn->quick_left = config->tcp_quick_ack ? TCP_QUICK_SEGMENTS : 0;
 	conn->received_ns = sched->now_ns;
@@ -110,6 +117,7 @@ void tcp_established(struct tcp_conn *conn)
 {
 	conn->retries = 0;
 	conn->connected_once = true;
+	conn->probes = conn->sack && conn->net->sched->config.tcp_loss_probe;
 	tcp_set_state(conn, TCPS_ESTABLISHED);
 	tcp_rtt_reset_backoff(&conn->rtt);
 	tcp_start_keepalive(conn);

@@ -11,6 +11,8 @@
  */
 #include "net/tcp/cc.h"
 
+#include "base/bits.h"
+
 /* RFC 9406 4.3 RECOMMENDED; times in microseconds */
 #define MIN_RTT_THRESH     4000
 #define MAX_RTT_THRESH     16000
@@ -69,10 +71,38 @@ static void judge(struct tcp_hystart *hs)
 	}
 }
 
+/* HyStart without ++, for peers and tests that are measured against it: slow start ends when nine
+ * round-trip times of one round are well above the smallest of all, which is in baseline here. */
+static void exit_by_delay(struct tcp_cc *cc, const struct tcp_cc_ack *ack, uint32_t bytes)
+{
+	struct tcp_hystart *hs = &cc->hystart;
+	bool enough = hs->samples == N_RTT_SAMPLE;
+
+	if (!hs->started || ack->una - hs->round_end - 1 < TCP_CC_WINDOW_MAX) {
+		if (!hs->started)
+			hs->baseline = NO_TIME;
+		hs->started = true;
+		enough = false;
+		begin_round(hs, ack->nxt);
+	}
+	take_sample(hs, ack->rtt_ns);
+	if (hs->min < hs->baseline)
+		hs->baseline = hs->min;
+	if (enough && (uint64_t)hs->min > (uint64_t)hs->baseline + threshold(hs->baseline))
+		cc->ssthresh = cc->cwnd;
+	else
+		tcp_cc_grow(cc, bytes);
+}
+
 void tcp_hystart_acked(struct tcp_cc *cc, const struct tcp_cc_ack *ack, uint32_t bytes)
 {
 	struct tcp_hystart *hs = &cc->hystart;
 	uint32_t bound = L_SEGMENTS * cc->mss;
+
+	if (unlikely(cc->exit_by_delay)) {
+		exit_by_delay(cc, ack, bytes);
+		return;
+	}
 
 	if (!hs->started) {
 		hs->started = true;

@@ -65,11 +65,43 @@ static uint64_t pacing_rate(const struct tcp_conn *conn)
 	return rate == 0 || rate > max ? max : rate;
 }
 
+#define REORDERING_DEFAULT 3 /* what RFC 5681 takes for loss */
+
+/* Bytes that are taken for lost, sent again or not; and those that were sent again. */
+static void sum_runs(const struct tcp_conn *conn, uint32_t *lost, uint32_t *again)
+{
+	uint32_t start = conn->snd_una;
+
+	*lost = 0;
+	*again = 0;
+	for (uint32_t i = 0; i < conn->sb.count; i++) {
+		const struct tcp_run *run = tcp_scoreboard_at(&conn->sb, i);
+		uint32_t bytes = run->end - start;
+		start = run->end;
+		if (run->flags & RUN_SACKED)
+			continue;
+		if (run->flags & (RUN_LOST | RUN_REPAIRED))
+			*lost += bytes;
+		if ((run->flags & (RUN_LOST | RUN_RETRANSMITTED)) == RUN_RETRANSMITTED)
+			*again += bytes;
+	}
+}
+
+static uint32_t reordering(const struct tcp_conn *conn)
+{
+	uint32_t degree = conn->trouble ? conn->trouble->reorder_degree : 0;
+
+	return degree > REORDERING_DEFAULT ? degree : REORDERING_DEFAULT;
+}
+
 static void fill_info(const struct tcp_conn *conn, struct tcp_info *info)
 {
 	uint64_t now = conn->net->sched->now_ns;
 	uint32_t mss = conn->mss ? conn->mss : 1;
+	uint32_t lost;
+	uint32_t again;
 
+	sum_runs(conn, &lost, &again);
 	*info = (struct tcp_info){
 		.tcpi_state = linux_state(conn->state),
 		.tcpi_ca_state = conn->recovery == TCP_LOSS       ? TCP_CA_Loss
@@ -86,18 +118,20 @@ static void fill_info(const struct tcp_conn *conn, struct tcp_info *info)
 		.tcpi_rcv_mss = conn->rcv_mss ? conn->rcv_mss : TCP_MSS_DEFAULT_V4,
 		.tcpi_unacked = (tcp_flight(conn) + mss - 1) / mss,
 		.tcpi_sacked = (conn->sb.sacked + mss - 1) / mss,
-		.tcpi_lost = (conn->sb.lost + mss - 1) / mss,
+		.tcpi_lost = (lost + mss - 1) / mss,
+		.tcpi_retrans = (again + mss - 1) / mss,
+		.tcpi_reordering = reordering(conn),
 		.tcpi_last_data_sent =
 			conn->sent_ns ? (uint32_t)((now - conn->sent_ns) / 1000000) : 0,
 		.tcpi_last_data_recv = (uint32_t)((now - conn->received_ns) / 1000000),
 		.tcpi_last_ack_recv = (uint32_t)((now - conn->received_ns) / 1000000),
-		.tcpi_pmtu = conn->net->mtu,
+		.tcpi_pmtu = tcp_path_mtu(conn),
 		.tcpi_rtt = in_us(conn->rtt.srtt_ns),
 		.tcpi_rttvar = in_us(conn->rtt.rttvar_ns),
 		.tcpi_snd_ssthresh =
 			conn->cc.ssthresh == UINT32_MAX ? SSTHRESH_NONE : conn->cc.ssthresh / mss,
 		.tcpi_snd_cwnd = conn->cc.cwnd / mss,
-		.tcpi_advmss = ip_payload_max(conn->net, &conn->local) - TCP_HEADER_BYTES,
+		.tcpi_advmss = ip_link_payload_max(conn->net, &conn->local) - TCP_HEADER_BYTES,
 		.tcpi_rcv_space = conn->rcv_buffer,
 		.tcpi_pacing_rate = pacing_rate(conn),
 		.tcpi_max_pacing_rate = max_pacing_rate(conn),

@@ -63,8 +63,7 @@ static inline bool is_plain(const struct tcp_conn *conn, const struct tcp_segmen
 				 seq_before(h->options.ts_value, conn->ts_recent)))
 		return false;
 	return seg->length <= conn->rcv_adv - conn->rcv_nxt &&
-	       h->ack - conn->snd_una <= conn->snd_nxt - conn->snd_una && !conn->ooo &&
-	       !conn->fin_ahead;
+	       h->ack - conn->snd_una <= conn->snd_nxt - conn->snd_una;
 }
 
 /* Data in order, short, for a pop that waits: the common case.  False: it is not that. */
@@ -393,6 +392,13 @@ static void time_wait_input(struct tcp_conn *conn, const struct tcp_segment *seg
 		tcp_challenge_ack(conn);
 }
 
+/* Has the user shut both sides, without closing?  Where that counts like a close. */
+static bool is_shut(const struct tcp_conn *conn)
+{
+	return unlikely(conn->read_shut) && conn->fin_queued &&
+	       conn->net->sched->config.tcp_read_shut;
+}
+
 /* Seventh, process the segment text; then eighth, the FIN. */
 static void text_input(struct tcp_conn *conn, struct tcp_segment *seg)
 {
@@ -405,10 +411,11 @@ static void text_input(struct tcp_conn *conn, struct tcp_segment *seg)
 	}
 	if (!tcp_can_receive(conn) || conn->fin_received || (seg->length == 0 && !fin))
 		return;
-	if (seg->length > 0 && conn->closed) {
+	if (seg->length > 0 && (conn->closed || is_shut(conn))) {
 		/* RFC 9293 3.10.4, RFC 2525 2.17: nobody is there to read it. */
 		net_count_drop(conn->net, DROP_TCP_CLOSED);
-		tcp_abort(conn, 0);
+		tcp_reset_unknown(conn->net, seg);
+		tcp_finish(conn, conn->closed ? 0 : ECONNRESET);
 		return;
 	}
 	if (fin && end != conn->rcv_nxt) {
@@ -490,6 +497,9 @@ static void synchronized_input(struct tcp_conn *conn, struct tcp_segment *seg)
 		take_timestamp(conn, h);
 	if (ack_input(conn, seg))
 		text_input(conn, seg);
+	conn->watch &= (uint8_t)~TCP_WATCH_AHEAD;
+	if (conn->ooo || conn->fin_ahead)
+		conn->watch |= TCP_WATCH_AHEAD;
 	if (conn->dsack.start != conn->dsack.end && conn->state >= TCPS_ESTABLISHED) {
 		conn->ack_now = true; /* what came twice is told at once */
 		tcp_want_output(conn);
@@ -573,6 +583,10 @@ void tcp_icmp_error(struct net *net, const struct icmp_quote *quote, const struc
 	if (!conn || seq_before(quote->seq, conn->snd_una) ||
 	    !seq_before(quote->seq, conn->snd_nxt)) {
 		net_count_drop(net, DROP_ICMP_UNMATCHED);
+		return;
+	}
+	if (error->err == EMSGSIZE && !error->local) {
+		tcp_mtu_told(conn, quote->seq, error->mtu);
 		return;
 	}
 	/* RFC 9293 3.9.2.2 MUST-56: soft errors end nothing; hard ones (SHLD-26) end an attempt,

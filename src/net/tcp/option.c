@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <linux/tcp.h>
 #include <netinet/in.h>
+#include <stdio.h>
 
 #include <demi/socket.h>
 
@@ -339,7 +340,7 @@ static int give_name(const char *name, void *value, socklen_t *length)
 {
 	char padded[16] = {0}; /* as long as Linux's names may be */
 
-	memcpy(padded, name, strlen(name));
+	(void)snprintf(padded, sizeof(padded), "%s", name);
 	return tcp_give_bytes(padded, sizeof(padded), value, length);
 }
 
@@ -383,11 +384,13 @@ static int get_ip(struct tcp_conn *conn, int level, int name, void *value, sockl
 		return give_int(conn->ttl, value, length);
 	if (name == (v6 ? IPV6_TCLASS : IP_TOS))
 		return give_int(conn->tos, value, length);
-	if (name == (v6 ? IPV6_MTU : IP_MTU))
-		return conn->state > TCPS_LISTEN ? give_int((int)conn->net->mtu, value, length)
-						 : -ENOTCONN;
 	if (v6 && name == IPV6_V6ONLY)
 		return give_int(conn->v6only, value, length);
+	if (name == (v6 ? IPV6_MTU : IP_MTU)) {
+		if (conn->state < TCPS_ESTABLISHED)
+			return -ENOTCONN;
+		return give_int((int)tcp_path_mtu(conn), value, length);
+	}
 	return -ENOPROTOOPT;
 }
 

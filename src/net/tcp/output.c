@@ -240,6 +240,9 @@ static bool worth_sending(const struct tcp_conn *conn, uint32_t length, bool all
 {
 	if (all && !conn->cork && (conn->nodelay || conn->snd_nxt == conn->snd_una))
 		return true;
+	if (unlikely(conn->wait_small) && all && !conn->cork &&
+	    !tcp_is_in_flight(conn, conn->snd_small))
+		return true;
 	return length >= conn->snd_wnd_max / 2 && length > 0 && !conn->cork;
 }
 
@@ -331,6 +334,8 @@ static bool send_next(struct tcp_conn *conn, const struct next_segment *next)
 	if (conn->snd_nxt == conn->snd_una)
 		conn->progress_ns = sched->now_ns;
 	conn->sent_ns = sched->now_ns;
+	if (unlikely(conn->wait_small) && next->length > 0 && next->length < conn->mss)
+		conn->snd_small = conn->snd_nxt + next->length;
 	conn->snd_nxt += next->length + next->fin;
 	tcp_scoreboard_sent(&conn->sb, conn->snd_nxt, sched->now_ns);
 	advance_cursor(conn, next->length);
@@ -369,6 +374,8 @@ static bool resend(struct tcp_conn *conn, struct tcp_block block)
 	struct tcp_cursor at = tcp_send_at(conn, block.start);
 	struct tcp_header h;
 
+	if (unlikely(conn->searching))
+		tcp_mtu_resent(conn, block);
 	tcp_verify_pushed(conn, at, length);
 	fill_header(conn, &h, block.start,
 		    (uint8_t)(TCP_ACK | (fin ? TCP_FIN : 0) | (length > 0 && last ? TCP_PSH : 0)),
@@ -481,6 +488,27 @@ static bool ends_burst(const struct tcp_conn *conn, const struct next_segment *n
 	return several;
 }
 
+enum mtu_probe { MTU_PROBE_NONE, MTU_PROBE_SENT, MTU_PROBE_WAITS };
+
+/* RFC 4821 7.4: one segment of more than the others have, if enough follows that its loss is seen.
+ * What the windows let out one by one waits until it is enough for the larger one. */
+static enum mtu_probe send_mtu_probe(struct tcp_conn *conn)
+{
+	uint32_t in_flight = tcp_flight(conn);
+	struct next_segment next = {.length = tcp_mtu_step(conn)};
+	uint32_t all = next.length + (next.length ? tcp_mtu_behind(conn) : 0);
+
+	if (next.length == 0 || tcp_unsent(conn) < all || conn->cc.cwnd < all ||
+	    conn->snd_wnd < all)
+		return MTU_PROBE_NONE;
+	if (congestion_window_left(conn) < next.length || conn->snd_wnd < in_flight + next.length)
+		return MTU_PROBE_WAITS;
+	if (!send_next(conn, &next))
+		return MTU_PROBE_NONE;
+	tcp_mtu_probed(conn, next.length);
+	return MTU_PROBE_SENT;
+}
+
 /* RFC 5682 2.1 step 2 a: where nothing new may go out, what is lost goes. */
 static bool resend_instead(struct tcp_conn *conn)
 {
@@ -493,16 +521,30 @@ static bool resend_instead(struct tcp_conn *conn)
 
 /* Sends one segment, lost or new.  False: there is none, the windows hold it, or memory is short.
  */
-static bool output_one(struct tcp_conn *conn, struct next_segment *next, uint32_t *in_burst)
+static inline bool output_one(struct tcp_conn *conn, struct next_segment *next, uint32_t *in_burst)
 {
 	if (unlikely(conn->sb.lost > 0) && !lost_waits(conn))
 		return resend_lost(conn);
 	choose_next(conn, next);
 	if (next->length == 0 && !next->fin)
 		return resend_instead(conn);
-	if (unlikely(conn->push_burst))
-		next->push = ends_burst(conn, next, in_burst);
+	if (unlikely(conn->push_burst)) {
+		uint32_t end = conn->snd_nxt + next->length;
+		uint32_t half = conn->snd_wnd_max / 2;
+		bool most = end - conn->pushed >= (half < conn->mss ? half : half + conn->mss);
+		next->push = ends_burst(conn, next, in_burst) || most;
+		if (most || end - conn->snd_base == conn->queued)
+			conn->pushed = end;
+	}
 	return send_next(conn, next);
+}
+
+/* Paced, or searching for a larger MTU: nothing else may leave now. */
+static bool holds_back(struct tcp_conn *conn)
+{
+	if (conn->paced && pace_blocks(conn))
+		return true;
+	return conn->searching && send_mtu_probe(conn) == MTU_PROBE_WAITS;
 }
 
 void tcp_output(struct tcp_conn *conn)
@@ -518,7 +560,7 @@ void tcp_output(struct tcp_conn *conn)
 			tcp_want_output(conn);
 			return;
 		}
-		if (unlikely(conn->paced) && pace_blocks(conn))
+		if (unlikely(conn->paced || conn->searching) && holds_back(conn))
 			break;
 		if (!output_one(conn, &next, &in_burst))
 			break;
@@ -568,7 +610,7 @@ void tcp_send_syn(struct tcp_conn *conn)
 {
 	const struct config *config = &conn->net->sched->config;
 	bool ack = conn->state == TCPS_SYN_RECEIVED;
-	uint32_t own = ip_payload_max(conn->net, &conn->remote) - TCP_HEADER_BYTES;
+	uint32_t own = ip_link_payload_max(conn->net, &conn->remote) - TCP_HEADER_BYTES;
 	struct tcp_header h = {
 		.source = conn->local_port,
 		.destination = conn->remote_port,
@@ -618,6 +660,10 @@ void tcp_send_probe(struct tcp_conn *conn)
 
 	if (conn->snd_una != conn->snd_base || (length == 0 && !conn->fin_queued))
 		return;
+	if (conn->net->sched->config.tcp_window_probe) {
+		tcp_send_keepalive(conn);
+		return;
+	}
 	tcp_verify_pushed(conn, (struct tcp_cursor){0}, length);
 	fill_header(conn, &h, conn->snd_una, length ? TCP_ACK | TCP_PSH : TCP_ACK | TCP_FIN,
 		    length);

@@ -8,6 +8,7 @@
 #include "net/tcp/tcp.h"
 
 #define REORDER_MULT_MAX 20
+#define PROBE_FIRST      2  /* place among the choices of demitasse.tcp.loss_probe */
 #define REORDER_PERSIST  16 /* recoveries that a wider window lasts (RFC 8985 6.2 step 4) */
 
 /* ---- what was delivered ---- */
@@ -36,12 +37,18 @@ void tcp_rack_update(struct tcp_conn *conn, const struct tcp_delivered *d,
 
 	if (t->rack_fack - before > conn->snd_nxt - before)
 		t->rack_fack = before; /* nothing was looked at for long */
-	if (d->once_low_set && seq_before(d->once_low, t->rack_fack))
+	if (d->once_low_set && seq_before(d->once_low, t->rack_fack)) {
+		uint32_t degree = (t->rack_fack - d->once_low) / conn->mss + 1;
 		t->reordering = true;
+		if (degree > t->reorder_degree)
+			t->reorder_degree = degree < UINT16_MAX ? (uint16_t)degree : UINT16_MAX;
+	}
 	t->rack_fack = seq_max(t->rack_fack, d->high_end);
 	if (ambiguous(conn, d, h))
 		return;
-	t->rack_rtt_ns = conn->net->sched->now_ns - d->last_ns;
+	/* With a retransmission an original that was late: what it took is no guess. */
+	t->rack_rtt_ns = conn->net->sched->now_ns -
+			 (d->last_again && d->first_ns ? d->first_ns : d->last_ns);
 	if (d->last_ns > t->rack_sent_ns ||
 	    (d->last_ns == t->rack_sent_ns && seq_after(d->last_end, t->rack_end))) {
 		t->rack_sent_ns = d->last_ns;
@@ -146,33 +153,35 @@ void tcp_rack_timeout(struct tcp_conn *conn)
 /* ---- the tail loss probe ---- */
 
 /* RFC 8985 7.2: only one, and only where nothing else is under way. */
-static bool may_probe(const struct tcp_conn *conn)
+static inline bool may_probe(const struct tcp_conn *conn)
 {
-	return conn->sack && tcp_is_calm(conn) && conn->rtt.srtt_ns != 0 &&
-	       conn->state >= TCPS_ESTABLISHED && conn->net->sched->config.tcp_loss_probe;
+	return conn->probes && conn->recovery == TCP_OPEN &&
+	       !(conn->watch & (TCP_WATCH_PROBE | TCP_WATCH_SACKED)) && conn->rtt.srtt_ns != 0;
 }
 
 uint64_t tcp_retransmit_deadline(struct tcp_conn *conn)
 {
-	const struct config *config = &conn->net->sched->config;
+	const struct sched *sched = conn->net->sched;
 	uint64_t timeout = tcp_rtt_timeout(&conn->rtt);
-	uint64_t probe = 2 * conn->rtt.srtt_ns;
+	bool single = tcp_flight(conn) <= conn->mss;
 
 	conn->probe_next = false;
 	conn->probe_single = false;
 	if (likely(may_probe(conn))) {
 		/* RFC 8985 7.2: the ACK of a single segment may be delayed; the next one that is
 		 * sent sets the deadline anew. */
-		conn->probe_single = tcp_flight(conn) <= conn->mss;
-		probe += (uint64_t)(conn->probe_single ? config->tcp_peer_delayed_ack_ms
-						       : config->tcp_loss_probe_min_ms) *
-			 1000000;
+		uint64_t ms = (uint64_t)(single ? sched->config.tcp_peer_delayed_ack_ms
+						: sched->config.tcp_loss_probe_min_ms);
+		uint64_t probe = 2 * conn->rtt.srtt_ns + ms * 1000000;
+		conn->probe_single = single;
 		if (probe < timeout) {
 			conn->probe_next = true;
 			timeout = probe;
+		} else if (sched->config.tcp_loss_probe == PROBE_FIRST) {
+			conn->probe_next = true;
 		}
 	}
-	return conn->net->sched->now_ns + timeout;
+	return sched->now_ns + timeout;
 }
 
 void tcp_probe_due(struct tcp_conn *conn)
@@ -187,8 +196,7 @@ void tcp_probe_due(struct tcp_conn *conn)
 		t->probe_again = again;
 		conn->watch |= TCP_WATCH_PROBE;
 	}
-	/* What comes next is the timeout, whatever sending the probe has armed. */
-	conn->probe_next = false;
+	conn->probe_next = false; /* what was sent set it */
 	conn->probe_single = false;
 	tcp_set_deadline(conn, TCP_RETRANSMIT, sched->now_ns + tcp_rtt_timeout(&conn->rtt));
 }

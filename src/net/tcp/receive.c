@@ -10,6 +10,7 @@
 
 #include <errno.h>
 
+#define QUICK_ACK_FULL 2  /* place among the choices of demitasse.tcp.quick_ack */
 #define PIECE_HELD_MIN 64 /* what the smallest piece costs, its place in the queue included */
 
 /* ---- pieces ---- */
@@ -133,10 +134,17 @@ void tcp_tune_buffer(struct tcp_conn *conn)
 
 /* ---- acknowledging ---- */
 
+/* Has the peer sent a segment of full size? */
+static bool full_sized(const struct tcp_conn *conn)
+{
+	return conn->rcv_mss >= conn->mss;
+}
+
 void tcp_schedule_ack(struct tcp_conn *conn, bool now)
 {
 	conn->unacked_segments++;
-	if (conn->quick_left > 0) {
+	if (conn->quick_left > 0 &&
+	    (conn->net->sched->config.tcp_quick_ack != QUICK_ACK_FULL || full_sized(conn))) {
 		conn->quick_left--;
 		now = true;
 	}
@@ -178,6 +186,12 @@ static inline bool deliver(struct tcp_conn *conn, const struct tcp_piece *piece)
 	return true;
 }
 
+/* Will nobody read what comes? */
+static inline bool discards(const struct tcp_conn *conn)
+{
+	return unlikely(conn->read_shut) && !conn->net->sched->config.tcp_read_shut;
+}
+
 /* What was received ahead and is in order now. */
 static void drain_ahead(struct tcp_conn *conn)
 {
@@ -186,7 +200,7 @@ static void drain_ahead(struct tcp_conn *conn)
 	struct tcp_piece piece;
 
 	while (tcp_ooo_take(&conn->ooo, heap, conn->rcv_nxt, &piece)) {
-		if (unlikely(conn->read_shut)) {
+		if (unlikely(discards(conn))) {
 			(void)heap_free(heap, piece.object); /* nobody will read it */
 		} else if (!deliver(conn, &piece)) {
 			(void)heap_free(heap, piece.object); /* the peer sends it again */
@@ -234,7 +248,7 @@ bool tcp_receive(struct tcp_conn *conn, struct tcp_segment *seg)
 	uint32_t length = seg->length;
 	bool filled = false;
 
-	if (unlikely(conn->read_shut)) { /* nobody will read it; the peer may go on sending */
+	if (unlikely(discards(conn))) { /* nobody will read it; the peer may go on sending */
 		conn->rcv_nxt += length;
 		drain_ahead(conn); /* that came before it was shut */
 		tcp_schedule_ack(conn, false);
@@ -267,7 +281,7 @@ void tcp_receive_out_of_order(struct tcp_conn *conn, struct tcp_segment *seg)
 	struct tcp_piece piece;
 	uint32_t seq = seg->h.seq;
 
-	if (!conn->read_shut && make_piece(conn, seg, &piece) &&
+	if (!discards(conn) && make_piece(conn, seg, &piece) &&
 	    tcp_ooo_add(&conn->ooo, net->heap, conn->rcv_nxt, seq, &piece, ahead_max(conn),
 			&duplicate))
 		net_count_drop(net, DROP_TCP_MEMORY);
@@ -278,11 +292,11 @@ void tcp_receive_out_of_order(struct tcp_conn *conn, struct tcp_segment *seg)
 	tcp_send_ack(conn);
 }
 
-/* May the ACK of a FIN wait like that of data?  Behind data, if it is configured so. */
+/* May the ACK of a FIN wait like that of data, as configured? */
 static bool fin_waits(const struct tcp_conn *conn)
 {
 	return conn->net->sched->config.tcp_fin_ack && conn->state == TCPS_ESTABLISHED &&
-	       conn->bytes_received > 0 && !conn->ack_now;
+	       conn->bytes_received > 0 && full_sized(conn) && !conn->ack_now;
 }
 
 /* RFC 9293 3.10.7.4 eighth.  rcv_nxt stands at the FIN. */

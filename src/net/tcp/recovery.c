@@ -387,7 +387,7 @@ uint32_t tcp_recover(struct tcp_conn *conn, const struct tcp_delivered *d,
 		lost = conn->sb.sacked + conn->recovery > 0 && tcp_rack_detect(conn) > 0;
 	else
 		lost = newreno_detect(conn, facts);
-	if (conn->recovery == TCP_OPEN && lost)
+	if (conn->recovery == TCP_OPEN && lost && !tcp_mtu_probe_lost(conn))
 		enter_recovery(conn);
 	if (conn->recovery == TCP_RECOVERY)
 		in_recovery(conn, facts, delivered, lost);
@@ -411,7 +411,7 @@ void tcp_reorder_due(struct tcp_conn *conn)
 {
 	if (!conn->sack || !conn->trouble || conn->state < TCPS_ESTABLISHED)
 		return;
-	if (tcp_rack_detect(conn) > 0 && conn->recovery == TCP_OPEN)
+	if (tcp_rack_detect(conn) > 0 && conn->recovery == TCP_OPEN && !tcp_mtu_probe_lost(conn))
 		enter_recovery(conn);
 	if (conn->recovery == TCP_RECOVERY && conn->trouble->prr_out == 0)
 		reduce_proportionally(conn, 0, false);

@@ -29,6 +29,7 @@ enum run_flags {
 	RUN_SACKED = 1,
 	RUN_LOST = 2,          /* and not sent again */
 	RUN_RETRANSMITTED = 4, /* sent more than once */
+	RUN_REPAIRED = 8,      /* the last time because it was lost */
 };
 
 /* It begins where the run before it ends, the first one at SND.UNA. */
@@ -96,7 +97,9 @@ static inline bool tcp_scoreboard_reserve(struct tcp_scoreboard *sb, uint64_t no
 /* New bytes up to end left; there is room. */
 static inline void tcp_scoreboard_sent(struct tcp_scoreboard *sb, uint32_t end, uint64_t now_ns)
 {
-	if (sb->count > 0) {
+	if (likely(sb->count == 0)) {
+		sb->head = 0;
+	} else {
 		struct tcp_run *last = tcp_scoreboard_at(sb, sb->count - 1U);
 		if (last->flags == 0 && (last->sent_ns == now_ns || sb->count == sb->capacity)) {
 			last->end = end;
@@ -108,27 +111,19 @@ static inline void tcp_scoreboard_sent(struct tcp_scoreboard *sb, uint32_t end, 
 }
 
 /* The cumulative acknowledgement moves from una to ack, not beyond the last run. */
-void tcp_scoreboard_acked_slow(struct tcp_scoreboard *sb, uint32_t una, uint32_t ack,
-			       struct tcp_delivered *d);
+void tcp_scoreboard_acked(struct tcp_scoreboard *sb, uint32_t una, uint32_t ack,
+			  struct tcp_delivered *d);
 
-static inline void tcp_scoreboard_acked(struct tcp_scoreboard *sb, uint32_t una, uint32_t ack,
-					struct tcp_delivered *d)
+/* The common case: the ACK is of all that there is, which left at one moment and once.  Returns
+ * that moment; 0: it is not that case. */
+static inline uint64_t tcp_scoreboard_acked_all(struct tcp_scoreboard *sb, uint32_t ack)
 {
 	const struct tcp_run *run = tcp_scoreboard_at(sb, 0);
 
-	/* The common case: it is all of one burst. */
-	if (unlikely(sb->count != 1 || run->end != ack || run->flags != 0 || sb->runs != sb->own)) {
-		tcp_scoreboard_acked_slow(sb, una, ack, d);
-		return;
-	}
+	if (unlikely(sb->count != 1 || run->end != ack || run->flags != 0 || sb->runs != sb->own))
+		return 0;
 	sb->count = 0;
-	d->bytes += ack - una;
-	d->first_ns = run->sent_ns;
-	d->last_ns = run->sent_ns;
-	d->last_end = ack;
-	d->high_end = ack;
-	d->once_low = ack;
-	d->once_low_set = true;
+	return run->sent_ns;
 }
 
 /* The peer has the block, which lies in [una, the last run's end]. */

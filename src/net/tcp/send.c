@@ -328,6 +328,7 @@ void tcp_send_free(struct tcp_conn *conn)
 	tcp_queue_shrink(&conn->send_queue, heap);
 	tcp_scoreboard_free(&conn->sb);
 	tcp_trouble_free(conn);
+	tcp_mtu_free(conn);
 	conn->recovery = TCP_OPEN;
 	conn->queued = 0;
 	conn->cursor = (struct tcp_cursor){0};

@@ -12,8 +12,9 @@
  *	send.c       pushes, the send queue
  *	output.c     which segments leave, and what they look like
  *	timer.c      retransmission, persist, delayed ACK, keep-alive, TIME-WAIT
- *	option.c     socket options, TCP_INFO
- *	scoreboard rtt cc ooo  pure parts
+ *	option.c     socket options
+ *	info.c       TCP_INFO and the like
+ *	scoreboard rtt cc ooo  pure parts; behind cc cubic hystart newreno dctcp
  *
  * Life.  A connection belongs to its user (a queue of transport/inet) until tcp_conn_close; then it
  * lives on by itself until everything is sent and acknowledged, and frees itself.  A child of a
@@ -91,6 +92,7 @@ enum tcp_watch {
 	TCP_WATCH_PROBE = 1, /* a tail loss probe is out */
 	TCP_WATCH_ECN = 2,   /* the congestion control counts what is marked */
 	TCP_WATCH_SACKED = 4,
+	TCP_WATCH_AHEAD = 8, /* data or a FIN was received out of order */
 };
 
 /* What only a connection that met loss, reordering or congestion marks needs; made then. */
@@ -102,6 +104,7 @@ struct tcp_trouble {
 	uint32_t rack_fack;      /* highest end delivered */
 	uint32_t dsack_round;    /* the reordering window grew last when SND.NXT was this */
 	uint8_t reorder_mult;    /* of a quarter of the smallest round trip; 1 at first */
+	uint16_t reorder_degree; /* segments that one was overtaken by at most */
 	uint8_t reorder_persist; /* recoveries until it is 1 again */
 	bool reordering : 1;     /* was seen */
 	bool probe_again : 1;    /* the tail loss probe (RFC 8985 7.1) was a retransmission */
@@ -122,6 +125,28 @@ struct tcp_trouble {
 	uint32_t prr_out;
 	uint32_t recover_flight; /* RecoverFS */
 	uint32_t ecn_recover;    /* ECE counts again beyond it (RFC 3168 6.1.2) */
+};
+
+/* What only a path needs that takes less than the link, or is searched: mtu.c. */
+struct tcp_mtu {
+	uint64_t next_ns;     /* when the next probe may leave; UINT64_MAX: none */
+	uint32_t probe_start; /* of the probe that is out */
+	uint32_t probe_end;
+	uint32_t told_seq;    /* of the packet that a router said was too big, */
+	uint32_t guessed_seq; /* SND.UNA when path was guessed */
+	uint32_t struck_at;   /* bytes acknowledged then */
+	uint16_t before;      /* path until then */
+	uint16_t worked;      /* what got through after the strike before; 0: there was none */
+	uint16_t told;        /* and what it said */
+	uint16_t path;        /* packets of this size get through, or nothing is known to be */
+	uint16_t high;        /* larger ones do not */
+	uint16_t probe;       /* size of the probe that is out; 0: none */
+	uint8_t failed;       /* probes of one size */
+	uint8_t strikes;      /* guesses in a row, with nothing of the old size between */
+	bool waits : 1;       /* told is to be believed at the next timeout */
+	bool exact : 1;       /* high is what a router said */
+	bool silent : 1;      /* path is a guess that no probe has disproved or confirmed */
+	bool guessed : 1;     /* path is, and nothing was acknowledged since */
 };
 
 /* Pieces in order; two without an allocation. */
@@ -177,6 +202,7 @@ struct tcp_conn {
 	bool cork : 1;
 	bool more : 1;       /* corked for one write: its end is no end of a message */
 	bool push_burst : 1; /* PSH at the end of bursts too */
+	bool wait_small : 1; /* Nagle: for small segments only */
 	bool keepalive : 1;
 	bool push_acked : 1;
 	bool linger_on : 1;
@@ -191,9 +217,11 @@ struct tcp_conn {
 	bool accept_ready : 1; /* child: in the list accepted, not half_open */
 	bool lingers : 1;      /* counts in num_closing */
 	bool dead : 1;         /* freed by the next tcp_flush */
+	bool probes : 1;       /* loss probes are made: there is SACK */
 	bool probe_next : 1;   /* the retransmission deadline is a tail loss probe's */
 	bool probe_single : 1; /* it is what it is because a single segment was out */
 	bool paced : 1;        /* segments leave at cc's rate */
+	bool searching : 1;    /* mtu is there */
 	bool ecn : 1;          /* both sides use it */
 	bool ecn_echo : 1;     /* our ACKs say ECE */
 	bool ecn_cwr : 1;      /* the next new data says CWR */
@@ -210,6 +238,8 @@ struct tcp_conn {
 	uint8_t rcv_wscale;
 	uint8_t snd_wscale;
 	uint8_t quick_left;
+	uint8_t ttl;
+	uint8_t tos;
 	uint16_t rcv_mss; /* largest payload received */
 
 	/* sending */
@@ -223,6 +253,8 @@ struct tcp_conn {
 	uint64_t queued;          /* bytes in the send queue */
 	struct tcp_cursor cursor; /* of snd_nxt */
 	uint32_t mss;             /* payload of a full segment, options taken off */
+	uint32_t snd_small;       /* wait_small: end of the last small segment */
+	uint32_t pushed;          /* push_burst: end of what was pushed by more than a burst */
 	uint32_t ts_offset;
 
 	struct net *net;
@@ -240,6 +272,7 @@ struct tcp_conn {
 	struct tcp_rtt rtt;
 	struct tcp_scoreboard sb;
 	struct tcp_trouble *trouble; /* NULL: there was none */
+	struct tcp_mtu *mtu;         /* NULL: the path takes what the link takes */
 	uint64_t paced_ns;           /* when the next segment may leave */
 	uint32_t recover;
 
@@ -260,15 +293,15 @@ struct tcp_conn {
 	struct timer timer;
 	uint64_t timer_ns; /* what timer is armed for */
 	uint64_t deadline_ns[TCP_DEADLINES];
-	uint32_t armed_reads;    /* sched->clock_reads when the retransmission deadline was set */
-	uint32_t retries;        /* of the same segment, or probes without an answer */
-	uint32_t keepalive_sent; /* probes without an answer */
-	uint64_t received_ns;    /* when the last segment came */
-	uint64_t sent_ns;        /* when data was sent last */
-	uint64_t progress_ns;    /* when snd_una moved last, or data began to wait */
-	uint64_t ts_recent_ns;   /* when ts_recent was set */
-	uint64_t rcv_space_ns;   /* receive buffer tuning: since when, */
-	uint64_t rcv_space;      /* and how many bytes the user has taken since */
+	uint32_t armed_reads;   /* sched->clock_reads when the retransmission deadline was set */
+	uint8_t retries;        /* of the same segment, or probes without an answer */
+	uint8_t keepalive_sent; /* probes without an answer */
+	uint64_t received_ns;   /* when the last segment came */
+	uint64_t sent_ns;       /* when data was sent last */
+	uint64_t progress_ns;   /* when snd_una moved last, or data began to wait */
+	uint64_t ts_recent_ns;  /* when ts_recent was set */
+	uint64_t rcv_space_ns;  /* receive buffer tuning: since when, */
+	uint64_t rcv_space;     /* and how many bytes the user has taken since */
 
 	int error;      /* positive errno that ended the connection; 0 */
 	int soft_error; /* reported if the connection fails for want of an answer */
@@ -283,8 +316,6 @@ struct tcp_conn {
 	uint32_t answered_ms;     /* when something unacceptable was answered last; 0: never */
 	uint16_t mss_limit;       /* TCP_MAXSEG; 0: none */
 	uint16_t peer_mss;        /* 0: it told none */
-	uint8_t ttl;
-	uint8_t tos;
 	int32_t linger_s;
 
 	struct tcp_conn *parent;       /* listener that owns it; NULL */
@@ -463,9 +494,13 @@ void tcp_listener_close(struct tcp_conn *conn);
 void tcp_child_forget(struct tcp_conn *conn);
 /* Takes over what the peer's SYN says: options, window, where its numbers begin. */
 void tcp_apply_syn(struct tcp_conn *conn, const struct tcp_header *h);
+/* Payload of the largest segment that the link and the peer take, options taken off. */
+uint32_t tcp_segment_max(const struct tcp_conn *conn);
 void tcp_established(struct tcp_conn *conn);
 /* Shall our SYN ask for ECN? */
 bool tcp_wants_ecn(const struct tcp_conn *conn);
+/* Does a connection, or what a listener makes, agree to the ECN that a SYN offers? */
+bool tcp_takes_ecn(const struct tcp_conn *conn, const struct tcp_header *syn);
 
 /* ack.c */
 /* The short way: an ACK of new data while nothing is in doubt (tcp_is_calm). */
@@ -511,6 +546,29 @@ void tcp_rack_recovered(struct tcp_conn *conn);
 uint64_t tcp_retransmit_deadline(struct tcp_conn *conn);
 void tcp_probe_due(struct tcp_conn *conn);
 void tcp_probe_acked(struct tcp_conn *conn, const struct tcp_ack_facts *facts);
+
+/* mtu.c */
+/* The SYNs are exchanged: sets mss by what is known of the path. */
+void tcp_mtu_begin(struct tcp_conn *conn);
+void tcp_mtu_free(struct tcp_conn *conn);
+/* The largest packet that is sent. */
+uint32_t tcp_path_mtu(const struct tcp_conn *conn);
+/* A router says that the packet with seq, which is in flight, was too big for a link of mtu. */
+void tcp_mtu_told(struct tcp_conn *conn, uint32_t seq, uint32_t mtu);
+/* The retransmission timer expired: before anything is sent again. */
+void tcp_mtu_timeout(struct tcp_conn *conn);
+/* Is what is marked lost the probe, and nothing else?  Then it says nothing about congestion. */
+bool tcp_mtu_probe_lost(struct tcp_conn *conn);
+/* conn->searching: a block goes out again. */
+void tcp_mtu_resent(struct tcp_conn *conn, struct tcp_block block);
+/* conn->searching: looks at what was acknowledged.  Returns the bytes of a probe that may leave
+ * now, 0: none. */
+uint32_t tcp_mtu_step(struct tcp_conn *conn);
+/* Bytes that must follow the probe, so that its loss is seen. */
+uint32_t tcp_mtu_behind(const struct tcp_conn *conn);
+/* It left, up to snd_nxt. */
+void tcp_mtu_probed(struct tcp_conn *conn, uint32_t length);
+void tcp_mtu_check(const struct tcp_conn *conn);
 
 /* receive.c */
 /* Data at rcv_nxt; the piece or the frame is taken.  false: no memory, nothing was taken. */

@@ -108,10 +108,14 @@ static void retransmit_timeout(struct tcp_conn *conn)
 
 	/* RFC 9293 3.8.3 MUST-20, R2 */
 	if (conn->retries >= (uint32_t)sched->config.tcp_retries || user_timed_out(conn)) {
-		tcp_abort(conn, failure(conn));
+		if (sched->config.tcp_timeout_reset)
+			tcp_abort(conn, failure(conn));
+		else
+			tcp_finish(conn, failure(conn));
 		return;
 	}
 	sched_count(sched, COUNTER_TCP_TIMEOUTS, 1);
+	tcp_mtu_timeout(conn);
 	tcp_enter_loss(conn);
 	conn->retries++;
 	tcp_rtt_back_off(&conn->rtt);

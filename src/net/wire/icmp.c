@@ -38,6 +38,18 @@ enum drop icmp_parse(struct cursor *c, const struct ip_packet *packet, struct ic
 	return DROP_NONE;
 }
 
+/* No other extension header is ours. */
+static bool quote_fragment(struct cursor *c, struct icmp_quote *quote)
+{
+	if (quote->protocol != IP_FRAGMENT)
+		return true;
+	const uint8_t *at = cursor_take(c, IPV6_FRAGMENT_BYTES);
+	if (!at || load16(at + 2) & 0xfff8)
+		return false;
+	quote->protocol = at[0];
+	return true;
+}
+
 /* The internet header of a quote.  Its checksum and total length may have been changed on the way:
  * they are not looked at. */
 static bool quote_header(struct cursor *c, bool v6, struct icmp_quote *quote)
@@ -50,11 +62,11 @@ static bool quote_header(struct cursor *c, bool v6, struct icmp_quote *quote)
 		quote->protocol = at[6];
 		quote->from = ip_from_bytes(at + 8);
 		quote->to = ip_from_bytes(at + 24);
-		return !ip_is_v4(&quote->from) && !ip_is_v4(&quote->to);
+		return !ip_is_v4(&quote->from) && !ip_is_v4(&quote->to) && quote_fragment(c, quote);
 	}
 	uint32_t header_bytes = (at[0] & 15U) * 4;
-	/* We send no fragments, and but for the first they have no ports. */
-	if (header_bytes < IPV4_HEADER_BYTES || ipv4_is_fragment(at))
+	/* No fragment but the first has ports. */
+	if (header_bytes < IPV4_HEADER_BYTES || load16(at + 6) & IPV4_FRAGMENT_OFFSET)
 		return false;
 	uint32_t address;
 	memcpy(&address, at + 12, sizeof(address));

@@ -57,7 +57,8 @@ struct icmp_quote {
 };
 
 /* The cursor stands behind an ICMP error's header.  At least 8 bytes of the transport header; an
- * IPv6 quote with extension headers has their protocol and no ports: we send none. */
+ * IPv6 quote with extension headers other than the first fragment's has their protocol and no
+ * ports: we send none. */
 enum drop icmp_quote_parse(struct cursor *c, bool v6, struct icmp_quote *quote);
 
 /* Writes a header of ICMP_HEADER_BYTES in front of length - ICMP_HEADER_BYTES bytes that stand

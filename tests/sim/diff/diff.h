@@ -86,6 +86,7 @@ struct diff_side {
 };
 
 enum diff_field {
+	DIFF_BROKEN,
 	DIFF_RST,
 	DIFF_RST_FORM,
 	DIFF_SYN,
@@ -119,8 +120,9 @@ struct diff_run {
 	bool over;         /* there is no connection any more */
 	/* before the step that is compared */
 	bool in_step;     /* both stacks have sent the same */
-	bool fin_first;   /* the peer's FIN found one of the stack sent */
+	bool fin_first;   /* the application had ended its part before the peer's FIN */
 	bool future_acks; /* there were acknowledgements of what was not sent */
+	bool odd_options; /* options that belong to a SYN came without one */
 	bool old_acks;    /* segments outside of the window acknowledged a FIN */
 	/* the application */
 	bool reading;
@@ -137,7 +139,7 @@ extern const char *const diff_field_names[DIFF_FIELDS];
 struct diff_reason {
 	const char *name;
 	const char *clause;
-	const char *right; /* ours, lwIP, both */
+	const char *right; /* ours, lwIP, both, neither */
 	bool ends;         /* the connections are in different states from then on */
 	bool (*holds)(const struct diff_run *run, enum diff_field field);
 };

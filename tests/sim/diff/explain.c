@@ -10,6 +10,12 @@ static bool is_packet(const struct diff_run *run)
 	return run->step.act == ACT_PACKET;
 }
 
+/* No segment and no call may bring a stack down. */
+static bool broken(const struct diff_run *run, enum diff_field field)
+{
+	return field == DIFF_BROKEN && run->sides[1].app.broken;
+}
+
 /* RFC 9293 3.10.7.4, fifth: a segment without ACK is dropped.  lwIP takes its data. */
 static bool without_ack(const struct diff_run *run, enum diff_field field)
 {
@@ -49,7 +55,8 @@ static bool old_ends_handshake(const struct diff_run *run, enum diff_field field
 	       diff_is_outside(run, &run->step);
 }
 
-/* RFC 9293 3.10.7.4, fourth: what has SYN does not end a handshake in SYN-RECEIVED. */
+/* RFC 9293 3.10.7.4, fourth: a SYN in SYN-RECEIVED returns a passive open to LISTEN.  Ours keeps it
+ * and sends a challenge ACK, so that a forged SYN cannot end a handshake; lwIP takes its ACK. */
 static bool syn_ends_handshake(const struct diff_run *run, enum diff_field field)
 {
 	return (field == DIFF_CONNECTED || field == DIFF_ACKED) && is_packet(run) && run->passive &&
@@ -66,11 +73,11 @@ static bool time_wait(const struct diff_run *run, enum diff_field field)
 	       run->sides[0].seen.pure;
 }
 
-/* RFC 9293 3.10.7.4, second: a reset ends TIME-WAIT.  lwIP ignores it, as RFC 1337 has it. */
-static bool reset_in_time_wait(const struct diff_run *run, enum diff_field field)
+/* RFC 9293 3.10.7.4, fourth; RFC 6191: a SYN in TIME-WAIT may begin a new connection. */
+static bool syn_in_time_wait(const struct diff_run *run, enum diff_field field)
 {
-	return (field == DIFF_RST || field == DIFF_ANSWER) && run->reset && is_time_wait(run) &&
-	       (run->sides[0].seen.rst || run->sides[1].seen.pure);
+	return (field == DIFF_RST || field == DIFF_SYN) && is_time_wait(run) &&
+	       run->sides[0].seen.syn && !run->sides[1].seen.syn;
 }
 
 /* RFC 9293 3.10.5: ABORT deletes a connection in TIME-WAIT.  Ours stays, for nobody is to be told,
@@ -95,6 +102,12 @@ static bool ack_in_syn_sent(const struct diff_run *run, enum diff_field field)
 	       !(run->step.flags & (TCP_SYN | TCP_RST)) && run->sides[1].seen.rst;
 }
 
+/* Each such ACK uses up one of its SYNs, of which there are six. */
+static bool ack_uses_up_syn(const struct diff_run *run, enum diff_field field)
+{
+	return field == DIFF_FAILED && !run->passive && !run->handshake && run->sides[1].app.failed;
+}
+
 /* RFC 9293 3.5 MUST-10: both sides may open at the same time.  lwIP cannot. */
 static bool both_open(const struct diff_run *run, enum diff_field field)
 {
@@ -116,6 +129,14 @@ static bool data_ahead_given_up(const struct diff_run *run, enum diff_field fiel
 static bool window_of_future(const struct diff_run *run, enum diff_field field)
 {
 	return run->future_acks && (field == DIFF_SENT || field == DIFF_FIN);
+}
+
+/* RFC 9293 3.2 MUST-65: the MSS option belongs to segments with SYN.  lwIP takes it from any, and
+ * then has segments that are larger than its congestion window. */
+static bool mss_without_syn(const struct diff_run *run, enum diff_field field)
+{
+	return run->odd_options && (field == DIFF_SENT || field == DIFF_FIN) &&
+	       run->sides[0].high > run->sides[1].high;
 }
 
 /* RFC 1122 4.2.2.13: what comes after CLOSE is answered by a reset (SHOULD).  lwIP swallows it. */
@@ -146,35 +167,30 @@ static bool close_with_data_ahead(const struct diff_run *run, enum diff_field fi
 	       run->farthest > run->sides[0].acked && run->sides[0].seen.rst;
 }
 
-/* RFC 9293 3.10.7.4, fifth: an acknowledgement of what was not sent is answered by an ACK. */
-static bool ack_of_future(const struct diff_run *run, enum diff_field field)
-{
-	return field == DIFF_ANSWER && is_packet(run) && run->step.ack == ACK_FUTURE &&
-	       run->sides[0].seen.pure;
-}
-
 const struct diff_reason diff_reasons[] = {
+	{"an assertion fails", "-", "ours", true, broken},
 	{"data without ACK taken", "RFC 9293 3.10.7.4, fifth", "ours", true, without_ack},
 	{"a segment outside of the window ends the handshake", "RFC 9293 3.10.7.4, first", "ours",
 	 true, old_ends_handshake},
-	{"a SYN with ACK ends the handshake in SYN-RECEIVED", "RFC 9293 3.10.7.4, fourth", "ours",
-	 true, syn_ends_handshake},
+	{"a SYN with ACK ends the handshake in SYN-RECEIVED", "RFC 9293 3.10.7.4, fourth",
+	 "neither", true, syn_ends_handshake},
 	{"an ACK resets in SYN-SENT", "RFC 9293 3.10.7.3", "ours", false, ack_in_syn_sent},
+	{"such ACKs use up all SYNs", "RFC 9293 3.10.7.3", "ours", true, ack_uses_up_syn},
 	{"no simultaneous open", "RFC 9293 3.5 MUST-10", "ours", true, both_open},
 	{"data after CLOSE swallowed", "RFC 1122 4.2.2.13", "ours", true, data_after_close},
 	{"CLOSE with unread data after SHUTDOWN", "RFC 1122 4.2.2.13", "ours", true,
 	 close_after_shutdown},
 	{"CLOSE with data out of order", "RFC 1122 4.2.2.13", "both", true, close_with_data_ahead},
 	{"no answer in TIME-WAIT", "RFC 9293 3.10.7.4, RFC 5961", "ours", false, time_wait},
-	{"a reset ignored in TIME-WAIT", "RFC 9293 3.10.7.4, second; RFC 1337", "both", true,
-	 reset_in_time_wait},
+	{"a SYN refused in TIME-WAIT", "RFC 9293 3.10.7.4, fourth; RFC 6191", "ours", true,
+	 syn_in_time_wait},
 	{"ABORT ends TIME-WAIT", "RFC 9293 3.10.5", "lwIP", true, abort_in_time_wait},
 	{"unread data after a reset", "RFC 9293 3.10.7.4, second", "both", true,
 	 unread_after_reset},
-	{"an ACK of the future not answered", "RFC 9293 3.10.7.4, fifth", "ours", false,
-	 ack_of_future},
 	{"the window of an ACK of the future taken", "RFC 9293 3.10.7.4, fifth", "ours", true,
 	 window_of_future},
+	{"the MSS of a segment without SYN taken", "RFC 9293 3.2 MUST-65", "ours", true,
+	 mss_without_syn},
 	{"data out of order given up", "RFC 9293 3.10.7.4, first (SHOULD-31)", "both", true,
 	 data_ahead_given_up},
 	{"a segment outside of the window acknowledges a FIN", "RFC 9293 3.10.7.4, first", "ours",

@@ -3,8 +3,10 @@
  * diff-lwip.so, see stack.h.
  *
  * Debian's liblwip, driven from one thread as tools/demi/net/lwip_end.c does it.  It asks sys_now
- * for the time; that of this module comes before its own.  What it has begun cannot be undone, so
- * one netif stays, and each run ends by aborting what is there and letting its timers run out.
+ * for the time; that of this module comes before its own.  An assertion of it that fails calls
+ * abort, which is caught: the stack is broken then until the run's end.  What it has begun cannot
+ * be undone, so one netif stays, and each run ends by aborting what is there and letting its timers
+ * run out.
  */
 #include "stack.h"
 
@@ -15,6 +17,8 @@
 #include <lwip/tcp.h>
 #include <lwip/timeouts.h>
 #include <netif/ethernet.h>
+#include <setjmp.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -42,6 +46,9 @@ static struct {
 	uint32_t unread; /* bytes that came and were not read */
 	bool end_unread; /* so did the end */
 	bool initialised;
+	volatile sig_atomic_t inside; /* lwIP is at work */
+	sigjmp_buf back;
+	struct sigaction others; /* action at SIGABRT */
 	uint64_t now_ns;
 	uint64_t arp_ns;
 } own;
@@ -346,19 +353,99 @@ static void stack_close_all(void)
 	pass_ms(END_MS);
 }
 
+/* ---- with assertions that are caught ---- */
+
+static void on_abort(int signal)
+{
+	(void)signal;
+	if (own.inside)
+		siglongjmp(own.back, 1);
+	(void)sigaction(SIGABRT, &own.others, NULL); /* abort ends the process then */
+}
+
+static bool enter(void)
+{
+	if (own.app.broken)
+		return false;
+	own.inside = true;
+	return true;
+}
+
+static void leave(void)
+{
+	own.inside = false;
+}
+
+static void broke(void)
+{
+	own.inside = false;
+	own.app.broken = true;
+}
+
+/* A function that calls lwIP, as struct diff_stack has it. */
+#define GUARDED(name, parameters, arguments)  \
+	static void guarded_##name parameters \
+	{                                     \
+		if (!enter())                 \
+			return;               \
+		if (sigsetjmp(own.back, 0)) { \
+			broke();              \
+			return;               \
+		}                             \
+		stack_##name arguments;       \
+		leave();                      \
+	}
+
+GUARDED(listen, (void), ())
+GUARDED(connect, (void), ())
+GUARDED(read, (void), ())
+GUARDED(shutdown, (void), ())
+GUARDED(close, (void), ())
+GUARDED(abort, (void), ())
+GUARDED(input, (const uint8_t *bytes, uint32_t length), (bytes, length))
+GUARDED(pass, (uint64_t ns), (ns))
+
+static uint32_t guarded_send(uint32_t bytes)
+{
+	if (!enter())
+		return 0;
+	if (sigsetjmp(own.back, 0)) {
+		broke();
+		return 0;
+	}
+	uint32_t taken = stack_send(bytes);
+	leave();
+	return taken;
+}
+
+static void guarded_open_all(const struct diff_wire *wire, uint64_t seed)
+{
+	const struct sigaction action = {.sa_handler = on_abort, .sa_flags = SA_NODEFER};
+
+	(void)sigaction(SIGABRT, &action, &own.others);
+	stack_open_all(wire, seed);
+}
+
+static void guarded_close_all(void)
+{
+	if (!own.app.broken) /* else nothing in it is to be relied on: it is loaded anew */
+		stack_close_all();
+	(void)sigaction(SIGABRT, &own.others, NULL);
+}
+
 extern const struct diff_stack diff_lwip_stack;
 __attribute__((visibility("default"))) const struct diff_stack diff_lwip_stack = {
 	.name = "lwIP",
-	.open_all = stack_open_all,
-	.listen = stack_listen,
-	.connect = stack_connect,
-	.send = stack_send,
-	.read = stack_read,
-	.shutdown = stack_shutdown,
-	.close = stack_close,
-	.abort = stack_abort,
-	.input = stack_input,
-	.pass = stack_pass,
+	.open_all = guarded_open_all,
+	.listen = guarded_listen,
+	.connect = guarded_connect,
+	.send = guarded_send,
+	.read = guarded_read,
+	.shutdown = guarded_shutdown,
+	.close = guarded_close,
+	.abort = guarded_abort,
+	.input = guarded_input,
+	.pass = guarded_pass,
 	.look = stack_look,
-	.close_all = stack_close_all,
+	.close_all = guarded_close_all,
 };

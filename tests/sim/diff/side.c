@@ -19,10 +19,16 @@ static void trace(struct diff_side *side, const struct segment *s)
 	for (int i = 0; i < 8; i++)
 		if (s->header.flags >> i & 1)
 			(void)fputc(letters[i], side->trace);
-	(void)fprintf(side->trace,
-		      " seq %" PRIu32 " ack %" PRIu32 " length %" PRIu32 " window %u\n",
-		      s->header.seq - side->iss, s->header.ack - side->run->peer_iss, s->length,
-		      s->header.window);
+	/* Of a later connection's first number nothing is said: it is another in every run. */
+	if (s->header.flags & TCP_SYN && s->header.seq != side->iss)
+		(void)fprintf(side->trace, " new");
+	else if (s->header.seq == 0)
+		(void)fprintf(side->trace, " seq none");
+	else
+		(void)fprintf(side->trace, " seq %" PRIu32, s->header.seq - side->iss);
+	(void)fprintf(side->trace, " ack %" PRIu32 " length %" PRIu32 " window %u\n",
+		      s->header.flags & TCP_ACK ? s->header.ack - side->run->peer_iss : 0,
+		      s->length, s->header.window);
 }
 
 /* RFC 9293 3.5.2: a reset has the sequence number that the offending segment acknowledges, or 0 and
@@ -58,8 +64,7 @@ static void look_at_data(struct diff_side *side, const struct segment *s)
 		if ((int32_t)(seq - side->high) <= 0 && (int32_t)(end + fin - side->high) > 0)
 			side->high = end + fin;
 		side->fin |= fin && side->high == end + 1;
-	} else if (s->header.flags & TCP_ACK && !(s->header.flags & TCP_SYN) &&
-		   (int32_t)(seq - side->high) >= 0) {
+	} else if (s->header.flags & TCP_ACK && (int32_t)(seq - (side->high - side->fin)) >= 0) {
 		side->seen.pure = true; /* a probe has a number from before */
 	}
 }
@@ -79,7 +84,7 @@ void diff_output(void *arg, const uint8_t *frame, uint32_t length)
 	}
 	if (s.header.flags & TCP_SYN) {
 		side->seen.syn |= side->at_once;
-		if (!side->has_iss) {
+		if (!side->has_iss || !side->run->handshake) {
 			side->has_iss = true;
 			side->iss = s.header.seq;
 			side->high = 1;

@@ -21,6 +21,7 @@ struct diff_app {
 	bool connected;     /* its connect is done, or it has accepted */
 	bool ended;         /* it read the end of the peer's stream */
 	bool failed;        /* a call of it was told that the connection is gone, or refused */
+	bool broken;        /* the stack has failed an assertion of its own */
 	bool wrong;         /* it read bytes that were not sent */
 	uint32_t delivered; /* bytes it read */
 };

@@ -9,6 +9,7 @@
 #include <string.h>
 
 #define NS_PER_MS    ((uint64_t)1000000)
+#define LENGTH_MAX   1440U /* and options, in a frame */
 #define OPEN_WINDOW  60000
 #define DRAIN_ROUNDS 60
 #define UNSENT_MAX   20000 /* bytes that the application leaves unacknowledged */
@@ -194,6 +195,9 @@ void diff_do(struct diff_run *run)
 	for (int i = 0; i < 2; i++)
 		run->sides[i].at_once = false;
 	diff_settle(run, 600 * NS_PER_MS);
+	/* What came ahead may have closed a gap. */
+	if (!run->fin_sent && (int32_t)(run->sides[0].acked - run->next) > 0)
+		run->next = run->sides[0].acked;
 }
 
 /* ---- drawing ---- */
@@ -234,7 +238,7 @@ static void packet(struct diff_run *run, const char *what, uint8_t flags, uint32
 
 static uint32_t draw_length(struct diff_run *run)
 {
-	uint32_t most = 1460U >> below(run, 8);
+	uint32_t most = LENGTH_MAX >> below(run, 8);
 
 	return between(run, 1, most > 1 ? most : 1);
 }
@@ -282,8 +286,9 @@ static void draw_old(struct diff_run *run)
 	run->step.length = draw_length(run);
 	uint32_t end = run->step.seq + run->step.length;
 	if (run->fin_sent && (int32_t)(end - (run->next - 1)) > 0)
-		run->step.length =
-			run->next - 1 - run->step.seq > 1460 ? 0 : run->next - 1 - run->step.seq;
+		run->step.length = run->next - 1 - run->step.seq > LENGTH_MAX
+					   ? 0
+					   : run->next - 1 - run->step.seq;
 	else if (!run->fin_sent && (int32_t)(end - run->next) > 0)
 		run->next = end;
 	note_sent(run, run->next);
@@ -327,7 +332,7 @@ static void draw_fin(struct diff_run *run)
 	run->next += run->step.length + 1;
 	note_sent(run, run->next);
 	run->fin_sent = true;
-	run->fin_first = run->sides[0].fin;
+	run->fin_first = run->shut || run->closed;
 }
 
 static void draw_reset(struct diff_run *run)
@@ -483,6 +488,8 @@ static void draw_handshake(struct diff_run *run)
 		/* Another number than that of the handshake would begin the connection. */
 		if (run->passive ? !run->syn_sent : run->step.flags & TCP_ACK)
 			run->step.flags &= ~TCP_SYN;
+		if ((run->step.flags & (TCP_SYN | TCP_ACK)) == TCP_SYN && run->passive)
+			run->step.seq = 0;
 		if (run->step.ack == ACK_ALL && !run->sides[0].has_iss)
 			run->step.ack = ACK_STRAY;
 		return;
@@ -501,9 +508,6 @@ static void draw_handshake(struct diff_run *run)
 
 void diff_draw(struct diff_run *run)
 {
-	/* What came ahead may have closed a gap. */
-	if (!run->fin_sent && (int32_t)(run->sides[0].acked - run->next) > 0)
-		run->next = run->sides[0].acked;
 	if (run->nobody)
 		draw_packet(run);
 	else if (!run->handshake)
