@@ -315,7 +315,7 @@ static void test_resend_without_room(void **state)
 	(void)fault_off();
 	assert_int_equal(b.sb.count, 2);
 	assert_int_equal(b.sb.lost, 0);
-	assert_int_equal(tcp_scoreboard_at(&b.sb, 0)->flags, RUN_RETRANSMITTED);
+	assert_int_equal(tcp_scoreboard_at(&b.sb, 0)->flags, RUN_RETRANSMITTED | RUN_REPAIRED);
 	assert_int_equal(tcp_scoreboard_at(&b.sb, 0)->sent_ns, b.now_ns);
 	tcp_scoreboard_check(&b.sb, 0, 2000, true);
 	tcp_scoreboard_free(&b.sb);

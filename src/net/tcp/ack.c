@@ -86,6 +86,7 @@ static inline void advance(struct tcp_conn *conn, uint32_t ack)
 	conn->soft_error = 0;
 	conn->progress_ns = conn->net->sched->now_ns;
 	conn->bytes_acked += bytes;
+	tcp_rtt_reset_backoff(&conn->rtt);
 	tcp_send_acked(conn, bytes);
 }
 
