@@ -13,6 +13,7 @@ static const struct tcp_cc_ops *const algorithms[] = {
 	&tcp_cc_cubic,
 	&tcp_cc_newreno,
 	&tcp_cc_dctcp,
+	&tcp_cc_illinois,
 };
 
 const struct tcp_cc_ops *tcp_cc_find(const char *name, uint32_t length)
@@ -165,5 +166,5 @@ void tcp_cc_check(const struct tcp_cc *cc)
 {
 	ASSERT(cc->ops && cc->mss > 0);
 	ASSERT(cc->cwnd >= cc->mss);
-	ASSERT(cc->ssthresh > 0 && cc->initial_window >= cc->mss);
+	ASSERT(cc->ssthresh > 0 && cc->initial_window > 0);
 }
