@@ -5,6 +5,9 @@
  *	table.c      looked up by their four-tuple; ports
  *	input.c      a segment: the short way, then RFC 9293 3.10.7 in its order
  *	handshake.c  LISTEN, SYN-SENT, SYN-RECEIVED; accepting
+ *	cookie.c     SYN cookies (RFC 4987)
+ *	challenge.c  how often what is not accepted is answered (RFC 5961)
+ *	time_wait.c  how long, how many, who may end it early (RFC 6191)
  *	ack.c        what an acknowledgement says: RTT, window, what was delivered
  *	recovery.c   what follows from loss: recovery, timeouts, undoing
  *	rack.c       which segments are lost (RFC 8985), the tail's probe
