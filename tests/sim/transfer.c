@@ -269,7 +269,8 @@ static struct host *add_host(struct run *run)
 	config.neighbour_retries = 20;
 	config.tcp_syn_retries = 20;
 	config.tcp_retries = 30; /* at 30 % one segment in 50000 is lost 16 times */
-	config.tcp_mtu_probing = run->transfer->probing;
+	if (run->transfer->probing)
+		config.tcp_mtu_probing = run->transfer->probing - 1;
 	if (run->transfer->buffer) {
 		config.tcp_receive_buffer_bytes = run->transfer->buffer;
 		config.tcp_receive_buffer_max_bytes = run->transfer->buffer;

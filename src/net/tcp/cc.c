@@ -166,5 +166,5 @@ void tcp_cc_check(const struct tcp_cc *cc)
 {
 	ASSERT(cc->ops && cc->mss > 0);
 	ASSERT(cc->cwnd >= cc->mss);
-	ASSERT(cc->ssthresh > 0 && cc->initial_window >= cc->mss);
+	ASSERT(cc->ssthresh > 0 && cc->initial_window > 0);
 }

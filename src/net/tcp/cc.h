@@ -119,7 +119,11 @@ struct tcp_cc {
 	bool reduced : 1;       /* dctcp: reduced_end is valid */
 	bool answered : 1;      /* dctcp: a loss has reduced the window, whatever is marked of it */
 	bool reduce_window : 1; /* a reduction is of the window, used or not */
+	bool by_interval : 1;   /* cubic: looks at its curves every 32 ms only */
 	bool exit_by_delay : 1; /* cubic: the first slow start ends at once (HyStart, not ++) */
+
+	uint16_t looked_ms; /* by_interval: when, */
+	uint16_t unlooked;  /* and segments acknowledged since */
 
 	union {
 		struct tcp_hystart hystart; /* cubic, while ssthresh is unlimited */
