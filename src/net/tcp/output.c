@@ -187,19 +187,23 @@ static inline void ack_sent(struct tcp_conn *conn)
 	tcp_clear_deadline(conn, TCP_DELAYED_ACK);
 }
 
-static void arm_retransmit(struct tcp_conn *conn)
+/* It is armed: only a probe's time moves, never the timeout (RFC 6298 5.1). */
+static __attribute__((noinline)) void move_probe(struct tcp_conn *conn)
 {
-	bool armed = conn->deadline_ns[TCP_RETRANSMIT] && !conn->persist;
-
-	if (armed && likely(!conn->probe_single))
-		return;
-	conn->persist = false;
 	uint64_t deadline = tcp_retransmit_deadline(conn);
-	if (armed) { /* only a probe's time moves, never the timeout (RFC 6298 5.1) */
-		uint64_t end = conn->progress_ns + tcp_rtt_timeout(&conn->rtt);
-		deadline = deadline < end ? deadline : end;
+	uint64_t end = conn->progress_ns + tcp_rtt_timeout(&conn->rtt);
+
+	tcp_set_deadline(conn, TCP_RETRANSMIT, deadline < end ? deadline : end);
+}
+
+static inline void arm_retransmit(struct tcp_conn *conn)
+{
+	if (likely(conn->deadline_ns[TCP_RETRANSMIT] == 0 || conn->persist)) {
+		conn->persist = false;
+		tcp_set_deadline(conn, TCP_RETRANSMIT, tcp_retransmit_deadline(conn));
+	} else if (unlikely(conn->probe_single)) {
+		move_probe(conn);
 	}
-	tcp_set_deadline(conn, TCP_RETRANSMIT, deadline);
 }
 
 static void advance_cursor(struct tcp_conn *conn, uint32_t bytes)
