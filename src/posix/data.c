@@ -185,6 +185,8 @@ static ssize_t receive_stream(struct posix *px, struct posix_file *file, const s
 		return posix_fail(ENOTCONN);
 	if (want == 0)
 		return 0;
+	if (file->rx_shut && !file->dead) /* some stacks go on to receive: ask anew */
+		file->rx_end = false;
 	int err = gather(px, file, (size_t)want, flags);
 	if (file->rx_bytes > 0) {
 		size_t n = (size_t)want < file->rx_bytes ? (size_t)want : file->rx_bytes;

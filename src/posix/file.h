@@ -42,6 +42,7 @@ struct posix_file {
 	bool cloexec;
 	bool stream;
 	bool rx_end;     /* the end of the stream was popped, or an error ended it */
+	bool rx_shut;    /* SHUT_RD: rx_end need not be the last word */
 	bool tx_shut;    /* SHUT_WR */
 	bool tx_blocked; /* a write was told EAGAIN */
 	bool more;       /* TCP_CORK is on because of MSG_MORE */

@@ -463,6 +463,8 @@ int posix_shutdown(struct posix *px, int fd, int how)
 	int err = demi_shutdown(file->qd, how);
 	if (!err && how != SHUT_RD)
 		file->tx_shut = true;
+	if (!err && how != SHUT_WR)
+		file->rx_shut = true;
 	if (!err) {
 		file->tx_events++;
 		file->rx_events++;

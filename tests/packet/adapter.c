@@ -54,6 +54,7 @@ static const struct setting linux_profile[] = {
 	{"tcp_loss_probe", "first"},
 	{"tcp_idle_restart", "off"},
 	{"tcp_slow_start_exit", "delay"},
+	{"tcp_cubic_look", "interval"},
 	{"tcp_window_edge", "whole"},
 	{"tcp_window_probe", "ack"},
 	{"tcp_read_shut", "keep"},

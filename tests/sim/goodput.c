@@ -135,8 +135,7 @@ static int update(void)
 		char name[GRID_NAME_BYTES];
 		const struct grid_figures *figures = &table.done[i].figures;
 		grid_name(&table.done[i].cell, name);
-		(void)fprintf(file, "\t\t\"%s\": %.3f%s\n", name,
-			      figures->complete ? figures->mbit : 0,
+		(void)fprintf(file, "\t\t\"%s\": %.3f%s\n", name, figures->mbit,
 			      i + 1 < table.count ? "," : "");
 	}
 	(void)fprintf(file, "\t}\n}\n");
@@ -248,7 +247,7 @@ int main(int argc, char **argv)
 		grid_each(wanted.quick, run_cell, NULL);
 	if (!wanted.one && !wanted.quick)
 		show_markdown();
-	if (wanted.update && update() != 0)
+	if (table.incomplete)
 		return 1;
-	return table.incomplete;
+	return wanted.update ? update() : 0;
 }

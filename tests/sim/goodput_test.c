@@ -32,7 +32,7 @@ static void compare(struct tally *tally, const char *name, double now, double be
 	if (before < 0) {
 		printf("# %s is not in the snapshot\n", name);
 		tally->unknown++;
-	} else if (before > 0 && now < before * (100 - GRID_TOLERANCE) / 100) {
+	} else if (now < before * (100 - GRID_TOLERANCE) / 100) {
 		printf("# %s: %.3f Mbit/s, %.3f in the snapshot\n", name, now, before);
 		tally->slower++;
 	} else if (now > before * (100 + GRID_TOLERANCE) / 100) {
@@ -49,13 +49,12 @@ static void try_cell(const struct grid_cell *cell, void *arg)
 	grid_name(cell, name);
 	assert_true(grid_run(cell, &tally->options, &figures));
 	tally->cells++;
-	double before = grid_snapshot(snapshot, cell);
-	if (!figures.complete && before != 0) { /* 0: it did not, either */
+	if (!figures.complete) {
 		printf("# %s did not complete, seed %" PRIu64 "\n", name, tally->options.seed);
 		tally->incomplete++;
 	}
 	if (seed == GRID_SEED)
-		compare(tally, name, figures.mbit, before);
+		compare(tally, name, figures.mbit, grid_snapshot(snapshot, cell));
 }
 
 static void test_grid(void **state)
@@ -87,6 +86,28 @@ static void test_burst(void **state)
 	}
 }
 
+/* A line of 100 Mbit/s, 10 ms long, that loses one frame in a hundred: at least 60 % full by the
+ * congestion control that is made for it.  CUBIC and Reno take the losses for congestion: their
+ * response functions give 14 to 17 Mbit/s there (RFC 9438 5.1). */
+static void test_goal(void **state)
+{
+	const struct grid_cell cell = {10000, 10000, 100, 0};
+	struct grid_options options = {.seed = seed, .seeds = 5, .congestion = "illinois"};
+	struct grid_figures figures;
+
+	(void)state;
+	assert_true(grid_run(&cell, &options, &figures));
+	printf("# illinois, 1 %%, 10 ms: %.1f Mbit/s, %.1f %% of the line\n", figures.mbit,
+	       figures.share);
+	assert_true(figures.complete);
+	assert_true(figures.mbit >= 60);
+	options.congestion = NULL;
+	assert_true(grid_run(&cell, &options, &figures));
+	printf("# default, 1 %%, 10 ms: %.1f Mbit/s\n", figures.mbit);
+	assert_true(figures.complete);
+	assert_true(figures.mbit >= 12);
+}
+
 static void test_replay(void **state)
 {
 	const struct grid_cell cell = {20000, 10000, 100, 0};
@@ -107,6 +128,7 @@ int main(int argc, char **argv)
 	static const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_grid),
 		cmocka_unit_test(test_burst),
+		cmocka_unit_test(test_goal),
 		cmocka_unit_test(test_replay),
 	};
 

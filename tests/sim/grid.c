@@ -7,7 +7,7 @@
 #include <string.h>
 #include <time.h>
 
-#define LIMIT_NS (20000 * WORLD_S) /* of a transfer */
+#define LIMIT_NS (100000 * WORLD_S) /* of a transfer */
 
 static const uint32_t losses[] = {0, 1000, 10000, 20000, 50000, 100000, 200000, 300000};
 static const uint32_t buffers[] = {65536, 262144, 0};

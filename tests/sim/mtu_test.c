@@ -10,7 +10,7 @@
 #include <inttypes.h>
 #include <stdio.h>
 
-enum { NEVER, BLACK_HOLE, ALWAYS };
+enum { NEVER = 1, BLACK_HOLE, ALWAYS };
 
 static uint64_t seed;
 
@@ -20,7 +20,7 @@ struct path {
 	uint32_t pmtu_min; /* what is known of it in the end */
 	uint32_t pmtu_max;
 	uint64_t seconds;  /* it may take */
-	uint64_t timeouts; /* at most */
+	uint64_t timeouts; /* at most, like what follows */
 	uint64_t too_big;
 };
 
@@ -68,35 +68,35 @@ static const struct path paths[] = {
 	 1380,
 	 1400,
 	 20,
-	 2,
+	 6,
 	 40},
 	{"a black hole, IPv6",
 	 {LINE, .mtu = 1400, .v6 = true, .bytes = 100 << 20, .probing = BLACK_HOLE},
 	 1380,
 	 1400,
 	 20,
-	 2,
+	 6,
 	 40},
 	{"a black hole that takes no more than the base",
 	 {LINE, .mtu = 1280, .v6 = true, .bytes = 4 << 20, .probing = BLACK_HOLE},
 	 1280,
 	 1280,
-	 5,
-	 2,
+	 8,
+	 6,
 	 40},
 	{"a narrow black hole",
 	 {LINE, .mtu = 576, .bytes = 1 << 20, .probing = BLACK_HOLE},
 	 552,
 	 576,
 	 60,
-	 8,
+	 12,
 	 60},
 	{"jumbo frames into a black hole",
 	 {LINE, .link_mtu = 9000, .mtu = 1500, .bytes = 400 << 20, .probing = BLACK_HOLE},
 	 1484,
 	 1500,
 	 60,
-	 3,
+	 6,
 	 60},
 	{"a search from the start",
 	 {LINE, .mtu = 1400, .bytes = 100 << 20, .probing = ALWAYS},

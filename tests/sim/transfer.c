@@ -268,7 +268,9 @@ static struct host *add_host(struct run *run)
 	config.frames_max = 16384;
 	config.neighbour_retries = 20;
 	config.tcp_syn_retries = 20;
-	config.tcp_mtu_probing = run->transfer->probing;
+	config.tcp_retries = 30; /* at 30 % one segment in 50000 is lost 16 times */
+	if (run->transfer->probing)
+		config.tcp_mtu_probing = run->transfer->probing - 1;
 	if (run->transfer->buffer) {
 		config.tcp_receive_buffer_bytes = run->transfer->buffer;
 		config.tcp_receive_buffer_max_bytes = run->transfer->buffer;

@@ -29,7 +29,7 @@ struct transfer {
 	uint32_t mtu; /* of the path to the receiver, as in struct world_path; 0: the link's */
 	bool icmp;    /* and a router says so */
 	bool v6;
-	int64_t probing; /* tcp_mtu_probing */
+	int64_t probing; /* tcp_mtu_probing and 1; 0: the default */
 	uint32_t buffer; /* bytes, of receiver and sender; 0: what the defaults grow to */
 	uint32_t flows;
 	uint32_t senders;      /* hosts that send: flow i is at host 1 + i % senders */

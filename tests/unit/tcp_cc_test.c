@@ -33,6 +33,8 @@ static void test_names(void **state)
 	assert_ptr_equal(tcp_cc_at(0), &tcp_cc_cubic); /* as demitasse.tcp.congestion lists them */
 	assert_ptr_equal(tcp_cc_at(1), &tcp_cc_newreno);
 	assert_ptr_equal(tcp_cc_at(2), &tcp_cc_dctcp);
+	assert_ptr_equal(tcp_cc_at(3), &tcp_cc_illinois);
+	assert_ptr_equal(tcp_cc_find("illinois", 8), &tcp_cc_illinois);
 	assert_null(tcp_cc_find("reno", 3));
 	assert_null(tcp_cc_find("renovate", 8));
 	assert_null(tcp_cc_find("", 0));
@@ -145,7 +147,7 @@ static void test_loss(void **state)
 static void test_marks(void **state)
 {
 	(void)state;
-	for (uint32_t i = 0; i < 3; i++) {
+	for (uint32_t i = 0; i < 4; i++) {
 		struct tcp_cc cc;
 		tcp_cc_init(&cc, tcp_cc_at(i), 1000, 10);
 		for (int k = 0; k < 20; k++) {
@@ -165,16 +167,16 @@ static void test_marks(void **state)
 static void test_change(void **state)
 {
 	(void)state;
-	for (uint32_t i = 0; i < 9; i++) {
+	for (uint32_t i = 0; i < 16; i++) {
 		struct tcp_cc cc;
-		tcp_cc_init(&cc, tcp_cc_at(i / 3), 1000, 10);
+		tcp_cc_init(&cc, tcp_cc_at(i / 4), 1000, 10);
 		cc.ops->reduce(&cc, 10000, false, 0);
 		cc.cwnd = 8000;
 		acked(&cc, 1000, 8000);
 		uint32_t cwnd = cc.cwnd;
 		uint32_t ssthresh = cc.ssthresh;
-		tcp_cc_change(&cc, tcp_cc_at(i % 3));
-		assert_ptr_equal(cc.ops, tcp_cc_at(i % 3));
+		tcp_cc_change(&cc, tcp_cc_at(i % 4));
+		assert_ptr_equal(cc.ops, tcp_cc_at(i % 4));
 		assert_int_equal(cc.cwnd, cwnd);
 		assert_int_equal(cc.ssthresh, ssthresh);
 		acked(&cc, 1000, 8000);

@@ -164,7 +164,8 @@ static void resend(struct bench *b)
 		block.end = block.start + 40;
 	assert_true(tcp_scoreboard_resent(&b->sb, b->una, block, b->now_ns));
 	for (uint32_t seq = block.start; seq != block.end; seq++)
-		*at(b, seq) = (struct mark){.flags = RUN_RETRANSMITTED, .sent_ns = b->now_ns};
+		*at(b, seq) = (struct mark){.flags = RUN_RETRANSMITTED | RUN_REPAIRED,
+					    .sent_ns = b->now_ns};
 }
 
 static void step(struct bench *b)

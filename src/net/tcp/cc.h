@@ -88,6 +88,18 @@ struct tcp_dctcp {
 	uint32_t reduced_end; /* what was sent before it is answered for */
 };
 
+/* See illinois.c.  Times in microseconds. */
+struct tcp_illinois {
+	uint32_t alpha; /* segments that the window grows in a round trip, times 1024 */
+	uint32_t beta;  /* share that it loses, times 1024 */
+	uint32_t min;   /* round-trip times ever seen; 0: none */
+	uint32_t max;
+	uint32_t sum; /* of this round's samples */
+	uint32_t samples;
+	uint32_t round_end;
+	uint32_t calm; /* rounds without delay */
+};
+
 #define TCP_DCTCP_ONE ((uint32_t)1 << 20)
 
 struct tcp_cc {
@@ -103,16 +115,21 @@ struct tcp_cc {
 	bool in_epoch : 1;      /* cubic: the members of the curve are valid */
 	bool resumed : 1;       /* cubic: the next epoch goes on where undo_w_est stood */
 	bool unsettled : 1;     /* cubic: nothing grew since the last event */
-	bool round : 1;         /* dctcp: round_end is valid */
+	bool round : 1;         /* dctcp, illinois: round_end is valid */
 	bool reduced : 1;       /* dctcp: reduced_end is valid */
 	bool answered : 1;      /* dctcp: a loss has reduced the window, whatever is marked of it */
 	bool reduce_window : 1; /* a reduction is of the window, used or not */
+	bool by_interval : 1;   /* cubic: looks at its curves every 32 ms only */
 	bool exit_by_delay : 1; /* cubic: the first slow start ends at once (HyStart, not ++) */
+
+	uint16_t looked_ms; /* by_interval: when, */
+	uint16_t unlooked;  /* and segments acknowledged since */
 
 	union {
 		struct tcp_hystart hystart; /* cubic, while ssthresh is unlimited */
 		struct tcp_cubic cubic;
 		struct tcp_dctcp dctcp;
+		struct tcp_illinois illinois;
 		uint32_t words[10];
 	};
 };
@@ -187,3 +204,4 @@ void tcp_newreno_timeout(struct tcp_cc *cc, uint32_t flight, int again, uint64_t
 extern const struct tcp_cc_ops tcp_cc_cubic;
 extern const struct tcp_cc_ops tcp_cc_newreno;
 extern const struct tcp_cc_ops tcp_cc_dctcp;
+extern const struct tcp_cc_ops tcp_cc_illinois;

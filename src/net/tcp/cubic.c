@@ -168,6 +168,23 @@ static void approach(struct tcp_cc *cc, uint32_t target, uint32_t bytes)
 	tcp_cc_grow(cc, have / segment * cc->mss);
 }
 
+#define LOOK_MS 32
+
+/* by_interval: is it too early to look again, if the epoch has begun?  Else *bytes is what was
+ * acknowledged since. */
+static bool looked_already(struct tcp_cc *cc, uint32_t now_ms, uint32_t *bytes)
+{
+	uint32_t segments = cc->unlooked + *bytes / cc->mss;
+
+	cc->unlooked = segments < UINT16_MAX ? (uint16_t)segments : UINT16_MAX;
+	if (cc->in_epoch && (uint16_t)(now_ms - cc->looked_ms) < LOOK_MS)
+		return true;
+	*bytes = cc->unlooked * cc->mss;
+	cc->unlooked = 0;
+	cc->looked_ms = (uint16_t)now_ms;
+	return false;
+}
+
 static void avoid_congestion(struct tcp_cc *cc, const struct tcp_cc_ack *ack, uint32_t bytes)
 {
 	struct tcp_cubic *cu = &cc->cubic;
@@ -175,6 +192,8 @@ static void avoid_congestion(struct tcp_cc *cc, const struct tcp_cc_ack *ack, ui
 	uint32_t srtt_ms = in_ms(ack->srtt_ns);
 
 	cc->after_timeout = false;
+	if (unlikely(cc->by_interval) && looked_already(cc, now_ms, &bytes))
+		return;
 	/* A window that something else made smaller is where a new curve begins. */
 	if (!cc->in_epoch || cu->w_est > cc->cwnd)
 		begin_epoch(cc, now_ms);

@@ -93,6 +93,7 @@ void tcp_apply_syn(struct tcp_conn *conn, const struct tcp_header *h)
 	conn->pushed = conn->iss + 1;
 	conn->snd_small = conn->iss;
 	conn->cc.reduce_window = config->tcp_reduce != 0;
+	conn->cc.by_interval = config->tcp_cubic_look != 0;
 	conn->cc.exit_by_delay = config->tcp_slow_start_exit != 0;
 	conn->paced = conn->max_pacing_kbps != 0 || config->tcp_pacing;
 	conn->quick_left = config->tcp_quick_ack ? TCP_QUICK_SEGMENTS : 0;

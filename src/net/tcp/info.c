@@ -80,7 +80,7 @@ static void sum_runs(const struct tcp_conn *conn, uint32_t *lost, uint32_t *agai
 		start = run->end;
 		if (run->flags & RUN_SACKED)
 			continue;
-		if (run->flags & (RUN_LOST | RUN_RETRANSMITTED))
+		if (run->flags & (RUN_LOST | RUN_REPAIRED))
 			*lost += bytes;
 		if ((run->flags & (RUN_LOST | RUN_RETRANSMITTED)) == RUN_RETRANSMITTED)
 			*again += bytes;

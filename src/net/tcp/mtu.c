@@ -7,6 +7,9 @@
  * is all that it may use.  It gets one when a router's word or the second timeout of a full-sized
  * segment says less, or when every path is to be searched; conn->searching says that it has.
  *
+ * Silence says less only when it says so three times (struct tcp_mtu, strikes): a full segment
+ * timed out twice, a smaller one got through, and full ones were tried again, of which none did.
+ *
  * A router's word is taken at once while nothing of a full segment's length was acknowledged: then
  * no such segment can have got through (RFC 5927 7.2).  Later it waits for the timeout: who forges
  * it meets the acknowledgement of what he says was dropped.
@@ -27,9 +30,10 @@
 #define SECOND_NS      1000000000ULL
 #define PROBE_INTERVAL (1 * SECOND_NS)
 #define RAISE_INTERVAL (PMTU_AGE_S * SECOND_NS) /* RFC 8899 5.1.1: PMTU_RAISE_TIMER */
-#define PROBES_MAX     3                        /* RFC 8899 5.1.2: MAX_PROBES */
-#define SEARCH_END     16                       /* bytes: what is between is not worth a probe */
-#define NARROW_RETRIES 5                        /* timeouts with BASE, before less is tried */
+#define STRIKES_MAX    3
+#define PROBES_MAX     3    /* RFC 8899 5.1.2: MAX_PROBES */
+#define SEARCH_END     16   /* bytes: what is between is not worth a probe */
+#define NARROW_RETRIES 5    /* timeouts with BASE, before less is tried */
 #define BASE           1280 /* RFC 8899 5.1.2: what nearly every path takes; at least 1200 */
 
 enum probing { PROBING_NEVER, PROBING_BLACK_HOLE, PROBING_ALWAYS };
@@ -176,6 +180,7 @@ static void probe_failed(struct tcp_conn *conn, bool gone)
 	if (gone || ++m->failed == PROBES_MAX) {
 		m->high = (uint16_t)(m->probe - 1U);
 		m->failed = 0;
+		m->silent = false;
 	}
 	m->probe = 0;
 	m->exact = false;
@@ -234,6 +239,69 @@ static bool full_at_una(const struct tcp_conn *conn)
 	return tcp_flight(conn) - tcp_fin_sent(conn) >= conn->mss;
 }
 
+/* What to try next on a path that swallows packets of this size. */
+static uint32_t next_smaller(const struct tcp_conn *conn, uint32_t path)
+{
+	if (conn->mtu && conn->mtu->worked && conn->mtu->worked < path)
+		return conn->mtu->worked;
+	return path > BASE ? BASE : pmtu_plateau(conn->net, &conn->remote, path);
+}
+
+/* Since the last strike so much was acknowledged that full segments must have been among it. */
+static bool got_through(const struct tcp_conn *conn)
+{
+	return (uint32_t)conn->bytes_acked - conn->mtu->struck_at >= 2 * conn->mtu->before;
+}
+
+/* Timeouts of one full segment, but for the one now, before a smaller one is tried: two in all (RFC
+ * 8899 5.3), unless so much was acknowledged before that the path once took full ones, or it is
+ * what nearly every path takes: then it is more likely to lose than to be narrow, and small
+ * segments make that worse. */
+static uint32_t patience(const struct tcp_conn *conn)
+{
+	bool suspected = conn->mtu && conn->mtu->strikes > 0 && !got_through(conn);
+
+	if (conn->mss + front(conn) <= BASE)
+		return NARROW_RETRIES;
+	return suspected || conn->bytes_acked < 2 * conn->mss ? 1 : 4;
+}
+
+static void strike(struct tcp_conn *conn, uint32_t path)
+{
+	struct tcp_mtu *m = conn->mtu;
+
+	if (!m->guessed) { /* else the smaller one did not get through, either */
+		if (m->strikes == STRIKES_MAX || got_through(conn)) {
+			m->strikes = 0;
+			m->worked = 0;
+		}
+		m->strikes++;
+		m->before = (uint16_t)path;
+	}
+	m->struck_at = (uint32_t)conn->bytes_acked;
+	m->guessed = true;
+	m->guessed_seq = conn->snd_una;
+	m->failed = 0;
+}
+
+/* The smaller segment got through.  A lossy path does that as well, so it takes three times, with
+ * no full ones between, to be believed.  Others need not find out by themselves then. */
+static void guess_confirmed(struct tcp_conn *conn)
+{
+	struct tcp_mtu *m = conn->mtu;
+
+	m->guessed = false;
+	m->worked = m->path;
+	if (m->strikes < STRIKES_MAX) {
+		set_path(conn, m->before);
+		return;
+	}
+	m->silent = true;
+	(void)pmtu_lower(conn->net, &conn->remote, m->path);
+	/* Without SACK there is no search, and what silence said stays. */
+	m->next_ns = conn->sack ? conn->net->sched->now_ns : UINT64_MAX;
+}
+
 void tcp_mtu_timeout(struct tcp_conn *conn)
 {
 	struct tcp_mtu *m = conn->mtu;
@@ -245,21 +313,13 @@ void tcp_mtu_timeout(struct tcp_conn *conn)
 		if (seq_before(m->told_seq, conn->snd_una) || believe(conn, m->told))
 			return;
 	}
-	/* RFC 4821 7.7, RFC 8899 5.3: twice nothing came back of full segments, and no router said
-	 * anything: it may be their size.  What nearly every path takes is made smaller only after
-	 * more: most likely it is loss, which small segments make worse. */
 	uint32_t path = conn->mss + front(conn);
-	bool base = path > BASE;
-	if (conn->net->sched->config.tcp_mtu_probing == PROBING_NEVER ||
-	    conn->retries < (base ? 1 : NARROW_RETRIES) || !full_at_una(conn) ||
-	    !lower(conn, base ? BASE : pmtu_plateau(conn->net, &conn->remote, path)))
-		return;
-	m = conn->mtu;
-	m->guessed = true;
-	m->guessed_seq = conn->snd_una;
-	m->failed = 0;
-	/* Without SACK there is no search, and what silence said stays. */
-	m->next_ns = conn->sack ? conn->net->sched->now_ns + PROBE_INTERVAL : UINT64_MAX;
+	/* RFC 4821 7.7, RFC 8899 5.3: nothing came back of a full segment, and no router said
+	 * anything: it may be the size. */
+	if (conn->net->sched->config.tcp_mtu_probing != PROBING_NEVER &&
+	    conn->retries >= patience(conn) && full_at_una(conn) &&
+	    lower(conn, next_smaller(conn, path)))
+		strike(conn, path);
 }
 
 bool tcp_mtu_probe_lost(struct tcp_conn *conn)
@@ -297,6 +357,7 @@ static void raise_path(struct tcp_conn *conn, uint32_t path)
 		return;
 	}
 	m->failed = 0;
+	m->silent = false;
 	m->next_ns = conn->net->sched->now_ns;
 	if (m->high < path + SEARCH_END)
 		rest(conn);
@@ -317,10 +378,12 @@ static void look_at_acks(struct tcp_conn *conn)
 
 	if (m->waits && seq_before(m->told_seq, conn->snd_una))
 		m->waits = false;
-	/* Smaller ones get through: others need not find out by themselves. */
-	if (m->guessed && seq_after(conn->snd_una, m->guessed_seq)) {
-		m->guessed = false;
-		(void)pmtu_lower(conn->net, &conn->remote, m->path);
+	if (m->guessed && seq_after(conn->snd_una, m->guessed_seq))
+		guess_confirmed(conn);
+	/* It was loss, and no black hole. */
+	if (m->path >= ceiling(conn) && !m->guessed && !m->waits && got_through(conn)) {
+		tcp_mtu_free(conn);
+		return;
 	}
 	if (m->probe && seq_reached(m->probe_end, conn->snd_una)) {
 		uint32_t size = m->probe;
@@ -335,7 +398,10 @@ uint32_t tcp_mtu_step(struct tcp_conn *conn)
 
 	look_at_acks(conn);
 	struct tcp_mtu *m = conn->mtu;
-	if (!m || m->probe || now < m->next_ns || !tcp_is_calm(conn) || conn->sb.lost > 0)
+	if (!m || m->probe || m->guessed || now < m->next_ns)
+		return 0;
+	/* A guess of silence is looked at even while there is loss: that may have been all. */
+	if (!m->silent && (!tcp_is_calm(conn) || conn->sb.lost > 0))
 		return 0;
 	if (m->high > ceiling(conn)) /* TCP_MAXSEG */
 		rest(conn);
@@ -347,6 +413,11 @@ uint32_t tcp_mtu_step(struct tcp_conn *conn)
 		return 0;
 	}
 	return candidate(conn) - front(conn);
+}
+
+uint32_t tcp_mtu_behind(const struct tcp_conn *conn)
+{
+	return conn->mtu->silent ? 0 : 3 * conn->mss;
 }
 
 void tcp_mtu_probed(struct tcp_conn *conn, uint32_t length)

@@ -496,7 +496,7 @@ static enum mtu_probe send_mtu_probe(struct tcp_conn *conn)
 {
 	uint32_t in_flight = tcp_flight(conn);
 	struct next_segment next = {.length = tcp_mtu_step(conn)};
-	uint32_t all = next.length + 3 * conn->mss;
+	uint32_t all = next.length + (next.length ? tcp_mtu_behind(conn) : 0);
 
 	if (next.length == 0 || tcp_unsent(conn) < all || conn->cc.cwnd < all ||
 	    conn->snd_wnd < all)
@@ -530,7 +530,8 @@ static inline bool output_one(struct tcp_conn *conn, struct next_segment *next, 
 		return resend_instead(conn);
 	if (unlikely(conn->push_burst)) {
 		uint32_t end = conn->snd_nxt + next->length;
-		bool most = end - conn->pushed >= conn->snd_wnd_max / 2 + conn->mss;
+		uint32_t half = conn->snd_wnd_max / 2;
+		bool most = end - conn->pushed >= (half < conn->mss ? half : half + conn->mss);
 		next->push = ends_burst(conn, next, in_burst) || most;
 		if (most || end - conn->snd_base == conn->queued)
 			conn->pushed = end;

@@ -291,13 +291,14 @@ bool tcp_scoreboard_resent(struct tcp_scoreboard *sb, uint32_t una, struct tcp_b
 		return false;
 	(void)split(sb, una, block.end);
 	struct tcp_run *run = tcp_scoreboard_at(sb, first);
+	uint32_t flags = RUN_RETRANSMITTED | (run->flags & RUN_LOST ? RUN_REPAIRED : 0);
 	unmark(sb, run, run->end - block.start);
-	run->flags = RUN_RETRANSMITTED;
+	run->flags = flags;
 	run->sent_ns = now_ns;
 	if (first == 0)
 		return true;
 	struct tcp_run *before = tcp_scoreboard_at(sb, first - 1);
-	if (before->flags == RUN_RETRANSMITTED && before->sent_ns == now_ns) {
+	if (before->flags == flags && before->sent_ns == now_ns) {
 		before->end = run->end;
 		erase(sb, first, 1);
 	}

@@ -29,6 +29,7 @@ enum run_flags {
 	RUN_SACKED = 1,
 	RUN_LOST = 2,          /* and not sent again */
 	RUN_RETRANSMITTED = 4, /* sent more than once */
+	RUN_REPAIRED = 8,      /* the last time because it was lost */
 };
 
 /* It begins where the run before it ends, the first one at SND.UNA. */

@@ -15,8 +15,9 @@
  *	send.c       pushes, the send queue
  *	output.c     which segments leave, and what they look like
  *	timer.c      retransmission, persist, delayed ACK, keep-alive, TIME-WAIT
- *	option.c     socket options, TCP_INFO
- *	scoreboard rtt cc ooo  pure parts
+ *	option.c     socket options
+ *	info.c       TCP_INFO and the like
+ *	scoreboard rtt cc ooo  pure parts; behind cc cubic hystart newreno dctcp
  *
  * Life.  A connection belongs to its user (a queue of transport/inet) until tcp_conn_close; then it
  * lives on by itself until everything is sent and acknowledged, and frees itself.  A child of a
@@ -136,13 +137,18 @@ struct tcp_mtu {
 	uint32_t probe_end;
 	uint32_t told_seq;    /* of the packet that a router said was too big, */
 	uint32_t guessed_seq; /* SND.UNA when path was guessed */
+	uint32_t struck_at;   /* bytes acknowledged then */
+	uint16_t before;      /* path until then */
+	uint16_t worked;      /* what got through after the strike before; 0: there was none */
 	uint16_t told;        /* and what it said */
 	uint16_t path;        /* packets of this size get through, or nothing is known to be */
 	uint16_t high;        /* larger ones do not */
 	uint16_t probe;       /* size of the probe that is out; 0: none */
 	uint8_t failed;       /* probes of one size */
+	uint8_t strikes;      /* guesses in a row, with nothing of the old size between */
 	bool waits : 1;       /* told is to be believed at the next timeout */
 	bool exact : 1;       /* high is what a router said */
+	bool silent : 1;      /* path is a guess that no probe has disproved or confirmed */
 	bool guessed : 1;     /* path is, and nothing was acknowledged since */
 };
 
@@ -235,6 +241,8 @@ struct tcp_conn {
 	uint8_t rcv_wscale;
 	uint8_t snd_wscale;
 	uint8_t quick_left;
+	uint8_t ttl;
+	uint8_t tos;
 	uint16_t rcv_mss; /* largest payload received */
 
 	/* sending */
@@ -288,15 +296,15 @@ struct tcp_conn {
 	struct timer timer;
 	uint64_t timer_ns; /* what timer is armed for */
 	uint64_t deadline_ns[TCP_DEADLINES];
-	uint32_t armed_reads;    /* sched->clock_reads when the retransmission deadline was set */
-	uint32_t retries;        /* of the same segment, or probes without an answer */
-	uint32_t keepalive_sent; /* probes without an answer */
-	uint64_t received_ns;    /* when the last segment came */
-	uint64_t sent_ns;        /* when data was sent last */
-	uint64_t progress_ns;    /* when snd_una moved last, or data began to wait */
-	uint64_t ts_recent_ns;   /* when ts_recent was set */
-	uint64_t rcv_space_ns;   /* receive buffer tuning: since when, */
-	uint64_t rcv_space;      /* and how many bytes the user has taken since */
+	uint32_t armed_reads;   /* sched->clock_reads when the retransmission deadline was set */
+	uint8_t retries;        /* of the same segment, or probes without an answer */
+	uint8_t keepalive_sent; /* probes without an answer */
+	uint64_t received_ns;   /* when the last segment came */
+	uint64_t sent_ns;       /* when data was sent last */
+	uint64_t progress_ns;   /* when snd_una moved last, or data began to wait */
+	uint64_t ts_recent_ns;  /* when ts_recent was set */
+	uint64_t rcv_space_ns;  /* receive buffer tuning: since when, */
+	uint64_t rcv_space;     /* and how many bytes the user has taken since */
 
 	int error;      /* positive errno that ended the connection; 0 */
 	int soft_error; /* reported if the connection fails for want of an answer */
@@ -311,8 +319,6 @@ struct tcp_conn {
 	uint32_t answered_ms;     /* when something unacceptable was answered last; 0: never */
 	uint16_t mss_limit;       /* TCP_MAXSEG; 0: none */
 	uint16_t peer_mss;        /* 0: it told none */
-	uint8_t ttl;
-	uint8_t tos;
 	int32_t linger_s;
 
 	struct tcp_conn *parent;       /* listener that owns it; NULL */
@@ -561,6 +567,8 @@ void tcp_mtu_resent(struct tcp_conn *conn, struct tcp_block block);
 /* conn->searching: looks at what was acknowledged.  Returns the bytes of a probe that may leave
  * now, 0: none. */
 uint32_t tcp_mtu_step(struct tcp_conn *conn);
+/* Bytes that must follow the probe, so that its loss is seen. */
+uint32_t tcp_mtu_behind(const struct tcp_conn *conn);
 /* It left, up to snd_nxt. */
 void tcp_mtu_probed(struct tcp_conn *conn, uint32_t length);
 void tcp_mtu_check(const struct tcp_conn *conn);

@@ -139,7 +139,7 @@ extern const char *const diff_field_names[DIFF_FIELDS];
 struct diff_reason {
 	const char *name;
 	const char *clause;
-	const char *right; /* ours, lwIP, both */
+	const char *right; /* ours, lwIP, both, neither */
 	bool ends;         /* the connections are in different states from then on */
 	bool (*holds)(const struct diff_run *run, enum diff_field field);
 };
