@@ -113,12 +113,14 @@ struct end {
 static long resident_bytes(void)
 {
 	FILE *file = fopen("/proc/self/statm", "r");
-	long pages = 0;
+	char line[128] = "";
+	char *resident = line;
 
 	assert_non_null(file);
-	assert_int_equal(fscanf(file, "%*d %ld", &pages), 1);
+	assert_non_null(fgets(line, sizeof(line), file));
 	(void)fclose(file);
-	return pages * sysconf(_SC_PAGESIZE);
+	(void)strtol(line, &resident, 10);
+	return strtol(resident, NULL, 10) * sysconf(_SC_PAGESIZE);
 }
 
 static uint64_t heap_bytes(uint32_t index)

@@ -237,9 +237,10 @@ static void play(struct diff_run *run)
 }
 
 /* What the leak sanitizer asks for: a broken lwIP keeps what it had. */
-/* NOLINTNEXTLINE(bugprone-reserved-identifier): that is its name */
+/* NOLINTNEXTLINE(bugprone-reserved-identifier,readability-identifier-naming): that is its name */
 const char *__lsan_default_suppressions(void);
-/* NOLINTNEXTLINE(bugprone-reserved-identifier): see above */
+
+/* NOLINTNEXTLINE(bugprone-reserved-identifier,readability-identifier-naming): see above */
 const char *__lsan_default_suppressions(void)
 {
 	return "leak:liblwip\n";

@@ -116,8 +116,11 @@ static void show_markdown(void)
 		show_rtt(&row->cell, rtt, sizeof(rtt));
 		printf("| %s | %" PRIu32 " | %s |", rtt, row->cell.mbit, buffer);
 		for (; row < next; row++)
-			printf(" %.*f%s |", row->figures.mbit < 10 ? 2 : 1, row->figures.mbit,
-			       row->figures.complete ? "" : " (not complete)");
+			printf(" %.*f%s |",
+			       row->figures.mbit < 0.1  ? 3
+			       : row->figures.mbit < 10 ? 2
+							: 1,
+			       row->figures.mbit, row->figures.complete ? "" : " (not complete)");
 		puts("");
 	}
 }

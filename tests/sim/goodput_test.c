@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT
  * tests/sim/goodput_test.c - goodput of 10 MiB over loss, delay and buffer: every transfer
- * completes, no cell of the grid falls far below its snapshot (bench/goodput.json, which
- * build/tests/sim_goodput --update rewrites), and a run is a function of its seed.
+ * completes, no cell of the grid up to 10 % of loss falls far below its snapshot
+ *(bench/goodput.json, which build/tests/sim_goodput --update rewrites), and a run is a function of
+ *its seed.
  *
  *	goodput_test SNAPSHOT
  *
@@ -14,6 +15,8 @@
 
 #include <inttypes.h>
 #include <stdio.h>
+
+#define COMPARED_MAX 100000 /* millionths */
 
 static const char *snapshot;
 static uint64_t seed;
@@ -53,7 +56,8 @@ static void try_cell(const struct grid_cell *cell, void *arg)
 		printf("# %s did not complete, seed %" PRIu64 "\n", name, tally->options.seed);
 		tally->incomplete++;
 	}
-	if (seed == GRID_SEED)
+	/* beyond, a few waits of minutes decide */
+	if (seed == GRID_SEED && cell->loss <= COMPARED_MAX)
 		compare(tally, name, figures.mbit, grid_snapshot(snapshot, cell));
 }
 

@@ -102,6 +102,41 @@ static void test_reduce(void **state)
 	assert_int_equal(s.cc.ssthresh, 70000);
 }
 
+/* What is reduced may be the window, whatever is in flight. */
+static void test_reduce_window(void **state)
+{
+	struct sender s = sender_new(100 * MS, 100, SEC);
+
+	(void)state;
+	s.cc.reduce_window = true;
+	s.cc.ops->reduce(&s.cc, 1000, false, s.now_ns);
+	assert_int_equal(s.cc.ssthresh, 70000);
+}
+
+/* by_interval: between two looks nothing grows, and what was acknowledged counts at the next. */
+static void test_interval(void **state)
+{
+	struct sender each = sender_new(100 * MS, 100, SEC);
+	struct sender seldom = sender_new(100 * MS, 100, SEC);
+
+	(void)state;
+	seldom.cc.by_interval = true;
+	lose(&each);
+	lose(&seldom);
+	for (int i = 0; i < 640; i++) {
+		uint32_t window = seldom.cc.cwnd;
+		each.now_ns += MS;
+		seldom.now_ns += MS;
+		acked(&each, MSS, each.cc.cwnd);
+		acked(&seldom, MSS, seldom.cc.cwnd);
+		if (i % 32 != 0)
+			assert_int_equal(seldom.cc.cwnd, window);
+		assert_true(seldom.cc.cwnd <= each.cc.cwnd);
+	}
+	assert_true(seldom.cc.cwnd > 71 * MSS);
+	assert_near(seldom.cc.cwnd, each.cc.cwnd, 3 * MSS);
+}
+
 /* RFC 9438 4.7: W_max is cwnd * (1 + beta) / 2 if the window did not come back to W_max. */
 static void test_fast_convergence(void **state)
 {
@@ -543,6 +578,8 @@ int main(void)
 {
 	static const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_reduce),
+		cmocka_unit_test(test_reduce_window),
+		cmocka_unit_test(test_interval),
 		cmocka_unit_test(test_fast_convergence),
 		cmocka_unit_test(test_k),
 		cmocka_unit_test(test_timeout),

@@ -298,6 +298,51 @@ static void test_memory(void **state)
 	tcp_scoreboard_free(&b.sb);
 }
 
+/* No room for a cut: the head can be sent again all the same, or nothing would ever go on. */
+static void test_resend_without_room(void **state)
+{
+	struct bench b;
+
+	(void)state;
+	open_bench(&b, 0, 1);
+	send_bytes(&b, 1000);
+	b.now_ns++;
+	send_bytes(&b, 1000);
+	assert_int_equal(tcp_scoreboard_lose(&b.sb, b.una, (struct tcp_block){0, 1000}), 1000);
+	b.now_ns++;
+	fault_fail_from(1);
+	assert_true(tcp_scoreboard_resent(&b.sb, b.una, (struct tcp_block){0, 500}, b.now_ns));
+	(void)fault_off();
+	assert_int_equal(b.sb.count, 2);
+	assert_int_equal(b.sb.lost, 0);
+	assert_int_equal(tcp_scoreboard_at(&b.sb, 0)->flags, RUN_RETRANSMITTED | RUN_REPAIRED);
+	assert_int_equal(tcp_scoreboard_at(&b.sb, 0)->sent_ns, b.now_ns);
+	tcp_scoreboard_check(&b.sb, 0, 2000, true);
+	tcp_scoreboard_free(&b.sb);
+}
+
+/* However many moments data leaves at, half of the runs are left to tell what becomes of it. */
+static void test_room_for_sacks(void **state)
+{
+	struct tcp_scoreboard sb;
+	struct tcp_delivered d = {0};
+	uint32_t nxt = 0;
+
+	(void)state;
+	tcp_scoreboard_init(&sb);
+	for (uint64_t now = 1; now <= 2 * SCOREBOARD_RUNS_MAX; now++) {
+		assert_true(tcp_scoreboard_reserve(&sb, now));
+		nxt += 100;
+		tcp_scoreboard_sent(&sb, nxt, now);
+	}
+	assert_int_equal(sb.count, SCOREBOARD_RUNS_MAX / 2);
+	for (uint32_t i = 0; i < 100; i++)
+		tcp_scoreboard_sack(&sb, 0, (struct tcp_block){200 * i + 50, 200 * i + 150}, &d);
+	assert_int_equal(sb.sacked, 100 * 100);
+	tcp_scoreboard_check(&sb, 0, nxt, true);
+	tcp_scoreboard_free(&sb);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -305,6 +350,8 @@ int main(void)
 		cmocka_unit_test(test_bursts),
 		cmocka_unit_test(test_bound),
 		cmocka_unit_test(test_memory),
+		cmocka_unit_test(test_resend_without_room),
+		cmocka_unit_test(test_room_for_sacks),
 	};
 
 	return test_run("tcp_scoreboard", tests);

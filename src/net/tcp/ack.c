@@ -86,6 +86,7 @@ static inline void advance(struct tcp_conn *conn, uint32_t ack)
 	conn->soft_error = 0;
 	conn->progress_ns = conn->net->sched->now_ns;
 	conn->bytes_acked += bytes;
+	tcp_rtt_reset_backoff(&conn->rtt);
 	tcp_send_acked(conn, bytes);
 }
 
@@ -228,7 +229,9 @@ void tcp_ack(struct tcp_conn *conn, const struct tcp_segment *seg, bool window_c
 	if (conn->ecn)
 		take_marks(conn, &facts);
 	if (facts.acked > 0) {
-		if (grows && conn->recovery != TCP_RECOVERY)
+		/* RFC 3168 6.1.2: an ACK with ECE lets nothing grow. */
+		bool told = conn->ecn && h->flags & TCP_ECE && !conn->cc.ops->ecn;
+		if (grows && !told && conn->recovery != TCP_RECOVERY)
 			grow_window(conn, d.last_again ? 0 : d.last_ns,
 				    delivered < facts.acked ? delivered : facts.acked,
 				    facts.pipe_before);

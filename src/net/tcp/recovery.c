@@ -25,7 +25,7 @@ struct tcp_trouble *tcp_trouble_get(struct tcp_conn *conn)
 			*conn->trouble = (struct tcp_trouble){
 				.reorder_mult = 1,
 				.rack_fack = conn->snd_una,
-				.ecn_recover = conn->snd_una,
+				.ecn_recover = conn->snd_una - 1,
 			};
 	}
 	return conn->trouble;
@@ -280,6 +280,9 @@ static void forward_rto(struct tcp_conn *conn, const struct tcp_ack_facts *facts
 	if (!t || !t->forward_rto)
 		return;
 	if (t->forward_new || facts->acked == 0 || tcp_unsent(conn) == 0) {
+		/* Step 3 a: what is new is in flight still, and the lost go beside it. */
+		if (t->forward_new && !conn->sack && conn->cc.cwnd < 3 * conn->mss)
+			conn->cc.cwnd = 3 * conn->mss;
 		t->forward_rto = false;
 		t->forward_new = false;
 		return;
@@ -426,8 +429,9 @@ void tcp_congestion_marked(struct tcp_conn *conn, uint32_t flight)
 	struct tcp_trouble *t = tcp_trouble_get(conn);
 	struct tcp_cc *cc = &conn->cc;
 
-	/* RFC 3168 6.1.2: once a window of data; not on top of a loss's reduction. */
-	if (!t || conn->recovery != TCP_OPEN || tcp_is_in_flight(conn, t->ecn_recover))
+	/* RFC 3168 6.1.2: once a window of data; not on top of a loss's reduction.  The ACK of the
+	 * window's last segment is of the same window. */
+	if (!t || conn->recovery != TCP_OPEN || t->ecn_recover - conn->snd_una <= tcp_flight(conn))
 		return;
 	t->ecn_recover = conn->snd_nxt;
 	t->undoable = false;

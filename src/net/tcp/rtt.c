@@ -51,7 +51,6 @@ void tcp_rtt_sample(struct tcp_rtt *rtt, uint64_t sample_ns, uint32_t samples_pe
 	if (rtt->floor_variation && variation < rtt->rto_min_ns)
 		variation = rtt->rto_min_ns;
 	rtt->rto_ns = clamp(rtt, rtt->srtt_ns + variation); /* RFC 6298 2.3 to 2.5 */
-	rtt->backoff = 0; /* RFC 6298 5: only a new sample ends it */
 }
 
 uint64_t tcp_rtt_timeout(const struct tcp_rtt *rtt)

@@ -127,7 +127,7 @@ struct tcp_trouble {
 	uint32_t prr_delivered;
 	uint32_t prr_out;
 	uint32_t recover_flight; /* RecoverFS */
-	uint32_t ecn_recover;    /* ECE counts again when this is acknowledged (RFC 3168 6.1.2) */
+	uint32_t ecn_recover;    /* ECE counts again beyond it (RFC 3168 6.1.2) */
 };
 
 /* What only a path needs that takes less than the link, or is searched: mtu.c. */

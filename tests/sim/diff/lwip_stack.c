@@ -106,6 +106,8 @@ static void tell_neighbour(void)
 	static const uint8_t to[] = {10, 0, 0, 1};
 	uint8_t bytes[ARP_BYTES] = {0};
 
+	if (!own.wire)
+		return;
 	memcpy(bytes, own.wire->mac, 6);
 	memcpy(bytes + 6, own.wire->peer_mac, 6);
 	bytes[12] = 8;
