@@ -94,10 +94,10 @@ static void test_reno(void **state)
 	compete_all("reno", 0);
 }
 
-static void test_illinois(void **state)
+static void test_tolerant(void **state)
 {
 	(void)state;
-	compete_all("illinois", 0);
+	compete_all("tolerant", 0);
 }
 
 /* A queue that marks beyond a quarter of what it holds: nothing is lost. */
@@ -112,7 +112,7 @@ int main(void)
 	static const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_cubic),
 		cmocka_unit_test(test_reno),
-		cmocka_unit_test(test_illinois),
+		cmocka_unit_test(test_tolerant),
 		cmocka_unit_test(test_dctcp),
 	};
 

@@ -13,7 +13,7 @@ static const struct tcp_cc_ops *const algorithms[] = {
 	&tcp_cc_cubic,
 	&tcp_cc_newreno,
 	&tcp_cc_dctcp,
-	&tcp_cc_illinois,
+	&tcp_cc_tolerant,
 };
 
 const struct tcp_cc_ops *tcp_cc_find(const char *name, uint32_t length)

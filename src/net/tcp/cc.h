@@ -88,8 +88,8 @@ struct tcp_dctcp {
 	uint32_t reduced_end; /* what was sent before it is answered for */
 };
 
-/* See illinois.c.  Times in microseconds. */
-struct tcp_illinois {
+/* See tolerant.c.  Times in microseconds. */
+struct tcp_tolerant {
 	uint32_t alpha; /* segments that the window grows in a round trip, times 1024 */
 	uint32_t beta;  /* share that it loses, times 1024 */
 	uint32_t min;   /* round-trip times ever seen; 0: none */
@@ -115,7 +115,7 @@ struct tcp_cc {
 	bool in_epoch : 1;      /* cubic: the members of the curve are valid */
 	bool resumed : 1;       /* cubic: the next epoch goes on where undo_w_est stood */
 	bool unsettled : 1;     /* cubic: nothing grew since the last event */
-	bool round : 1;         /* dctcp, illinois: round_end is valid */
+	bool round : 1;         /* dctcp, tolerant: round_end is valid */
 	bool reduced : 1;       /* dctcp: reduced_end is valid */
 	bool answered : 1;      /* dctcp: a loss has reduced the window, whatever is marked of it */
 	bool reduce_window : 1; /* a reduction is of the window, used or not */
@@ -129,7 +129,7 @@ struct tcp_cc {
 		struct tcp_hystart hystart; /* cubic, while ssthresh is unlimited */
 		struct tcp_cubic cubic;
 		struct tcp_dctcp dctcp;
-		struct tcp_illinois illinois;
+		struct tcp_tolerant tolerant;
 		uint32_t words[10];
 	};
 };
@@ -204,4 +204,4 @@ void tcp_newreno_timeout(struct tcp_cc *cc, uint32_t flight, int again, uint64_t
 extern const struct tcp_cc_ops tcp_cc_cubic;
 extern const struct tcp_cc_ops tcp_cc_newreno;
 extern const struct tcp_cc_ops tcp_cc_dctcp;
-extern const struct tcp_cc_ops tcp_cc_illinois;
+extern const struct tcp_cc_ops tcp_cc_tolerant;

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT
- * tests/unit/tcp_illinois_test.c - net/tcp/illinois.c: how the window grows and shrinks with and
+ * tests/unit/tcp_tolerant_test.c - net/tcp/tolerant.c: how the window grows and shrinks with and
  * without delay.
  */
 #include "support/test.h"
@@ -20,7 +20,7 @@ static struct sender sender_new(uint32_t segments)
 {
 	struct sender s = {.una = UINT32_MAX - 50000, .nxt = UINT32_MAX - 50000};
 
-	tcp_cc_init(&s.cc, &tcp_cc_illinois, MSS, 10);
+	tcp_cc_init(&s.cc, &tcp_cc_tolerant, MSS, 10);
 	s.cc.cwnd = segments * MSS;
 	s.cc.ssthresh = segments * MSS;
 	return s;
@@ -147,5 +147,5 @@ int main(void)
 		cmocka_unit_test(test_slow_start), cmocka_unit_test(test_timeout),
 	};
 
-	return test_run("tcp_illinois", tests);
+	return test_run("tcp_tolerant", tests);
 }

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT
- * net/tcp/illinois.c - congestion control for paths that lose without being full, after S. Liu, T.
+ * net/tcp/tolerant.c - congestion control for paths that lose without being full, after S. Liu, T.
  * Basar and R. Srikant, TCP-Illinois (Performance Evaluation 65, 2008).  Loss still says when the
  * window shrinks; the delay that queues cause says how far, and how fast it grows: where nothing
  * waits by ten segments in a round trip and by an eighth, else as Reno does it.
@@ -28,15 +28,15 @@
 #define SLOW_START_DELAY 4000
 #define SAMPLE_MAX       1000000U
 
-static void illinois_init(struct tcp_cc *cc)
+static void tolerant_init(struct tcp_cc *cc)
 {
-	cc->illinois = (struct tcp_illinois){.alpha = ALPHA_CALM, .beta = BETA_CALM};
+	cc->tolerant = (struct tcp_tolerant){.alpha = ALPHA_CALM, .beta = BETA_CALM};
 }
 
 /* A round trip is over: its mean delay decides. */
 static void end_round(struct tcp_cc *cc)
 {
-	struct tcp_illinois *il = &cc->illinois;
+	struct tcp_tolerant *il = &cc->tolerant;
 	uint32_t delay = il->sum / il->samples - il->min;
 	uint32_t full = il->max - il->min;
 
@@ -61,7 +61,7 @@ static void end_round(struct tcp_cc *cc)
 
 static void take_sample(struct tcp_cc *cc, const struct tcp_cc_ack *ack)
 {
-	struct tcp_illinois *il = &cc->illinois;
+	struct tcp_tolerant *il = &cc->tolerant;
 	uint64_t us = ack->rtt_ns / 1000;
 
 	if (!cc->round || (int32_t)(ack->una - il->round_end) > 0) {
@@ -83,7 +83,7 @@ static void take_sample(struct tcp_cc *cc, const struct tcp_cc_ack *ack)
 	}
 }
 
-static void illinois_acked(struct tcp_cc *cc, const struct tcp_cc_ack *ack)
+static void tolerant_acked(struct tcp_cc *cc, const struct tcp_cc_ack *ack)
 {
 	take_sample(cc, ack);
 	if (tcp_cc_rests(cc, ack))
@@ -94,7 +94,7 @@ static void illinois_acked(struct tcp_cc *cc, const struct tcp_cc_ack *ack)
 		return;
 	}
 	cc->after_timeout = false;
-	uint32_t alpha = cc->cwnd < SMALL_WINDOW * cc->mss ? ONE : cc->illinois.alpha;
+	uint32_t alpha = cc->cwnd < SMALL_WINDOW * cc->mss ? ONE : cc->tolerant.alpha;
 	/* alpha segments for each window that was acknowledged */
 	uint64_t grown = cc->acked_bytes + (uint64_t)bytes * alpha / ONE;
 	while (grown >= cc->cwnd) {
@@ -104,19 +104,19 @@ static void illinois_acked(struct tcp_cc *cc, const struct tcp_cc_ack *ack)
 	cc->acked_bytes = (uint32_t)grown;
 }
 
-static void illinois_reduce(struct tcp_cc *cc, uint32_t flight, int ecn, uint64_t now_ns)
+static void tolerant_reduce(struct tcp_cc *cc, uint32_t flight, int ecn, uint64_t now_ns)
 {
 	uint32_t used = tcp_cc_used(cc, flight);
 	/* A mark is a queue's own word. */
-	uint32_t beta = ecn || used < SMALL_WINDOW * cc->mss ? BETA_RENO : cc->illinois.beta;
+	uint32_t beta = ecn || used < SMALL_WINDOW * cc->mss ? BETA_RENO : cc->tolerant.beta;
 
 	(void)now_ns;
 	tcp_cc_reduce(cc, used - (uint32_t)((uint64_t)used * beta / ONE), ecn);
 }
 
-static void illinois_timeout(struct tcp_cc *cc, uint32_t flight, int again, uint64_t now_ns)
+static void tolerant_timeout(struct tcp_cc *cc, uint32_t flight, int again, uint64_t now_ns)
 {
-	struct tcp_illinois *il = &cc->illinois;
+	struct tcp_tolerant *il = &cc->tolerant;
 
 	if (!again)
 		tcp_newreno_reduce(cc, flight, false, now_ns);
@@ -129,10 +129,10 @@ static void illinois_timeout(struct tcp_cc *cc, uint32_t flight, int again, uint
 	il->samples = 0;
 }
 
-const struct tcp_cc_ops tcp_cc_illinois = {
-	.name = "illinois",
-	.init = illinois_init,
-	.acked = illinois_acked,
-	.reduce = illinois_reduce,
-	.timeout = illinois_timeout,
+const struct tcp_cc_ops tcp_cc_tolerant = {
+	.name = "tolerant",
+	.init = tolerant_init,
+	.acked = tolerant_acked,
+	.reduce = tolerant_reduce,
+	.timeout = tolerant_timeout,
 };
