@@ -11,7 +11,10 @@
 
 static inline uint32_t samples_per_rtt(const struct tcp_conn *conn, uint32_t flight)
 {
-	return likely(flight < 2 * conn->mss) ? 1 : flight / (2 * conn->mss) + 1;
+	if (likely(flight < 2 * conn->mss))
+		return 1;
+	ASSERT(conn->mss > 0);
+	return flight / (2 * conn->mss) + 1;
 }
 
 /* Of an ACK that moved SND.UNA over what was sent again too: RFC 7323 4.1, the echoed timestamp
