@@ -5,16 +5,18 @@
  * What follows from it for lost segments and the congestion window is recovery.c's; an ACK of new
  * data on a path without trouble (tcp_is_calm) takes the short way and asks nothing of it.
  */
-#include "net/tcp/tcp.h"
+#include "net/tcp/recovery.h"
 
 /* ---- round-trip time ---- */
 
 static inline uint32_t samples_per_rtt(const struct tcp_conn *conn, uint32_t flight)
 {
-	if (likely(flight < 2 * conn->mss))
+	uint32_t each = 2 * conn->mss;
+
+	if (likely(flight < each))
 		return 1;
-	ASSERT(conn->mss > 0);
-	return flight / (2 * conn->mss) + 1;
+	ASSERT(each > 0);
+	return flight / each + 1;
 }
 
 /* Of an ACK that moved SND.UNA over what was sent again too: RFC 7323 4.1, the echoed timestamp

@@ -6,7 +6,7 @@
  * the next tcp_flush, so that no caller holds a dangling pointer.
  */
 #include "net/siphash.h"
-#include "net/tcp/tcp.h"
+#include "net/tcp/mtu.h"
 
 #include <errno.h>
 #include <netinet/in.h>

@@ -5,7 +5,8 @@
  * A child of a listener stands in its list half_open until the handshake is done, then in accepted
  * until an accept takes it.
  */
-#include "net/tcp/tcp.h"
+#include "net/tcp/mtu.h"
+#include "net/tcp/recovery.h"
 
 #include <errno.h>
 #include <netinet/in.h>

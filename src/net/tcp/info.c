@@ -2,7 +2,8 @@
  * net/tcp/info.c - what getsockopt tells of a connection: TCP_INFO, TCP_CC_INFO, SO_MEMINFO, in
  * Linux's forms.
  */
-#include "net/tcp/tcp.h"
+#include "net/tcp/mtu.h"
+#include "net/tcp/recovery.h"
 
 #include <linux/inet_diag.h>
 #include <linux/sock_diag.h>

@@ -6,6 +6,7 @@
  * 7323 5.3 (PAWS) in front and RFC 5961 in its checks.
  */
 #include "net/tcp/lookup.h"
+#include "net/tcp/mtu.h"
 
 #include "net/wire/icmp.h"
 

@@ -21,7 +21,8 @@
  *
  * Invariant: mss fits path <= high <= what the link and the peer take.
  */
-#include "net/tcp/tcp.h"
+#include "net/tcp/mtu.h"
+#include "net/tcp/recovery.h"
 
 #include "net/pmtu.h"
 

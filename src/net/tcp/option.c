@@ -2,7 +2,8 @@
  * net/tcp/option.c - socket options, by Linux's names and values.  What tells of a connection
  * (TCP_INFO and the like) is info.c's.
  */
-#include "net/tcp/tcp.h"
+#include "net/tcp/mtu.h"
+#include "net/tcp/recovery.h"
 
 #include <errno.h>
 #include <linux/tcp.h>

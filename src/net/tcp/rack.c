@@ -5,7 +5,7 @@
  * for reordering have passed since it was sent.  If nothing comes back at all for two round trips a
  * probe asks: the last segment again, or new data.
  */
-#include "net/tcp/tcp.h"
+#include "net/tcp/recovery.h"
 
 #define REORDER_MULT_MAX 20
 #define PROBE_FIRST      2  /* place among the choices of demitasse.tcp.loss_probe */
@@ -182,6 +182,15 @@ uint64_t tcp_retransmit_deadline(struct tcp_conn *conn)
 		}
 	}
 	return sched->now_ns + timeout;
+}
+
+/* It is armed: only a probe's time moves, never the timeout (RFC 6298 5.1). */
+void tcp_move_probe(struct tcp_conn *conn)
+{
+	uint64_t deadline = tcp_retransmit_deadline(conn);
+	uint64_t end = conn->progress_ns + tcp_rtt_timeout(&conn->rtt);
+
+	tcp_set_deadline(conn, TCP_RETRANSMIT, deadline < end ? deadline : end);
 }
 
 void tcp_probe_due(struct tcp_conn *conn)

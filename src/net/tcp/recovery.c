@@ -11,7 +11,8 @@
  *	         -> TCP_LOSS		the timer expired: slow start from one segment
  *	and back when all is acknowledged that was out then (conn->recover), or was for nothing.
  */
-#include "net/tcp/tcp.h"
+#include "net/tcp/recovery.h"
+#include "net/tcp/mtu.h"
 
 #include <stdlib.h>
 

@@ -7,7 +7,8 @@
  * application's to keep. Admitted, heap segments are queued by reference and other memory by a
  * copy; the push is complete then, or with DEMI_PUSH_ACKED when the peer has acknowledged it.
  */
-#include "net/tcp/tcp.h"
+#include "net/tcp/mtu.h"
+#include "net/tcp/recovery.h"
 
 #include "sched/hold.h"
 

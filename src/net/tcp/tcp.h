@@ -13,7 +13,8 @@
  *	rack.c       which segments are lost (RFC 8985), the tail's probe
  *	receive.c    data in order and out of order, pops, the receive window
  *	send.c       pushes, the send queue
- *	output.c     which segments leave, and what they look like
+ *	output.c     which segments leave
+ *	segment.c    what a segment looks like; those without data
  *	timer.c      retransmission, persist, delayed ACK, keep-alive, TIME-WAIT
  *	option.c     socket options
  *	info.c       TCP_INFO and the like
@@ -96,60 +97,6 @@ enum tcp_watch {
 	TCP_WATCH_ECN = 2,   /* the congestion control counts what is marked */
 	TCP_WATCH_SACKED = 4,
 	TCP_WATCH_AHEAD = 8, /* data or a FIN was received out of order */
-};
-
-/* What only a connection that met loss, reordering or congestion marks needs; made then. */
-struct tcp_trouble {
-	/* RACK (RFC 8985 5.3) */
-	uint64_t rack_sent_ns; /* of the segment sent last among those delivered */
-	uint64_t rack_rtt_ns;
-	uint32_t rack_end;
-	uint32_t rack_fack;      /* highest end delivered */
-	uint32_t dsack_round;    /* the reordering window grew last when SND.NXT was this */
-	uint8_t reorder_mult;    /* of a quarter of the smallest round trip; 1 at first */
-	uint16_t reorder_degree; /* segments that one was overtaken by at most */
-	uint8_t reorder_persist; /* recoveries until it is 1 again */
-	bool reordering : 1;     /* was seen */
-	bool probe_again : 1;    /* the tail loss probe (RFC 8985 7.1) was a retransmission */
-	/* F-RTO (RFC 5682) */
-	bool forward_rto : 1; /* the timeout may be spurious */
-	bool forward_new : 1; /* new data goes out before what is lost */
-	/* undoing (RFC 2883, RFC 3522) */
-	bool undoable : 1;
-	bool undo_resent : 1; /* something was sent again */
-	uint32_t probe_end;   /* a probe is out until this is acknowledged */
-	uint32_t undo_left;   /* bytes sent again that no D-SACK told of yet */
-	uint32_t undo_una;    /* where what was sent again begins */
-	uint32_t undo_cwnd;
-	uint32_t undo_ssthresh;
-	uint32_t undo_ts; /* timestamp of the first retransmission */
-	/* PRR (RFC 6937 3) */
-	uint32_t prr_delivered;
-	uint32_t prr_out;
-	uint32_t recover_flight; /* RecoverFS */
-	uint32_t ecn_recover;    /* ECE counts again beyond it (RFC 3168 6.1.2) */
-};
-
-/* What only a path needs that takes less than the link, or is searched: mtu.c. */
-struct tcp_mtu {
-	uint64_t next_ns;     /* when the next probe may leave; UINT64_MAX: none */
-	uint32_t probe_start; /* of the probe that is out */
-	uint32_t probe_end;
-	uint32_t told_seq;    /* of the packet that a router said was too big, */
-	uint32_t guessed_seq; /* SND.UNA when path was guessed */
-	uint32_t struck_at;   /* bytes acknowledged then */
-	uint16_t before;      /* path until then */
-	uint16_t worked;      /* what got through after the strike before; 0: there was none */
-	uint16_t told;        /* and what it said */
-	uint16_t path;        /* packets of this size get through, or nothing is known to be */
-	uint16_t high;        /* larger ones do not */
-	uint16_t probe;       /* size of the probe that is out; 0: none */
-	uint8_t failed;       /* probes of one size */
-	uint8_t strikes;      /* guesses in a row, with nothing of the old size between */
-	bool waits : 1;       /* told is to be believed at the next timeout */
-	bool exact : 1;       /* high is what a router said */
-	bool silent : 1;      /* path is a guess that no probe has disproved or confirmed */
-	bool guessed : 1;     /* path is, and nothing was acknowledged since */
 };
 
 /* Pieces in order; two without an allocation. */
@@ -369,16 +316,6 @@ struct tcp {
 	struct tcp_cookies cookies;
 };
 
-/* What recovery wants to know of an ACK. */
-struct tcp_ack_facts {
-	const struct tcp_header *h;
-	uint32_t acked;         /* bytes that SND.UNA moved by */
-	uint32_t flight_before; /* as it was before the ACK */
-	uint32_t pipe_before;
-	bool duplicate;         /* RFC 5681 2 */
-	struct tcp_block dsack; /* start == end: none */
-};
-
 /* A segment that was received. */
 struct tcp_segment {
 	struct tcp_header h;
@@ -511,67 +448,6 @@ void tcp_ack_plain(struct tcp_conn *conn, const struct tcp_header *h);
 /* All that an acceptable ACK may say. */
 void tcp_ack(struct tcp_conn *conn, const struct tcp_segment *seg, bool window_changed);
 void tcp_window_changed(struct tcp_conn *conn, uint32_t window);
-
-/* recovery.c */
-/* NULL: no memory. */
-struct tcp_trouble *tcp_trouble_get(struct tcp_conn *conn);
-void tcp_trouble_free(struct tcp_conn *conn);
-/* What an ACK delivered: loss is detected, recovery goes on.  Returns how many bytes the peer has
- * that it was not known to have. */
-uint32_t tcp_recover(struct tcp_conn *conn, const struct tcp_delivered *d,
-		     const struct tcp_ack_facts *facts);
-/* RFC 6298 5.2 and 5.3, after snd_una moved. */
-void tcp_recovery_restart_timer(struct tcp_conn *conn);
-/* The retransmission timer expired. */
-void tcp_enter_loss(struct tcp_conn *conn);
-/* The deadline TCP_LATER came: what may have been reordered before is lost by now. */
-void tcp_reorder_due(struct tcp_conn *conn);
-/* The congestion control or what was agreed on changed. */
-void tcp_update_watch(struct tcp_conn *conn);
-/* Congestion was told of without a loss to repair: by ECN, or by a probe that repaired it.  flight:
- * bytes that were in flight before the ACK that told. */
-void tcp_congestion_marked(struct tcp_conn *conn, uint32_t flight);
-/* Bytes were sent again. */
-void tcp_note_resent(struct tcp_conn *conn, uint32_t bytes);
-
-/* rack.c */
-void tcp_rack_update(struct tcp_conn *conn, const struct tcp_delivered *d,
-		     const struct tcp_header *h);
-/* Marks what is lost by now, and looks again when more may be.  Returns the bytes marked. */
-uint32_t tcp_rack_detect(struct tcp_conn *conn);
-/* At a timeout: what was sent so long ago that it is lost, and the first segment. */
-void tcp_rack_timeout(struct tcp_conn *conn);
-/* A D-SACK came: reordering is wider than it was thought. */
-void tcp_rack_dsack(struct tcp_conn *conn);
-/* A recovery ended. */
-void tcp_rack_recovered(struct tcp_conn *conn);
-/* The retransmission deadline to set now: of the timeout, or of a tail loss probe before it. */
-uint64_t tcp_retransmit_deadline(struct tcp_conn *conn);
-void tcp_probe_due(struct tcp_conn *conn);
-void tcp_probe_acked(struct tcp_conn *conn, const struct tcp_ack_facts *facts);
-
-/* mtu.c */
-/* The SYNs are exchanged: sets mss by what is known of the path. */
-void tcp_mtu_begin(struct tcp_conn *conn);
-void tcp_mtu_free(struct tcp_conn *conn);
-/* The largest packet that is sent. */
-uint32_t tcp_path_mtu(const struct tcp_conn *conn);
-/* A router says that the packet with seq, which is in flight, was too big for a link of mtu. */
-void tcp_mtu_told(struct tcp_conn *conn, uint32_t seq, uint32_t mtu);
-/* The retransmission timer expired: before anything is sent again. */
-void tcp_mtu_timeout(struct tcp_conn *conn);
-/* Is what is marked lost the probe, and nothing else?  Then it says nothing about congestion. */
-bool tcp_mtu_probe_lost(struct tcp_conn *conn);
-/* conn->searching: a block goes out again. */
-void tcp_mtu_resent(struct tcp_conn *conn, struct tcp_block block);
-/* conn->searching: looks at what was acknowledged.  Returns the bytes of a probe that may leave
- * now, 0: none. */
-uint32_t tcp_mtu_step(struct tcp_conn *conn);
-/* Bytes that must follow the probe, so that its loss is seen. */
-uint32_t tcp_mtu_behind(const struct tcp_conn *conn);
-/* It left, up to snd_nxt. */
-void tcp_mtu_probed(struct tcp_conn *conn, uint32_t length);
-void tcp_mtu_check(const struct tcp_conn *conn);
 
 /* receive.c */
 /* Data at rcv_nxt; the piece or the frame is taken.  false: no memory, nothing was taken. */

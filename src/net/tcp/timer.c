@@ -6,7 +6,8 @@
  * earliest deadline: clearing or moving a deadline leaves it, and a timer that fires early looks
  * again.
  */
-#include "net/tcp/tcp.h"
+#include "net/tcp/mtu.h"
+#include "net/tcp/recovery.h"
 
 #include <errno.h>
 
