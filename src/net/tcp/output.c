@@ -134,6 +134,18 @@ static void pace(struct tcp_conn *conn, uint32_t bytes)
 
 /* ---- new data ---- */
 
+/* What only some connections, or those in trouble, have to remember of what they sent. */
+static __attribute__((noinline)) void note_sent(struct tcp_conn *conn,
+						const struct next_segment *next)
+{
+	if (conn->wait_small && next->length > 0 && next->length < conn->mss)
+		conn->snd_small = conn->snd_nxt - next->fin;
+	if (conn->recovery == TCP_RECOVERY)
+		conn->trouble->prr_out += next->length + next->fin;
+	if (conn->paced)
+		pace(conn, next->length);
+}
+
 static bool send_next(struct tcp_conn *conn, const struct next_segment *next)
 {
 	struct sched *sched = conn->net->sched;
@@ -154,16 +166,12 @@ static bool send_next(struct tcp_conn *conn, const struct next_segment *next)
 	if (conn->snd_nxt == conn->snd_una)
 		conn->progress_ns = sched->now_ns;
 	conn->sent_ns = sched->now_ns;
-	if (unlikely(conn->wait_small) && next->length > 0 && next->length < conn->mss)
-		conn->snd_small = conn->snd_nxt + next->length;
 	conn->snd_nxt += next->length + next->fin;
 	tcp_scoreboard_sent(&conn->sb, conn->snd_nxt, sched->now_ns);
 	advance_cursor(conn, next->length);
 	tcp_arm_retransmit(conn);
-	if (unlikely(conn->recovery == TCP_RECOVERY))
-		conn->trouble->prr_out += next->length + next->fin;
-	if (unlikely(conn->paced))
-		pace(conn, next->length);
+	if (unlikely(conn->unrest != 0 || conn->wait_small || conn->paced))
+		note_sent(conn, next);
 	return true;
 }
 

@@ -152,35 +152,43 @@ void tcp_rack_timeout(struct tcp_conn *conn)
 
 /* ---- the tail loss probe ---- */
 
-/* RFC 8985 7.2: only one, and only where nothing else is under way. */
+/* RFC 8985 7.2: only one, and only where nothing else is under way: these bits of unrest are 0. */
 static inline bool may_probe(const struct tcp_conn *conn)
 {
-	return conn->probes && conn->recovery == TCP_OPEN &&
-	       !(conn->watch & (TCP_WATCH_PROBE | TCP_WATCH_SACKED)) && conn->rtt.srtt_ns != 0;
+	static const union {
+		struct {
+			uint8_t recovery;
+			uint8_t watch;
+		};
+
+		uint32_t unrest;
+	} under_way = {{UINT8_MAX, TCP_WATCH_PROBE | TCP_WATCH_SACKED}};
+
+	return conn->probes && (conn->unrest & under_way.unrest) == 0 && conn->rtt.srtt_ns != 0;
 }
 
 uint64_t tcp_retransmit_deadline(struct tcp_conn *conn)
 {
 	const struct sched *sched = conn->net->sched;
 	uint64_t timeout = tcp_rtt_timeout(&conn->rtt);
-	bool single = tcp_flight(conn) <= conn->mss;
+	uint32_t kind = 0;
 
-	conn->probe_next = false;
-	conn->probe_single = false;
 	if (likely(may_probe(conn))) {
 		/* RFC 8985 7.2: the ACK of a single segment may be delayed; the next one that is
 		 * sent sets the deadline anew. */
+		bool single = tcp_flight(conn) <= conn->mss;
 		uint64_t ms = (uint64_t)(single ? sched->config.tcp_peer_delayed_ack_ms
 						: sched->config.tcp_loss_probe_min_ms);
 		uint64_t probe = 2 * conn->rtt.srtt_ns + ms * 1000000;
-		conn->probe_single = single;
+		kind = single ? TCP_PROBE_SINGLE : 0;
 		if (probe < timeout) {
-			conn->probe_next = true;
+			kind |= TCP_PROBE_NEXT;
 			timeout = probe;
-		} else if (sched->config.tcp_loss_probe == PROBE_FIRST) {
-			conn->probe_next = true;
+		} else if (unlikely(sched->config.tcp_loss_probe == PROBE_FIRST)) {
+			kind |= TCP_PROBE_NEXT;
 		}
 	}
+	conn->probe = (uint8_t)kind;
 	return sched->now_ns + timeout;
 }
 
@@ -205,8 +213,7 @@ void tcp_probe_due(struct tcp_conn *conn)
 		t->probe_again = again;
 		conn->watch |= TCP_WATCH_PROBE;
 	}
-	conn->probe_next = false; /* what was sent set it */
-	conn->probe_single = false;
+	conn->probe = 0; /* what was sent set it */
 	tcp_set_deadline(conn, TCP_RETRANSMIT, sched->now_ns + tcp_rtt_timeout(&conn->rtt));
 }
 

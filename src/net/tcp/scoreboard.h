@@ -85,7 +85,7 @@ bool tcp_scoreboard_grow(struct tcp_scoreboard *sb, uint32_t max);
 
 static inline bool tcp_scoreboard_reserve(struct tcp_scoreboard *sb, uint64_t now_ns)
 {
-	if (likely(sb->count < sb->capacity))
+	if (likely(sb->count == 0) || sb->count < sb->capacity)
 		return true;
 	const struct tcp_run *last = tcp_scoreboard_at(sb, sb->count - 1U);
 	if (last->flags == 0 && last->sent_ns == now_ns)
@@ -99,13 +99,15 @@ static inline void tcp_scoreboard_sent(struct tcp_scoreboard *sb, uint32_t end, 
 {
 	if (likely(sb->count == 0)) {
 		sb->head = 0;
-	} else {
-		struct tcp_run *last = tcp_scoreboard_at(sb, sb->count - 1U);
-		if (last->flags == 0 && (last->sent_ns == now_ns || sb->count == sb->capacity)) {
-			last->end = end;
-			last->sent_ns = now_ns;
-			return;
-		}
+		sb->count = 1;
+		sb->runs[0] = (struct tcp_run){.end = end, .sent_ns = now_ns};
+		return;
+	}
+	struct tcp_run *last = tcp_scoreboard_at(sb, sb->count - 1U);
+	if (last->flags == 0 && (last->sent_ns == now_ns || sb->count == sb->capacity)) {
+		last->end = end;
+		last->sent_ns = now_ns;
+		return;
 	}
 	*tcp_scoreboard_at(sb, sb->count++) = (struct tcp_run){.end = end, .sent_ns = now_ns};
 }
@@ -118,7 +120,7 @@ void tcp_scoreboard_acked(struct tcp_scoreboard *sb, uint32_t una, uint32_t ack,
  * that moment; 0: it is not that case. */
 static inline uint64_t tcp_scoreboard_acked_all(struct tcp_scoreboard *sb, uint32_t ack)
 {
-	const struct tcp_run *run = tcp_scoreboard_at(sb, 0);
+	const struct tcp_run *run = &sb->runs[sb->head];
 
 	if (unlikely(sb->count != 1 || run->end != ack || run->flags != 0 || sb->runs != sb->own))
 		return 0;

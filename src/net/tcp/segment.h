@@ -56,7 +56,7 @@ static inline void tcp_arm_retransmit(struct tcp_conn *conn)
 	if (likely(conn->deadline_ns[TCP_RETRANSMIT] == 0 || conn->persist)) {
 		conn->persist = false;
 		tcp_set_deadline(conn, TCP_RETRANSMIT, tcp_retransmit_deadline(conn));
-	} else if (unlikely(conn->probe_single)) {
+	} else if (unlikely(conn->probe & TCP_PROBE_SINGLE)) {
 		tcp_move_probe(conn);
 	}
 }

@@ -100,6 +100,8 @@ uint32_t tcp_send_limit(const struct tcp_conn *conn)
 /* May a push be admitted?  One is even beyond TCP_NOTSENT_LOWAT by whatever it holds. */
 static bool has_room(const struct tcp_conn *conn)
 {
+	if (likely(conn->queued == 0))
+		return true;
 	return conn->queued < tcp_send_limit(conn) &&
 	       (likely(conn->notsent_lowat == 0) || tcp_unsent(conn) < conn->notsent_lowat);
 }

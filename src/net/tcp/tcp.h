@@ -91,6 +91,12 @@ enum tcp_recovery_state {
 	TCP_LOSS,     /* the retransmission timer expired; until recover is acknowledged */
 };
 
+/* What the retransmission deadline has to do with a tail loss probe. */
+enum tcp_probe {
+	TCP_PROBE_NEXT = 1,   /* it is one's */
+	TCP_PROBE_SINGLE = 2, /* it is what it is because a single segment was out */
+};
+
 /* Why every ACK has to take the long way, beside recovery. */
 enum tcp_watch {
 	TCP_WATCH_PROBE = 1, /* a tail loss probe is out */
@@ -168,8 +174,6 @@ struct tcp_conn {
 	bool lingers : 1;      /* counts in num_closing */
 	bool dead : 1;         /* freed by the next tcp_flush */
 	bool probes : 1;       /* loss probes are made: there is SACK */
-	bool probe_next : 1;   /* the retransmission deadline is a tail loss probe's */
-	bool probe_single : 1; /* it is what it is because a single segment was out */
 	bool paced : 1;        /* segments leave at cc's rate */
 	bool searching : 1;    /* mtu is there */
 	bool ecn : 1;          /* both sides use it */
@@ -190,6 +194,7 @@ struct tcp_conn {
 	uint8_t quick_left;
 	uint8_t ttl;
 	uint8_t tos;
+	uint8_t probe;    /* enum tcp_probe: what the retransmission deadline is */
 	uint16_t rcv_mss; /* largest payload received */
 
 	/* sending */

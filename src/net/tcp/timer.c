@@ -60,8 +60,7 @@ static void set_retransmit(struct tcp_conn *conn)
 {
 	uint64_t deadline = conn->net->sched->now_ns + tcp_rtt_timeout(&conn->rtt);
 
-	conn->probe_next = false;
-	conn->probe_single = false;
+	conn->probe = 0;
 	if (conn->user_timeout_ms != 0) {
 		uint64_t end = conn->progress_ns + (uint64_t)conn->user_timeout_ms * 1000000;
 		if (end < deadline)
@@ -160,7 +159,7 @@ static void retransmission_due(struct tcp_conn *conn)
 		syn_timeout(conn);
 	else if (conn->persist)
 		probe_timeout(conn);
-	else if (conn->snd_una != conn->snd_nxt && conn->probe_next)
+	else if (conn->snd_una != conn->snd_nxt && conn->probe & TCP_PROBE_NEXT)
 		probe_due(conn);
 	else if (conn->snd_una != conn->snd_nxt)
 		retransmit_timeout(conn);
