@@ -9,11 +9,11 @@ all: $(BUILD)/build.ninja
 	@ninja -C $(BUILD) -j $(JOBS)
 
 $(BUILD)/build.ninja:
-	@tools/setup
+	@tools/setup core xdp
 	meson setup $(BUILD) $(if $(CI),-Dwerror=true)
 
 setup:
-	@tools/setup
+	@tools/setup core xdp
 
 run: setup all
 	@$(BUILD)/demi run

@@ -2,7 +2,9 @@
  * demi/wait.h - redeeming operations.
  *
  * A wait runs the datapath: it puts out what was pushed, polls the devices, and returns the result
- * of an operation, with the data.  A timeout is an interval from the call on: NULL waits for ever,
+ * of an operation, with the data.  Where telling a device costs a system call (AF_XDP), a wait that
+ * finds more results than it returns may leave that to the next one, until 8 frames are due or
+ * demi_flush is called.  A timeout is an interval from the call on: NULL waits for ever,
  * {0, 0} polls once.  An operation that has completed never times out, a token whose wait timed out
  * stays good.  In a coroutine (demi_go) a wait suspends the coroutine, elsewhere the thread.
  *

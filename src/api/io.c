@@ -109,6 +109,6 @@ int demi_flush(void)
 
 	if (!demi)
 		return err;
-	sched_flush(&demi->sched);
+	sched_flush_all(&demi->sched, true);
 	return 0;
 }

@@ -135,6 +135,8 @@ static void write_device(struct writer *w, const struct engine_info *info)
 
 	open_group(w, "device", '{');
 	text_member(w, "name", info->device);
+	if (*info->mode)
+		text_member(w, "mode", info->mode);
 	member(w, "mac", "\"%02x:%02x:%02x:%02x:%02x:%02x\"", mac[0], mac[1], mac[2], mac[3],
 	       mac[4], mac[5]);
 	member(w, "mtu", "%u", info->mtu);
@@ -148,6 +150,33 @@ static void write_device(struct writer *w, const struct engine_info *info)
 	close_group(w, '}');
 }
 
+static void seconds_member(struct writer *w, const char *name, int64_t seconds)
+{
+	if (seconds < 0)
+		text_member(w, name, "forever");
+	else
+		member(w, name, "%lld", (long long)seconds);
+}
+
+static void write_addresses(struct writer *w, const struct engine_info *info)
+{
+	open_group(w, "addresses", '[');
+	for (uint32_t i = 0; i < info->num_addresses; i++) {
+		open_group(w, NULL, '{');
+		text_member(w, "address", info->addresses[i].text);
+		text_member(w, "state", info->addresses[i].state);
+		text_member(w, "origin", info->addresses[i].origin);
+		seconds_member(w, "preferred_s", info->addresses[i].preferred_s);
+		seconds_member(w, "valid_s", info->addresses[i].valid_s);
+		close_group(w, '}');
+	}
+	close_group(w, ']');
+	open_group(w, "gateways", '{');
+	text_member(w, "ipv4", info->routers[0]);
+	text_member(w, "ipv6", info->routers[1]);
+	close_group(w, '}');
+}
+
 /* A network stack of our own: its device, its neighbours, its connections by their states. */
 static void write_engine(struct writer *w, struct engine *engine)
 {
@@ -158,6 +187,7 @@ static void write_engine(struct writer *w, struct engine *engine)
 		return;
 	engine->ops->describe(engine, &info);
 	write_device(w, &info);
+	write_addresses(w, &info);
 	open_group(w, "neighbours", '{');
 	member(w, "entries", "%u", info.neighbours);
 	member(w, "max", "%u", info.neighbours_max);

@@ -65,6 +65,7 @@ log_format(const struct log *log, enum log_level level, const char *format, va_l
 {
 	char message[LOG_MESSAGE_MAX + 1];
 	int saved_errno = errno;
+	/* NOLINTNEXTLINE(clang-analyzer-valist.Uninitialized): both callers start it */
 	int length = vsnprintf(message, sizeof(message), format, args);
 
 	if (length < 0)

@@ -3,6 +3,7 @@
 
 #include "base/assert.h"
 #include "mem/guard.h"
+#include "mem/superblock.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -15,9 +16,6 @@
 static_assert(sizeof(struct object) == 8, "eight counts a cache line");
 static_assert(HEAP_CLASS_MAX_BYTES < SUPERBLOCK_BYTES, "several objects a superblock");
 
-/* The current superblock of a class that has none: always full, never written. */
-static const struct superblock superblock_none = {.free_head = OBJECT_NONE};
-
 static uint64_t class_bytes(const struct heap *heap, uint32_t class)
 {
 	if (class == HEAP_FRAMES)
@@ -27,117 +25,6 @@ static uint64_t class_bytes(const struct heap *heap, uint32_t class)
 	uint32_t doubling = (class - 8) / 4;
 	uint32_t quarter = (class - 8) % 4;
 	return ((uint64_t)(5 + quarter) << doubling) * 32;
-}
-
-/* Frees by other threads that the owner has not seen: the superblock stands in heap->remote, or is
- * about to.  One without a live object has them only if something was freed twice. */
-static bool remote_pending(const struct superblock *sb)
-{
-	return atomic_load_explicit(&sb->remote_head, memory_order_relaxed) != OBJECT_NONE;
-}
-
-/* ---- superblocks ---- */
-
-static void superblock_delete(struct heap *heap, struct superblock *sb)
-{
-	guard_live(sb->base, sb->units * SUPERBLOCK_BYTES);
-	pages_put(sb->base, sb->units);
-	heap->units -= sb->units;
-	heap->frame_blocks -= sb->class == HEAP_FRAMES;
-	list_remove(&sb->in_heap);
-	list_remove(&sb->in_class);
-	free(sb->objects);
-	free(sb->remotes);
-	free(sb);
-}
-
-static struct superblock *superblock_try(struct heap *heap, uint32_t class, uint64_t object_bytes,
-					 uint32_t units)
-{
-	uint32_t capacity = class == HEAP_CLASSES ? 1 : (uint32_t)(SUPERBLOCK_BYTES / object_bytes);
-	struct superblock *sb = aligned_alloc(CACHE_LINE, sizeof(*sb));
-
-	if (!sb)
-		return NULL;
-	*sb = (struct superblock){
-		.heap = heap,
-		.object_bytes = object_bytes,
-		.reciprocal = class == HEAP_CLASSES
-				      ? 0
-				      : (((uint64_t)1 << HEAP_RECIPROCAL_SHIFT) + object_bytes -
-					 1) / object_bytes,
-		.objects = calloc(capacity, sizeof(*sb->objects)),
-		.remotes = calloc(capacity, sizeof(*sb->remotes)),
-		.free_head = OBJECT_NONE,
-		.capacity = capacity,
-		.class = class,
-		.units = units,
-		.remote_head = OBJECT_NONE,
-	};
-	list_init(&sb->in_class);
-	if (heap->units + units > heap->units_max || !sb->objects || !sb->remotes ||
-	    pages_get(units, heap->huge_pages, sb, &sb->base)) {
-		free(sb->objects);
-		free(sb->remotes);
-		free(sb);
-		return NULL;
-	}
-	heap->units += units;
-	heap->frame_blocks += class == HEAP_FRAMES;
-	list_append(&heap->superblocks, &sb->in_heap);
-	guard_free(sb->base, units * SUPERBLOCK_BYTES);
-	return sb;
-}
-
-static void huge_cache_trim(struct heap *heap, uint64_t units_max)
-{
-	list_for_each_safe (node, after, &heap->huge_cache) {
-		struct superblock *sb = container_of(node, struct superblock, in_class);
-		if (heap->huge_cached_units <= units_max)
-			return;
-		if (remote_pending(sb))
-			continue;
-		heap->huge_cached_units -= sb->units;
-		superblock_delete(heap, sb);
-	}
-}
-
-/* Has no live object, and is not the last superblock of frames: without a frame nothing could be
- * sent or received any more, not even what would free the memory that others hold. */
-static bool is_needless(const struct heap *heap, const struct superblock *sb)
-{
-	return sb->used == 0 && !remote_pending(sb) &&
-	       (sb->class != HEAP_FRAMES || heap->frame_blocks > 1);
-}
-
-/* Memory is short: gives back what no live object needs. */
-static void reclaim(struct heap *heap)
-{
-	huge_cache_trim(heap, 0);
-	for (uint32_t class = 0; class <= HEAP_FRAMES; class ++) {
-		struct superblock *sb = heap->current[class];
-		if (sb != &superblock_none && is_needless(heap, sb)) {
-			heap->current[class] = (struct superblock *)(uintptr_t)&superblock_none;
-			superblock_delete(heap, sb);
-		}
-		list_for_each_safe (node, after, &heap->partial[class]) {
-			sb = container_of(node, struct superblock, in_class);
-			if (is_needless(heap, sb))
-				superblock_delete(heap, sb);
-		}
-	}
-}
-
-static struct superblock *superblock_new(struct heap *heap, uint32_t class, uint64_t object_bytes,
-					 uint32_t units)
-{
-	struct superblock *sb = superblock_try(heap, class, object_bytes, units);
-
-	if (unlikely(!sb)) {
-		reclaim(heap);
-		sb = superblock_try(heap, class, object_bytes, units);
-	}
-	return sb;
 }
 
 /* Links the next fresh objects into the free list, which is empty. */
@@ -290,7 +177,7 @@ static void release_huge(struct heap *heap, struct superblock *sb)
 	guard_free(sb->base, sb->object_bytes);
 	list_append(&heap->huge_cache, &sb->in_class);
 	heap->huge_cached_units += sb->units;
-	huge_cache_trim(heap, HUGE_CACHE_UNITS);
+	superblock_trim_huge(heap, HUGE_CACHE_UNITS);
 }
 
 /* An object of a superblock that is not current became free: an empty one goes back if the class
@@ -299,7 +186,8 @@ static void release_detached(struct heap *heap, struct superblock *sb)
 {
 	bool listed = !list_empty(&sb->in_class);
 
-	if (sb->used == 0 && !remote_pending(sb) && !list_empty(&heap->partial[sb->class]) &&
+	if (sb->used == 0 && !superblock_remote_pending(sb) && !superblock_lasts(sb) &&
+	    !list_empty(&heap->partial[sb->class]) &&
 	    (heap->partial[sb->class].next != &sb->in_class ||
 	     heap->partial[sb->class].prev != &sb->in_class)) {
 		superblock_delete(heap, sb);
@@ -351,6 +239,7 @@ static void heap_retire(struct heap *heap)
 {
 	list_for_each_safe (node, after, &heap->superblocks)
 		superblock_delete(heap, container_of(node, struct superblock, in_heap));
+	superblock_unmap_region(heap);
 	heap->pool_next = pages_process.heaps.unused;
 	pages_process.heaps.unused = heap;
 }

@@ -70,6 +70,7 @@ struct superblock {
 	uint32_t class;       /* HEAP_CLASSES: huge */
 	uint32_t units;       /* of SUPERBLOCK_BYTES */
 	bool detached;        /* not the current superblock of its class */
+	bool in_region;       /* its memory is the region's */
 	struct list in_class; /* partial list of the class, or the list of cached huge runs */
 	struct list in_heap;  /* all superblocks of the heap */
 
@@ -92,6 +93,10 @@ struct heap {
 	uint32_t frame_blocks_max; /* superblocks of frames */
 	uint32_t frame_blocks;
 	uint64_t remote_errors; /* frees by other threads that had nothing to free */
+	char *region;           /* memory that a device reads and writes by itself; NULL: none */
+	uint64_t region_bytes;
+	char **region_spare; /* units of it that nothing is in */
+	uint32_t region_spares;
 	struct heap *pool_next;
 	_Atomic bool orphan;
 	_Atomic(struct superblock *) remote __attribute__((aligned(CACHE_LINE)));
@@ -120,9 +125,28 @@ void *heap_alloc_aligned(struct heap *heap, uint64_t alignment, uint64_t size);
  * receive into.  Called once, before the first heap_alloc_frame. */
 void heap_set_frames(struct heap *heap, uint64_t frame_bytes, uint32_t count);
 
+/* In place of heap_set_frames: frames are in one piece of memory of units superblocks, made of the
+ * memfd fd, of which frame_units are theirs from now until the end; objects are in the others
+ * first. That is what a device is given to read and write by itself: heap->region,
+ * heap->region_bytes. What is to be sent is made in frames then (frame_alloc_tx).  0 or -ENOMEM:
+ * nothing has changed. */
+int heap_set_region(struct heap *heap, int fd, uint64_t frame_bytes, uint32_t frame_units,
+		    uint32_t units);
+
+/* Is it memory of the region? */
+static inline bool heap_in_region(const struct heap *heap, const void *ptr)
+{
+	return (uint64_t)((const char *)ptr - heap->region) < heap->region_bytes;
+}
+
 /* For what has to go out although memory is short: a frame, the last that there is; NULL: there is
  * none, or it is too small. */
 void *heap_alloc_scarce(struct heap *heap, uint64_t size);
+
+static inline uint64_t heap_frames_max(const struct heap *heap)
+{
+	return heap->frame_blocks_max * (SUPERBLOCK_BYTES / heap->frame_bytes);
+}
 
 /* How many frames can be allocated before the bound is reached.  Costs a walk over the superblocks
  * of frames. */

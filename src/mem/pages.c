@@ -17,7 +17,7 @@
 
 /* What allocates from the range: part of the same stated exception.  Both are wiped on fork, and a
  * zeroed mutex is an unlocked one (glibc). */
-union pages_process pages_process __attribute__((aligned(PROCESS_PAGE)));
+union pages_state pages_process __attribute__((aligned(PROCESS_PAGE)));
 
 static union {
 	struct {
@@ -163,6 +163,16 @@ static void enter(uint32_t slot, uint32_t count, struct superblock *sb)
 		atomic_store_explicit(&pages_process.range.table[i], sb, memory_order_release);
 }
 
+static char *slot_address(uint32_t slot)
+{
+	return (char *)(pages_process.range.base + ((uint64_t)slot << SUPERBLOCK_SHIFT));
+}
+
+static uint32_t slot_of(const char *addr)
+{
+	return (uint32_t)(((uintptr_t)addr - pages_process.range.base) >> SUPERBLOCK_SHIFT);
+}
+
 int pages_get(uint32_t count, enum pages_huge huge, struct superblock *sb, char **addr_out)
 {
 	uint32_t slot;
@@ -170,7 +180,7 @@ int pages_get(uint32_t count, enum pages_huge huge, struct superblock *sb, char 
 	ASSERT(count > 0);
 	if (count > allocator.a.slots || !take_slots(count, &slot))
 		return -ENOMEM;
-	char *at = (char *)(pages_process.range.base + ((uint64_t)slot << SUPERBLOCK_SHIFT));
+	char *at = slot_address(slot);
 	int err = commit(at, count * SUPERBLOCK_BYTES, huge);
 	if (err == -ENOMEM)
 		return_slots(slot, count);
@@ -181,10 +191,33 @@ int pages_get(uint32_t count, enum pages_huge huge, struct superblock *sb, char 
 	return 0;
 }
 
+int pages_get_shared(uint32_t count, int fd, char **addr_out)
+{
+	uint32_t slot;
+	uint64_t bytes = count * SUPERBLOCK_BYTES;
+
+	ASSERT(count > 0);
+	if (count > allocator.a.slots || !take_slots(count, &slot))
+		return -ENOMEM;
+	char *at = slot_address(slot);
+	if (mmap(at, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, fd, 0) == MAP_FAILED ||
+	    madvise(at, bytes, MADV_DONTFORK)) {
+		decommit(at, bytes);
+		return_slots(slot, count);
+		return -ENOMEM;
+	}
+	*addr_out = at;
+	return 0;
+}
+
+void pages_enter(const char *addr, struct superblock *sb)
+{
+	enter(slot_of(addr), 1, sb);
+}
+
 void pages_put(char *addr, uint32_t count)
 {
-	uint32_t slot =
-		(uint32_t)(((uintptr_t)addr - pages_process.range.base) >> SUPERBLOCK_SHIFT);
+	uint32_t slot = slot_of(addr);
 
 	enter(slot, count, NULL);
 	decommit(addr, count * SUPERBLOCK_BYTES);

@@ -31,7 +31,7 @@ struct pages_range {
 
 /* Stated exception to "no mutable globals": the process's heap range, and the heaps that outlive
  * their instances. heaps.lock guards all orphaned heaps and the list of unused struct heap. */
-extern union pages_process {
+union pages_state {
 	struct {
 		struct pages_range range;
 
@@ -42,7 +42,14 @@ extern union pages_process {
 	};
 
 	char room[4096];
-} pages_process;
+};
+
+#ifdef DEMI_PLUGIN /* it has the library's by reference: sched/plugin.h */
+extern union pages_state *plugin_pages;
+#define pages_process (*plugin_pages)
+#else
+extern union pages_state pages_process;
+#endif
 
 enum pages_huge { PAGES_HUGE_AUTO, PAGES_HUGE_NEVER, PAGES_HUGE_ALWAYS };
 
@@ -52,6 +59,11 @@ int pages_reserve(void);
 /* Commits count consecutive superblocks of zeros and enters sb for each of them.  *addr_out is
  * aligned to SUPERBLOCK_BYTES. 0 or -ENOMEM. */
 int pages_get(uint32_t count, enum pages_huge huge, struct superblock *sb, char **addr_out);
+
+/* The same from the start of a memfd, shared with whoever has it too; no child inherits them.  No
+ * superblock is entered: pages_enter does that, for one. */
+int pages_get_shared(uint32_t count, int fd, char **addr_out);
+void pages_enter(const char *addr, struct superblock *sb);
 
 /* Gives them back: the memory is gone, the entries are NULL. */
 void pages_put(char *addr, uint32_t count);

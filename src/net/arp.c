@@ -2,8 +2,8 @@
  * net/arp.c - ARP (RFC 826, RFC 1122 2.3.2, RFC 5227).
  *
  * Row 10 of the attack table: nothing new is learned from what was not asked for; entries that are
- * there are updated, but only an answer to an open question makes one reachable.  An address of
- * ours that another station claims is defended once in DEFEND_NS.
+ * there are updated, but only an answer to an open question makes one reachable.  What becomes of
+ * an address of ours that another station claims is acd.c's.
  */
 #include "net/neighbour.h"
 
@@ -11,8 +11,6 @@
 #include "net/wire/ether.h"
 
 #include <string.h>
-
-#define DEFEND_NS 10000000000ULL /* RFC 5227 2.4: DEFEND_INTERVAL */
 
 static const uint8_t everybody[6] = {0xff, 0xff, 0xff, 0xff, 0xff, 0xff};
 
@@ -46,16 +44,31 @@ void arp_announce(struct net *net, const struct ip_address *address)
 	transmit_from(net, &arp, everybody);
 }
 
-void arp_request(struct net *net, struct neighbour *neighbour, bool unicast)
+void arp_probe(struct net *net, const struct ip_address *address)
 {
-	const struct ip_address *from = net_source_for(net, &neighbour->address);
+	/* RFC 5227 2.1.1 MUST: no sender's IP address, and no link-layer address of the target */
+	struct arp arp = {.operation = ARP_REQUEST, .target = address->words[3]};
+
+	transmit_from(net, &arp, everybody);
+}
+
+bool arp_request(struct net *net, struct neighbour *neighbour, bool unicast)
+{
+	/* As from nobody, if the address is the kernel's too: who is asked from it answers the
+	 * kernel, who is asked so (RFC 5227 2.1.1: a probe) answers what the device gives us. */
+	const struct ip_address *from =
+		net_is_shared(net) ? NULL : net_source_for(net, &neighbour->address);
 	struct arp arp = {
 		.operation = ARP_REQUEST,
 		.sender = from ? from->words[3] : 0,
 		.target = neighbour->address.words[3],
 	};
 
+	/* RFC 5227 2.1 MUST: an address is not used before it was probed */
+	if (from && unlikely(!net_is_local(net, from)))
+		return false;
 	transmit_from(net, &arp, unicast ? neighbour->mac : everybody);
+	return true;
 }
 
 static void reply(struct net *net, const struct arp *request)
@@ -68,19 +81,6 @@ static void reply(struct net *net, const struct arp *request)
 
 	memcpy(arp.target_mac, request->sender_mac, sizeof(arp.target_mac));
 	transmit_from(net, &arp, request->sender_mac);
-}
-
-/* Another station says that it has an address of ours. */
-static void conflict(struct net *net, const struct ip_address *address)
-{
-	uint64_t now = net->sched->now_ns;
-
-	log_once(&net->sched->log, &net->sched->log_seen, LOG_LEVEL_WARNING,
-		 "another station uses an address of ours (ARP)");
-	if (net->defended_ns && now - net->defended_ns < DEFEND_NS)
-		return;
-	net->defended_ns = now;
-	arp_announce(net, address);
 }
 
 /* Did the packet teach something: was its sender known? */
@@ -96,6 +96,16 @@ static bool learn(struct net *net, const struct arp *arp, const struct ip_addres
 	return true;
 }
 
+/* Of addresses that are the kernel's too only answers to our questions are for us. */
+static enum drop input_shared(struct net *net, const struct arp *arp)
+{
+	const struct ip_address sender = ip_from_v4(arp->sender);
+
+	return arp->operation == ARP_REPLY && arp->target == 0 && learn(net, arp, &sender, true)
+		       ? DROP_NONE
+		       : DROP_ARP_UNASKED;
+}
+
 static enum drop input(struct net *net, const struct arp *arp)
 {
 	const struct ip_address sender = ip_from_v4(arp->sender);
@@ -104,10 +114,8 @@ static enum drop input(struct net *net, const struct arp *arp)
 
 	if (memcmp(arp->sender_mac, net->mac, sizeof(net->mac)) == 0)
 		return DROP_ARP_UNASKED; /* our own, come back */
-	if (net_is_local(net, &sender)) {
-		conflict(net, &sender);
+	if (acd_input(net, arp))
 		return DROP_ADDRESS_CONFLICT;
-	}
 	bool learned = learn(net, arp, &sender, to_us);
 	if (to_us && arp->operation == ARP_REQUEST) {
 		reply(net, arp);
@@ -124,7 +132,7 @@ void arp_input(struct net *net, struct frame *frame)
 	cursor_skip(&c, ETHER_HEADER_BYTES);
 	enum drop drop = arp_parse(&c, &arp);
 	if (!drop)
-		drop = input(net, &arp);
+		drop = net_is_shared(net) ? input_shared(net, &arp) : input(net, &arp);
 	if (drop)
 		net_drop(net, frame, drop);
 	else

@@ -116,28 +116,29 @@ static const char *unfit_for_prefix(const struct ip_address *a, uint32_t prefix)
 	return NULL;
 }
 
-static int add_address(struct net *net, const char *key, const char *text,
-		       const struct net_interface_address *own)
+static uint32_t count_configured(const struct net *net)
 {
-	const char *why = unfit_for_host(&own->address);
+	uint32_t count = 0;
+
+	for (uint32_t i = 0; i < OWN_MAX; i++)
+		count += net->own.entries[i].state != OWN_FREE;
+	return count;
+}
+
+static int add_address(struct net *net, const char *key, const char *text,
+		       const struct ip_address *address, uint32_t prefix)
+{
+	const char *why = unfit_for_host(address);
 
 	if (!why)
-		why = unfit_for_prefix(&own->address, own->prefix);
-	if (!why && net_is_local(net, &own->address))
+		why = unfit_for_prefix(address, prefix);
+	if (!why && own_find(net, address))
 		why = "stands there twice";
-	if (!why && net->num_addresses == NET_CONFIGURED_MAX)
+	if (!why && count_configured(net) == OWN_CONFIGURED_MAX)
 		why = "is the seventeenth address; at most 16 can be ours";
 	if (why)
 		return refuse(net, key, text, why);
-	net->addresses[net->num_addresses++] = *own;
-	if (!ip_is_v4(&own->address))
-		return 0;
-	uint32_t bits = own->prefix - V4_BITS;
-	uint32_t hosts = bits >= 31 ? UINT32_MAX : UINT32_MAX >> bits;
-	net->v4[net->num_v4++] = (struct net_v4){
-		.address = own->address.words[3],
-		.broadcast = own->address.words[3] | htonl(hosts),
-	};
+	(void)own_add(net, address, prefix, OWN_CONFIGURED);
 	return 0;
 }
 
@@ -146,7 +147,8 @@ static int add_from_list(struct net *net, const char *text)
 	static const char key[] = "demitasse.addresses";
 	static const char form[] =
 		"must be an address and its prefix: 10.0.0.2/24 (0 to 32) or fd00::2/64 (0 to 128)";
-	struct net_interface_address own;
+	struct ip_address address;
+	uint32_t prefix;
 	char word[WORD_MAX];
 
 	memcpy(word, text, sizeof(word));
@@ -154,14 +156,12 @@ static int add_from_list(struct net *net, const char *text)
 	if (!slash)
 		return refuse(net, key, text, form);
 	*slash = '\0';
-	if (!parse_address(word, &own.address))
+	if (!parse_address(word, &address))
 		return refuse(net, key, text, form);
-	bool v4 = ip_is_v4(&own.address);
-	if (!parse_prefix(slash + 1, v4 ? 32 : 128, &own.prefix))
+	bool v4 = ip_is_v4(&address);
+	if (!parse_prefix(slash + 1, v4 ? 32 : 128, &prefix))
 		return refuse(net, key, text, form);
-	if (v4)
-		own.prefix += V4_BITS;
-	return add_address(net, key, text, &own);
+	return add_address(net, key, text, &address, v4 ? prefix + V4_BITS : prefix);
 }
 
 static int read_addresses(struct net *net)
@@ -181,40 +181,38 @@ static int read_addresses(struct net *net)
 		if (inet_pton(AF_INET, text, &v4) != 1)
 			return refuse(net, "demikernel.local_ipv4_addr", text,
 				      "must be an IPv4 address");
-		struct net_interface_address own = {.address = ip_from_v4(v4), .prefix = V4_BITS};
-		if (!net_is_local(net, &own.address)) {
-			int err = add_address(net, "demikernel.local_ipv4_addr", text, &own);
+		const struct ip_address address = ip_from_v4(v4);
+		if (!own_find(net, &address)) {
+			int err = add_address(net, "demikernel.local_ipv4_addr", text, &address,
+					      V4_BITS);
 			if (err)
 				return err;
 		}
 	}
-	if (net->num_addresses == 0)
+	if (net->num_known == 0 && !config->slaac)
 		return refuse(net, "demitasse.addresses", config->addresses,
-			      "must name at least one address of ours");
+			      "must name at least one address of ours, unless routers tell of them "
+			      "(demitasse.slaac)");
 	return 0;
 }
 
-/* fe80::/64 with the interface identifier made from the MAC (RFC 4291 appendix A). */
+/* RFC 4862 5.3: fe80::/64 with an interface identifier of ours */
 static void add_link_local(struct net *net)
 {
-	const uint8_t *mac = net->mac;
-	struct net_interface_address own = {
-		.address = {.bytes = {0xfe, 0x80, 0, 0, 0, 0, 0, 0, (uint8_t)(mac[0] ^ 2), mac[1],
-				      mac[2], 0xff, 0xfe, mac[3], mac[4], mac[5]}},
-		.prefix = 64,
-	};
+	struct ip_address address = {.bytes = {0xfe, 0x80}};
 
-	if (!net_is_local(net, &own.address))
-		net->addresses[net->num_addresses++] = own;
+	slaac_identify(net, &address, 0);
+	if (!own_find(net, &address))
+		(void)own_add(net, &address, 64, OWN_LINK_LOCAL);
 }
 
 static bool has_family(const struct net *net, bool v4)
 {
-	for (uint32_t i = 0; i < net->num_addresses; i++) {
+	for (uint32_t i = 0; i < net->num_known; i++) {
 		if (ip_is_v4(&net->addresses[i].address) == v4)
 			return true;
 	}
-	return false;
+	return !v4 && net->slaac.on;
 }
 
 /* ---- gateways ---- */
@@ -223,7 +221,7 @@ static bool on_link(const struct net *net, const struct ip_address *a)
 {
 	if (!ip_is_v4(a) && ip_is_link_local(a))
 		return true;
-	for (uint32_t i = 0; i < net->num_addresses; i++) {
+	for (uint32_t i = 0; i < net->num_known; i++) {
 		const struct net_interface_address *own = &net->addresses[i];
 		if (ip_is_v4(&own->address) == ip_is_v4(a) &&
 		    ip_same_prefix(&own->address, a, own->prefix))
@@ -244,7 +242,7 @@ static int add_gateway(struct net *net, const char *text)
 		why = unfit_for_host(&a);
 	else if (!has_family(net, v4))
 		why = "is of a family that we have no address of";
-	else if (net_is_local(net, &a) || (v4 && ip_is_broadcast(net, &a)))
+	else if (own_find(net, &a) || (v4 && ip_is_broadcast(net, &a)))
 		why = "is no other host";
 	else if (!on_link(net, &a))
 		why = "is on no prefix of ours";
@@ -305,6 +303,7 @@ int net_configure(struct net *net)
 {
 	int err = read_mac(net);
 
+	net->vlan = (uint16_t)net->sched->config.vlan;
 	if (!err)
 		err = read_addresses(net);
 	if (!err)
@@ -330,7 +329,7 @@ static int add_neighbour(struct net *net, const char *text)
 	if (!equals || !parse_mac(word, mac) || !parse_address(equals + 1, &address))
 		return refuse(net, key, text,
 			      "must be a station and its address: 02:00:00:00:00:01=10.0.0.1");
-	if (!ether_is_station(mac) || unfit_for_host(&address) || net_is_local(net, &address))
+	if (!ether_is_station(mac) || unfit_for_host(&address) || own_find(net, &address))
 		return refuse(net, key, text, "is no neighbour's");
 	int err = neighbour_set(net, &address, mac);
 	if (err)

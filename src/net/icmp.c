@@ -9,6 +9,8 @@
  * costs of its bucket is random, so that nobody can read from outside how full it is.
  */
 #include "net/wire/icmp.h"
+#include "net/bucket.h"
+#include "net/group.h"
 #include "net/net.h"
 
 #include <errno.h>
@@ -19,18 +21,9 @@
 #define ERRORS_BURST 50
 #define ECHOES_PER_S 20000
 #define ECHOES_BURST 2000
-#define SECOND_NS    1000000000ULL
 
 #define QUOTE_V4_MAX (576 - 20 - ICMP_HEADER_BYTES)  /* RFC 1812 4.3.2.3 */
 #define QUOTE_V6_MAX (1280 - 40 - ICMP_HEADER_BYTES) /* RFC 4443 2.4(c) */
-
-/* A bucket of tokens: fills with time, up to a burst. */
-struct bucket {
-	uint64_t filled_ns;
-	uint64_t tokens;
-	uint32_t per_s;
-	uint32_t burst;
-};
 
 struct icmp {
 	struct bucket errors;
@@ -39,31 +32,12 @@ struct icmp {
 
 /* ---- rates ---- */
 
-static void bucket_init(struct bucket *bucket, uint64_t now_ns, uint32_t per_s, uint32_t burst)
+static bool may_send(struct net *net, struct bucket *bucket, uint64_t cost)
 {
-	*bucket = (struct bucket){
-		.filled_ns = now_ns,
-		.tokens = burst,
-		.per_s = per_s,
-		.burst = burst,
-	};
-}
-
-static bool bucket_take(struct net *net, struct bucket *bucket, uint64_t cost)
-{
-	uint64_t token_ns = SECOND_NS / bucket->per_s;
-	uint64_t gained = (net->sched->now_ns - bucket->filled_ns) / token_ns;
-
-	bucket->filled_ns += gained * token_ns;
-	bucket->tokens += gained;
-	if (bucket->tokens > bucket->burst)
-		bucket->tokens = bucket->burst;
-	if (bucket->tokens == 0) {
-		net_count_drop(net, DROP_ICMP_RATE);
-		return false;
-	}
-	bucket->tokens -= cost < bucket->tokens ? cost : bucket->tokens;
-	return true;
+	if (bucket_take(bucket, net->sched->now_ns, cost))
+		return true;
+	net_count_drop(net, DROP_ICMP_RATE);
+	return false;
 }
 
 /* ---- out ---- */
@@ -104,7 +78,7 @@ static void echo(struct net *net, const struct ip_packet *packet, const struct i
 	};
 	uint32_t length = cursor_left(c);
 
-	if (!bucket_take(net, &net->icmp->echoes, 1))
+	if (!may_send(net, &net->icmp->echoes, 1))
 		return;
 	struct frame *frame = message_new(net, c->at, length);
 	if (frame)
@@ -118,7 +92,7 @@ static bool worth_an_error(struct net *net, const struct ip_packet *packet)
 {
 	if (ip_is_any(&packet->from))
 		return false;
-	return bucket_take(net, &net->icmp->errors, 1 + net_random(net) % 3);
+	return may_send(net, &net->icmp->errors, 1 + net_random(net) % 3);
 }
 
 static void error_out(struct net *net, const struct ip_packet *packet,
@@ -332,8 +306,12 @@ static enum drop input_v6(struct net *net, const struct ip_packet *packet)
 	if (header.type == ICMPV6_NEIGHBOR_SOLICITATION ||
 	    header.type == ICMPV6_NEIGHBOR_ADVERTISEMENT)
 		return nd_input(net, packet, &header, &c);
+	if (group_is_mld(header.type))
+		return mld_input(net, packet, &header, &c);
 	if (ip_is_any(&packet->from))
 		return DROP_IP_SOURCE;
+	if (header.type == ICMPV6_ROUTER_ADVERTISEMENT)
+		return slaac_input(net, packet, &header, &c);
 	if (header.type == ICMPV6_ECHO) {
 		if (packet->broadcast) /* row 9 of the attack table: who floods a group gets no
 					  flood */

@@ -3,13 +3,17 @@
  * those of ours go.  We are a host: nothing is forwarded.
  *
  * Routes: what is on a prefix of ours, link-local or a group is on the link; the rest goes to the
- * gateway of its family.  Packets to ourselves stand in net->loop until the next poll, without a
- * header of Ethernet, and come in from there: so a program that talks to itself never recurses.
+ * gateway of its family, configured or a router that told of itself (slaac.c).  Packets to
+ * ourselves stand in net->loop until the next poll, without a header of Ethernet, and come in from
+ * there: so a program that talks to itself never recurses.
  */
+#include "net/group.h"
 #include "net/net.h"
 #include "net/reassembly.h"
 #include "net/siphash.h"
 #include "net/wire/ether.h"
+#include "net/wire/group.h"
+#include "net/wire/icmp.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
@@ -28,6 +32,11 @@ bool ip_is_broadcast(const struct net *net, const struct ip_address *address)
 			return true;
 	}
 	return v4 == INADDR_BROADCAST;
+}
+
+bool ip_is_group(const struct net *net, const struct ip_address *address)
+{
+	return ip_is_multicast(address) || ip_is_broadcast(net, address);
 }
 
 static bool is_ours_v4(const struct net *net, uint32_t v4)
@@ -63,17 +72,33 @@ static inline bool is_first_v4(const struct net *net, const struct ip_packet *pa
 
 /* Sets packet->broadcast if its destination is a group that we are in.  False: it is another
  * host's. */
-static bool for_us_v4(const struct net *net, struct ip_packet *packet)
+static __attribute__((noinline)) bool for_us_v4(const struct net *net, struct ip_packet *packet)
 {
 	if (is_ours_v4(net, packet->to.words[3]))
 		return !packet->broadcast; /* RFC 1122 3.3.6 */
-	bool group = packet->to.words[3] == htonl(INADDR_ALLHOSTS_GROUP) ||
-		     ip_is_broadcast(net, &packet->to);
+	bool group = ip_is_multicast(&packet->to) ? group_has(net, &packet->to)
+						  : ip_is_broadcast(net, &packet->to);
 	packet->broadcast = group;
 	return group;
 }
 
+/* RFC 4541 2.1.1: a switch may ask for groups from 0.0.0.0; else the packet is nobody's. */
+static __attribute__((noinline)) enum drop odd_source_v4(const struct net *net,
+							 struct ip_packet *packet)
+{
+	if (packet->from.words[3] != 0 || packet->protocol != IP_IGMP)
+		return DROP_IP_SOURCE;
+	return for_us_v4(net, packet) ? DROP_NONE : DROP_IP_DESTINATION;
+}
+
 static const struct ip_address loopback_v6 = {.bytes = {[15] = 1}};
+
+/* Who has an address of ours, too, says so from there (RFC 4861 7.2.4). */
+static bool is_advertisement(const struct ip_packet *packet)
+{
+	return packet->protocol == IP_ICMPV6 && packet->length > 0 &&
+	       packet->payload[0] == ICMPV6_NEIGHBOR_ADVERTISEMENT;
+}
 
 /* The unspecified address is left to neighbour discovery. */
 static bool bad_source_v6(const struct net *net, const struct ip_packet *packet)
@@ -81,20 +106,19 @@ static bool bad_source_v6(const struct net *net, const struct ip_packet *packet)
 	const struct ip_address *from = &packet->from;
 
 	return ip_is_multicast(from) || ip_equal(from, &loopback_v6) ||
-	       (ip_is_any(from) && packet->protocol != IP_ICMPV6) || net_is_local(net, from);
+	       (ip_is_any(from) && packet->protocol != IP_ICMPV6) ||
+	       (net_is_local(net, from) && !is_advertisement(packet));
 }
 
-/* Is it all nodes of the interface or the link, or the solicited-node group of an address of ours
- * (RFC 4291 2.7.1)? */
+/* Is it a group that we are in, or the solicited-node group of an address of ours (RFC
+ * 4291 2.7.1)? */
 static bool is_our_group(const struct net *net, const struct ip_address *to)
 {
 	static const struct ip_address solicited = {
 		.bytes = {0xff, 0x02, [11] = 1, [12] = 0xff},
 	};
 
-	if ((to->bytes[1] == 1 || to->bytes[1] == 2) && to->words[1] == 0 && to->words[2] == 0 &&
-	    to->words[3] == htonl(1) &&
-	    to->words[0] == htonl(0xff000000U | (uint32_t)to->bytes[1] << 16))
+	if (group_has(net, to))
 		return true;
 	if (!ip_same_prefix(to, &solicited, 104))
 		return false;
@@ -122,19 +146,11 @@ static void unknown_protocol(struct net *net, struct frame *frame, const struct 
 	net_drop(net, frame, DROP_IP_PROTOCOL);
 }
 
-static inline void dispatch(struct net *net, struct frame *frame, const struct ip_packet *packet)
+/* Out of line: the common ones are short without. */
+static __attribute__((noinline)) void dispatch_other(struct net *net, struct frame *frame,
+						     const struct ip_packet *packet)
 {
 	switch (packet->protocol) {
-	case IP_TCP:
-		/* RFC 9293 3.9.2.3 MUST-57: silently, if it is to a group */
-		if (unlikely(packet->broadcast))
-			net_drop(net, frame, DROP_IP_BROADCAST);
-		else
-			tcp_input(net, frame, packet);
-		break;
-	case IP_UDP:
-		udp_input(net, frame, packet);
-		break;
 	case IP_ICMPV6: /* the parser of IPv6 lets no other protocols through */
 		if (!ip_is_v4(&packet->to)) {
 			icmpv6_input(net, frame, packet);
@@ -145,9 +161,24 @@ static inline void dispatch(struct net *net, struct frame *frame, const struct i
 	case IP_ICMP:
 		icmp_input(net, frame, packet);
 		break;
+	case IP_IGMP:
+		igmp_input(net, frame, packet);
+		break;
 	default:
 		unknown_protocol(net, frame, packet);
 	}
+}
+
+static inline void dispatch(struct net *net, struct frame *frame, const struct ip_packet *packet)
+{
+	if (packet->protocol == IP_UDP)
+		udp_input(net, frame, packet);
+	else if (packet->protocol != IP_TCP)
+		dispatch_other(net, frame, packet);
+	else if (likely(!packet->broadcast))
+		tcp_input(net, frame, packet);
+	else /* RFC 9293 3.9.2.3 MUST-57: silently, if it is to a group */
+		net_drop(net, frame, DROP_IP_BROADCAST);
 }
 
 /* What of the transport checksum is known already. */
@@ -182,7 +213,7 @@ void ip_input_v4(struct net *net, struct frame *frame, struct cursor *c, bool br
 		packet.broadcast = broadcast;
 		packet.checked = is_checked(net, frame, packet.protocol);
 		if (unlikely(bad_source_v4(net, &packet)))
-			drop = DROP_IP_SOURCE;
+			drop = odd_source_v4(net, &packet);
 		else if (unlikely(broadcast || !is_first_v4(net, &packet)) &&
 			 !for_us_v4(net, &packet))
 			drop = DROP_IP_DESTINATION;
@@ -231,6 +262,8 @@ static void input_again(struct net *net, struct frame *frame, bool reassembled, 
 	packet.checked = frame->flags & FRAME_CHECKED;
 	if (reassembled)
 		packet.fragmented = true;
+	else if (likely(!drop))
+		packet.broadcast = ip_is_group(net, &packet.to);
 	if (unlikely(problem.send))
 		icmpv6_parameter_problem(net, &packet, &problem);
 	if (unlikely(drop))
@@ -292,39 +325,30 @@ static inline uint16_t ether_type(const struct ip_address *to)
 	return ip_is_v4(to) ? ETHER_IPV4 : ETHER_IPV6;
 }
 
-/* The frame in one piece: what its receiver keeps must not be the sender's memory.  NULL: no
- * memory, and the frame is freed. */
-static struct frame *in_one_piece(struct net *net, struct frame *frame)
+/* A copy in one piece: what its receiver keeps must not be the sender's memory.  NULL: no memory.
+ */
+static struct frame *copy_of(struct net *net, const struct frame *frame)
 {
-	if (frame->num_segments == 0)
-		return frame;
 	struct frame *whole = frame_alloc_tx(net->heap, frame_bytes(frame));
-	if (whole) {
-		whole->flags = frame->flags;
-		memcpy(whole->data, frame->data, frame->length);
-		whole->length = frame->length;
-		for (uint32_t i = 0; i < frame->num_segments; i++) {
-			const struct iovec *piece = &frame->segments[i];
-			memcpy(whole->data + whole->length, piece->iov_base, piece->iov_len);
-			whole->length += (uint32_t)piece->iov_len;
-		}
-	} else {
+
+	if (!whole) {
 		net_count_drop(net, DROP_TX_MEMORY);
+		return NULL;
 	}
-	frame_free(net->heap, frame);
+	whole->flags = frame->flags;
+	memcpy(whole->data, frame->data, frame->length);
+	whole->length = frame->length;
+	for (uint32_t i = 0; i < frame->num_segments; i++) {
+		const struct iovec *piece = &frame->segments[i];
+		memcpy(whole->data + whole->length, piece->iov_base, piece->iov_len);
+		whole->length += (uint32_t)piece->iov_len;
+	}
 	return whole;
 }
 
-static void loop_back(struct net *net, struct frame *frame)
+/* The frame, which is in one piece, has its IP header. */
+static void loop_append(struct net *net, struct frame *frame)
 {
-	if (net->loop_count == NET_LOOP_MAX) {
-		net_count_drop(net, DROP_TX_FULL);
-		frame_free(net->heap, frame);
-		return;
-	}
-	frame = in_one_piece(net, frame);
-	if (!frame)
-		return;
 	/* A checksum that was left to the device is nobody's to make or to verify. */
 	frame->flags = frame->flags & FRAME_CHECKSUM ? FRAME_CHECKED : 0;
 	frame->next = NULL;
@@ -334,6 +358,37 @@ static void loop_back(struct net *net, struct frame *frame)
 		net->loop_head = frame;
 	net->loop_last = frame;
 	net->loop_count++;
+}
+
+static bool loop_is_full(struct net *net)
+{
+	if (likely(net->loop_count < NET_LOOP_MAX))
+		return false;
+	net_count_drop(net, DROP_TX_FULL);
+	return true;
+}
+
+static void loop_back(struct net *net, struct frame *frame)
+{
+	bool full = loop_is_full(net);
+
+	if (full || frame->num_segments > 0) {
+		struct frame *whole = full ? NULL : copy_of(net, frame);
+		frame_free(net->heap, frame);
+		frame = whole;
+	}
+	if (frame)
+		loop_append(net, frame);
+}
+
+void ip_loop_copy(struct net *net, const struct frame *frame, const struct ip_send *send)
+{
+	struct frame *copy = loop_is_full(net) ? NULL : copy_of(net, frame);
+
+	if (!copy)
+		return;
+	ip_prepend(copy, send);
+	loop_append(net, copy);
 }
 
 /* RFC 1122 3.2.1.3(g) MUST NOT: nothing with a loopback address leaves a host. */
@@ -351,35 +406,21 @@ static const struct ip_address *next_hop(const struct net *net, const struct ip_
 		return NULL;
 	if (!v4 && ip_is_link_local(to))
 		return to;
-	for (uint32_t i = 0; i < net->num_addresses; i++) {
+	for (uint32_t i = 0; i < net->num_known; i++) {
 		const struct net_interface_address *own = &net->addresses[i];
-		if (ip_is_v4(&own->address) == v4 && ip_same_prefix(&own->address, to, own->prefix))
+		if (ip_is_v4(&own->address) == v4 &&
+		    ip_same_prefix(&own->address, to, own->on_link))
 			return to;
 	}
+	if (!v4 && slaac_on_link(net, to))
+		return to;
 	const struct ip_address *gateway = &net->gateway[!v4];
 	return ip_is_any(gateway) ? NULL : gateway;
 }
 
 bool ip_has_route(const struct net *net, const struct ip_address *to)
 {
-	return net_is_local(net, to) || ip_is_multicast(to) || ip_is_broadcast(net, to) ||
-	       next_hop(net, to);
-}
-
-/* The link-layer group of a group (RFC 1112 6.4, RFC 2464 7), or everybody. */
-static void group_mac(const struct ip_address *to, uint8_t mac[6])
-{
-	if (!ip_is_v4(to)) {
-		mac[0] = 0x33;
-		mac[1] = 0x33;
-		memcpy(mac + 2, to->bytes + 12, 4);
-	} else if (ip_is_multicast(to)) {
-		const uint8_t group[6] = {0x01,          0x00,         0x5e, to->bytes[13] & 0x7f,
-					  to->bytes[14], to->bytes[15]};
-		memcpy(mac, group, 6);
-	} else {
-		memset(mac, 0xff, 6);
-	}
+	return net_is_local(net, to) || ip_is_group(net, to) || next_hop(net, to);
 }
 
 /* RFC 6437 3: a label for each flow that nobody can guess. */
@@ -403,12 +444,18 @@ static uint32_t flow_label(const struct net *net, const struct frame *frame,
 static __attribute__((noinline)) int output_new_path(struct net *net, struct frame *frame,
 						     struct ip_send *send, struct ip_path *path)
 {
+	if (unlikely(net->own.guarded) && !ip_is_any(send->from) &&
+	    !net_is_local(net, send->from)) {
+		net_count_drop(net, DROP_ADDRESS_UNUSED);
+		frame_free(net->heap, frame);
+		return -EADDRNOTAVAIL;
+	}
 	if (net_is_local(net, send->to)) {
 		ip_prepend(frame, send);
 		loop_back(net, frame);
 		return 0;
 	}
-	if (ip_is_multicast(send->to) || ip_is_broadcast(net, send->to)) {
+	if (ip_is_group(net, send->to)) {
 		uint8_t mac[6];
 		group_mac(send->to, mac);
 		ip_prepend(frame, send);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
- * net/nd.c - neighbour discovery (RFC 4861 7.2): solicitations and advertisements.  We are a host
- * with configured addresses: router advertisements and redirects are ignored.
+ * net/nd.c - neighbour discovery (RFC 4861 7.2): solicitations and advertisements.  Redirects are
+ * ignored; routers are slaac.c's.
  *
  * Row 11 of the attack table: as in ARP, nothing new is learned from what was not asked for, where
  * RFC 4861 7.2.3 would (SHOULD) make an entry of a solicitation's sender: so nobody fills the table
@@ -41,7 +41,8 @@ static void transmit(struct net *net, const struct nd_send *send, struct nd_mess
 		net_count_drop(net, DROP_TX_MEMORY);
 		return;
 	}
-	message->has_mac = true;
+	/* RFC 4861 4.3 MUST NOT: no link-layer address with the unspecified source */
+	message->has_mac = !ip_is_any(send->from);
 	memcpy(message->mac, net->mac, sizeof(message->mac));
 	frame->length = nd_write(frame->data, send->type, message, send->from, send->to);
 	if (!send->mac) {
@@ -52,24 +53,79 @@ static void transmit(struct net *net, const struct nd_send *send, struct nd_mess
 	ether_output(net, frame, send->mac, ETHER_IPV6);
 }
 
-void nd_solicit(struct net *net, struct neighbour *neighbour, bool unicast)
+/* RFC 4291 2.7.1: the solicited-node group of an address, and its link-layer address */
+static struct ip_address group_of(const struct ip_address *target, uint8_t mac[6])
+{
+	struct ip_address group = {.bytes = {0xff, 0x02, [11] = 1, [12] = 0xff}};
+	const uint8_t prefix[3] = {0x33, 0x33, 0xff};
+
+	memcpy(group.bytes + 13, target->bytes + 13, 3);
+	memcpy(mac, prefix, sizeof(prefix));
+	memcpy(mac + 3, target->bytes + 13, 3);
+	return group;
+}
+
+static const struct ip_address *link_local(const struct net *net)
+{
+	for (uint32_t i = 0; i < net->num_addresses; i++) {
+		if (ip_is_link_local(&net->addresses[i].address))
+			return &net->addresses[i].address;
+	}
+	return NULL;
+}
+
+/* The source of a question to a neighbour; NULL: none may be it yet.  The answer goes there, so it
+ * must not be the kernel's too. */
+static const struct ip_address *asking_source(const struct net *net,
+					      const struct ip_address *target)
+{
+	const struct ip_address *from =
+		net_is_shared(net) ? link_local(net) : net_source_for(net, target);
+
+	for (uint32_t i = 0; from && i < net->num_addresses; i++) {
+		const struct net_interface_address *own = &net->addresses[i];
+		/* RFC 4429 3.2 MUST NOT: an optimistic address solicits nobody */
+		if (ip_equal(&own->address, from) && own->state == OWN_OPTIMISTIC)
+			return NULL;
+	}
+	return from;
+}
+
+bool nd_solicit(struct net *net, struct neighbour *neighbour, bool unicast)
 {
 	const struct ip_address *target = &neighbour->address;
-	/* RFC 4291 2.7.1: the solicited-node group */
-	struct ip_address group = {.bytes = {0xff, 0x02, [11] = 1, [12] = 0xff}};
-	uint8_t mac[6] = {0x33, 0x33, 0xff};
+	uint8_t mac[6];
+	const struct ip_address group = group_of(target, mac);
 	struct nd_message message = {.target = *target};
 	struct nd_send send = {
-		.from = net_source_for(net, target),
+		.from = asking_source(net, target),
 		.to = unicast ? target : &group,
 		.mac = unicast ? neighbour->mac : mac,
 		.type = ICMPV6_NEIGHBOR_SOLICITATION,
 	};
 
-	memcpy(group.bytes + 13, target->bytes + 13, 3);
-	memcpy(mac + 3, target->bytes + 13, 3);
-	if (send.from)
-		transmit(net, &send, &message);
+	if (!send.from)
+		return false;
+	transmit(net, &send, &message);
+	return true;
+}
+
+void nd_probe(struct net *net, const struct ip_address *address, const uint8_t nonce[6])
+{
+	static const struct ip_address nobody;
+	uint8_t mac[6];
+	const struct ip_address group = group_of(address, mac);
+	struct nd_message message = {.target = *address, .has_nonce = true};
+	/* RFC 4862 5.4.2 MUST: from the unspecified address, to the solicited-node group */
+	struct nd_send send = {
+		.from = &nobody,
+		.to = &group,
+		.mac = mac,
+		.type = ICMPV6_NEIGHBOR_SOLICITATION,
+	};
+
+	memcpy(message.nonce, nonce, sizeof(message.nonce));
+	transmit(net, &send, &message);
 }
 
 /* ---- solicitations ---- */
@@ -77,7 +133,7 @@ void nd_solicit(struct net *net, struct neighbour *neighbour, bool unicast)
 static enum drop solicitation(struct net *net, const struct ip_packet *packet,
 			      const struct nd_message *asked)
 {
-	struct nd_message message = {.target = asked->target, .override = true};
+	struct nd_message message = {.target = asked->target};
 	struct nd_send send = {
 		.from = &asked->target,
 		.to = &packet->from,
@@ -87,6 +143,14 @@ static enum drop solicitation(struct net *net, const struct ip_packet *packet,
 
 	if (!net_is_local(net, &asked->target))
 		return DROP_ND_UNASKED;
+	struct own_address *own = own_find(net, &asked->target);
+	bool optimistic = own->state == OWN_OPTIMISTIC;
+	if (optimistic && ip_is_any(&packet->from)) {
+		dad_solicited(own, asked);
+		return DROP_ADDRESS_CONFLICT;
+	}
+	/* RFC 4429 3.3 MUST: an optimistic address overrides nobody's entry */
+	message.override = !optimistic;
 	if (ip_is_any(&packet->from)) {
 		/* RFC 4862 5.4.3: somebody would like to have our address: all are told whose it is
 		 */
@@ -104,8 +168,14 @@ static enum drop solicitation(struct net *net, const struct ip_packet *packet,
 
 /* ---- advertisements ---- */
 
-static enum drop conflict(struct net *net)
+static enum drop conflict(struct net *net, const struct nd_message *message)
 {
+	struct own_address *own = own_find(net, &message->target);
+
+	if (own->state == OWN_OPTIMISTIC) {
+		dad_advertised(own, message);
+		return DROP_ADDRESS_CONFLICT;
+	}
 	log_once(&net->sched->log, &net->sched->log_seen, LOG_LEVEL_WARNING,
 		 "another station uses an address of ours (neighbour discovery)");
 	return DROP_ADDRESS_CONFLICT;
@@ -118,7 +188,7 @@ static enum drop advertisement(struct net *net, const struct nd_message *message
 	uint8_t mac[6];
 
 	if (net_is_local(net, &message->target))
-		return conflict(net);
+		return conflict(net, message);
 	n = neighbour_find(net, &message->target);
 	if (!n)
 		return DROP_ND_UNASKED;

@@ -29,14 +29,17 @@
 #define SECOND_NS      1000000000U
 #define DELAY_FIRST_NS (5ULL * SECOND_NS) /* RFC 4861 10: DELAY_FIRST_PROBE_TIME */
 
-static uint64_t retry_ns(const struct net *net)
+static uint64_t retry_ns(const struct neighbour *n)
 {
-	return (uint64_t)net->sched->config.neighbour_retry_s * SECOND_NS;
+	return ip_is_v4(&n->address) ? (uint64_t)n->net->sched->config.neighbour_retry_s * SECOND_NS
+				     : slaac_retrans_ns(n->net);
 }
 
-static uint64_t reachable_ns(const struct net *net)
+static uint64_t reachable_ns(const struct neighbour *n)
 {
-	return (uint64_t)net->sched->config.neighbour_reachable_s * SECOND_NS;
+	return ip_is_v4(&n->address)
+		       ? (uint64_t)n->net->sched->config.neighbour_reachable_s * SECOND_NS
+		       : slaac_reachable_ns(n->net);
 }
 
 static void arm(struct neighbour *n, uint64_t deadline_ns)
@@ -195,16 +198,32 @@ static struct neighbour *take(struct net *net, const struct ip_address *address,
 
 /* ---- questions ---- */
 
+/* While no address of ours may be asked from, it does not count as a question. */
 static void ask(struct neighbour *n)
 {
 	bool unicast = n->state == NEIGHBOUR_PROBE;
 
-	n->probes++;
-	if (ip_is_v4(&n->address))
-		arp_request(n->net, n, unicast);
-	else
-		nd_solicit(n->net, n, unicast);
-	arm_in(n, retry_ns(n->net));
+	if (ip_is_v4(&n->address) ? arp_request(n->net, n, unicast)
+				  : nd_solicit(n->net, n, unicast))
+		n->probes++;
+	arm_in(n, retry_ns(n));
+}
+
+void neighbour_ask_now(struct net *net)
+{
+	struct neighbour_table *table = &net->neighbours;
+
+	list_for_each (node, &table->asking) {
+		struct neighbour *n = container_of(node, struct neighbour, node);
+		if (n->probes == 0)
+			ask(n);
+	}
+}
+
+void neighbour_forget_paths(struct net *net)
+{
+	for (uint32_t i = 0; i < net->neighbours.max; i++)
+		net->neighbours.entries[i].generation++;
 }
 
 struct neighbour *neighbour_get(struct net *net, const struct ip_address *address)
@@ -244,16 +263,26 @@ static void fail(struct neighbour *n)
 	struct frame *frame = take_queue(n);
 
 	set_state(n, NEIGHBOUR_FAILED);
-	arm_in(n, retry_ns(net));
+	arm_in(n, retry_ns(n));
+	slaac_unreachable(net, &n->address);
 	for (struct frame *next; frame; frame = next) {
 		next = frame->next;
 		neighbour_unreachable(net, frame);
 	}
 }
 
+/* A router's place may be another's then. */
+static void give_up(struct neighbour *n)
+{
+	const struct ip_address address = n->address;
+
+	release(n);
+	slaac_unreachable(n->net, &address);
+}
+
 static void grow_old(struct neighbour *n)
 {
-	uint64_t until = n->confirmed_ns + reachable_ns(n->net);
+	uint64_t until = n->confirmed_ns + reachable_ns(n);
 
 	if (until > n->net->sched->now_ns)
 		arm(n, until);
@@ -282,7 +311,7 @@ static void expired(struct timer *timer)
 		break;
 	case NEIGHBOUR_PROBE:
 		if (asked_enough)
-			release(n);
+			give_up(n);
 		else
 			ask(n);
 		break;
@@ -300,7 +329,7 @@ static void become_reachable(struct neighbour *n)
 {
 	n->confirmed_ns = n->net->sched->now_ns;
 	set_state(n, NEIGHBOUR_REACHABLE);
-	arm_in(n, reachable_ns(n->net));
+	arm_in(n, reachable_ns(n));
 }
 
 void neighbour_confirm(struct net *net, struct neighbour *neighbour)

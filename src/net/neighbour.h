@@ -98,12 +98,20 @@ void arp_input(struct net *net, struct frame *frame);
 enum drop nd_input(struct net *net, const struct ip_packet *packet,
 		   const struct icmp_header *header, struct cursor *c);
 /* arp.c, nd.c: what goes out; unicast to a known mac, else broadcast or solicited-node multicast.
- */
-void arp_request(struct net *net, struct neighbour *neighbour, bool unicast);
-void nd_solicit(struct net *net, struct neighbour *neighbour, bool unicast);
+ * False: no address of ours may be asked from yet. */
+bool arp_request(struct net *net, struct neighbour *neighbour, bool unicast);
+bool nd_solicit(struct net *net, struct neighbour *neighbour, bool unicast);
 
-/* Tells everybody who we are (RFC 5227 2.3). */
+/* Tells everybody who we are (RFC 5227 2.3); asks whether anybody has an address (2.1). */
 void arp_announce(struct net *net, const struct ip_address *address);
+void arp_probe(struct net *net, const struct ip_address *address);
+/* The same for IPv6 (RFC 4862 5.4.2). */
+void nd_probe(struct net *net, const struct ip_address *address, const uint8_t nonce[6]);
+
+/* An address of ours may be asked from now: questions that wait for one go out. */
+void neighbour_ask_now(struct net *net);
+/* What leads where has changed: no cached way (struct ip_path) is good any more. */
+void neighbour_forget_paths(struct net *net);
 
 /* Is a question to this neighbour unanswered? */
 static inline bool neighbour_asked(const struct neighbour *neighbour)

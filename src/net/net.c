@@ -6,6 +6,7 @@
  */
 #include "net/net.h"
 
+#include "net/group.h"
 #include "net/pmtu.h"
 #include "net/reassembly.h"
 #include "net/siphash.h"
@@ -56,10 +57,8 @@ void net_drop(struct net *net, struct frame *frame, enum drop reason)
 
 static void count_frames(struct net *net)
 {
-	uint64_t max = (uint64_t)net->sched->config.frames_max;
-
 	net->frame_countdown = FRAMES_COUNTED;
-	net->frames_short = heap_frames_left(net->heap) < max / 4;
+	net->frames_short = heap_frames_left(net->heap) < heap_frames_max(net->heap) / 4;
 }
 
 static inline void take_in(struct net *net, struct frame **frames, uint32_t count)
@@ -99,25 +98,39 @@ bool net_is_local(const struct net *net, const struct ip_address *address)
 	return false;
 }
 
+/* RFC 6724 5: rules 2 (scope), 3 (no deprecated one) and 8 (the prefix), in this order. */
+static uint32_t source_rank(const struct net_interface_address *own, bool near)
+{
+	bool wide = ip_is_v4(&own->address) || !ip_is_link_local(&own->address);
+
+	return (wide || near ? 8U : 0U) + (own->state == OWN_PREFERRED ? 4U : 0U) +
+	       (own->state == OWN_TENTATIVE ? 0U : 2U) + near;
+}
+
 const struct ip_address *net_source_for(const struct net *net, const struct ip_address *to)
 {
-	const struct ip_address *first = NULL;
+	const struct ip_address *best = NULL;
+	uint32_t best_rank = 0;
 	bool v4 = ip_is_v4(to);
 	/* Multicasts that do not leave the link are spoken to as link-local hosts are. */
 	bool link_scope = !v4 && (ip_is_link_local(to) ||
 				  (to->bytes[0] == 0xff && (to->bytes[1] & 0x0f) <= 2));
 
-	for (uint32_t i = 0; i < net->num_addresses; i++) {
+	for (uint32_t i = 0; i < net->num_known; i++) {
 		const struct net_interface_address *own = &net->addresses[i];
 		if (ip_is_v4(&own->address) != v4)
 			continue;
-		if (ip_same_prefix(&own->address, to, own->prefix) ||
-		    (link_scope && ip_is_link_local(&own->address)))
+		bool near = ip_same_prefix(&own->address, to, own->prefix) ||
+			    (link_scope && ip_is_link_local(&own->address));
+		if (likely(near && own->state == OWN_PREFERRED))
 			return &own->address;
-		if (!first)
-			first = &own->address;
+		uint32_t rank = source_rank(own, near);
+		if (!best || rank > best_rank) {
+			best = &own->address;
+			best_rank = rank;
+		}
 	}
-	return first;
+	return best;
 }
 
 uint64_t net_random(struct net *net)
@@ -147,20 +160,14 @@ static int open_parts(struct net *net)
 	if (!err)
 		err = icmp_open(net);
 	if (!err)
+		err = group_open(net);
+	if (!err)
 		err = udp_open(net);
 	if (!err)
 		err = tcp_open(net);
 	if (!err)
 		err = net_configure_neighbours(net);
 	return err;
-}
-
-static void announce(struct net *net)
-{
-	for (uint32_t i = 0; i < net->num_addresses; i++) {
-		if (ip_is_v4(&net->addresses[i].address))
-			arp_announce(net, &net->addresses[i].address);
-	}
 }
 
 int net_open(struct net *net, struct sched *sched, struct netdev *dev)
@@ -178,20 +185,23 @@ int net_open(struct net *net, struct sched *sched, struct netdev *dev)
 		.owner = owner,
 	};
 	set_offloads(net);
+	slaac_open(net);
 	int err = net_configure(net);
 	if (err)
 		return err;
-	heap_set_frames(net->heap, frame_object_bytes(dev->mtu),
-			(uint32_t)sched->config.frames_max);
+	if (!net->heap->region) /* the device's frames are its own */
+		heap_set_frames(net->heap, frame_object_bytes(dev->mtu),
+				(uint32_t)sched->config.frames_max);
 	err = open_parts(net);
 	if (!err)
 		err = dev->ops->start(dev);
-	if (err) {
+	if (!err)
+		err = own_start(net);
+	if (!err)
+		err = slaac_start(net);
+	if (err)
 		net_close(net);
-		return err;
-	}
-	announce(net);
-	return 0;
+	return err;
 }
 
 void net_check(struct net *net)
@@ -205,7 +215,10 @@ void net_check(struct net *net)
 		looping++;
 	}
 	ASSERT(looping == net->loop_count && looping <= NET_LOOP_MAX);
+	own_check(net);
+	slaac_check(net);
 	neighbour_check(net);
+	group_check(net);
 	pmtu_check(net);
 	reassembly_check(net);
 	udp_check(net);
@@ -217,11 +230,15 @@ void net_close(struct net *net)
 		tcp_close(net);
 	if (net->udp)
 		udp_close(net);
+	if (net->groups)
+		group_close(net);
 	if (net->icmp)
 		icmp_close(net);
 	net_put_out(net); /* resets of connections */
 	reassembly_close(net);
 	pmtu_close(net);
+	slaac_close(net);
+	own_close(net);
 	neighbour_close(net);
 	for (struct frame *frame = net->loop_head, *next; frame; frame = next) {
 		next = frame->next;

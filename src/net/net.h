@@ -12,6 +12,8 @@
 
 #include "base/address.h"
 #include "net/neighbour.h"
+#include "net/own.h"
+#include "net/slaac.h"
 #include "net/wire/ether.h"
 #include "net/wire/ip.h"
 #include "netdev/netdev.h"
@@ -24,18 +26,19 @@ struct tcp_conn;
 struct udp;
 struct tcp;
 struct icmp;
+struct groups;
 struct pmtu;
 struct reassembly;
 
-#define NET_CONFIGURED_MAX 16
-#define NET_ADDRESSES_MAX  17  /* those configured, and the link-local one */
-#define NET_LOOP_MAX       256 /* packets to ourselves that wait for the next poll */
-#define NET_TX_MAX         256 /* frames that wait for the device */
-#define NET_TX_DOORBELL    32  /* pending frames that are put out at once */
+#define NET_LOOP_MAX    256 /* packets to ourselves that wait for the next poll */
+#define NET_TX_MAX      256 /* frames that wait for the device */
+#define NET_TX_DOORBELL 32  /* pending frames that are put out at once */
 
 struct net_interface_address {
 	struct ip_address address;
 	uint32_t prefix; /* bits, 96 + n for IPv4 */
+	uint8_t on_link; /* bits of those that are on the link with it */
+	uint8_t state;   /* enum own_state */
 };
 
 /* An IPv4 address of ours, for quick comparison: network order. */
@@ -49,11 +52,14 @@ struct net {
 	struct netdev *dev;
 	struct heap *heap;
 	uint8_t mac[6];
-	uint32_t mtu; /* of IP packets */
-	uint32_t num_addresses;
-	struct net_interface_address addresses[NET_ADDRESSES_MAX]; /* the link-local one last */
-	uint32_t num_v4;
-	struct net_v4 v4[NET_CONFIGURED_MAX];
+	uint16_t vlan; /* id of the virtual LAN that we speak on; 0: none */
+	uint32_t mtu;  /* of IP packets */
+	/* Made from own at each change: those in use, then those that are tentative. */
+	uint32_t num_addresses; /* in use */
+	uint32_t num_known;     /* in use or tentative */
+	struct net_interface_address addresses[OWN_MAX];
+	uint32_t num_v4; /* in use */
+	struct net_v4 v4[OWN_CONFIGURED_MAX];
 	struct ip_address gateway[2]; /* IPv4, IPv6; any: none */
 	uint64_t secret[2];           /* SipHash key of sequence numbers, ports and tables */
 	uint64_t random_counter;
@@ -66,7 +72,6 @@ struct net {
 	uint8_t udp_checksums;
 	bool tcp_checksum_offload; /* the device completes those that are sent */
 	bool udp_checksum_offload;
-	uint64_t defended_ns; /* when an address of ours was last defended (RFC 5227); 0: never */
 
 	struct frame *tx[NET_TX_MAX];
 	uint32_t tx_count;
@@ -75,10 +80,13 @@ struct net {
 	struct frame *loop_last;
 	uint32_t loop_count;
 
+	struct own_table own;
+	struct slaac slaac;
 	struct neighbour_table neighbours;
 	struct udp *udp;
 	struct tcp *tcp;
 	struct icmp *icmp;
+	struct groups *groups;
 	struct pmtu *pmtu; /* NULL while no path is known to be narrower than the link */
 	struct reassembly *reassembly; /* NULL while no fragment waits */
 	/* Enters an accepted connection into the descriptor table: the descriptor or -errno. */
@@ -135,14 +143,35 @@ static inline void net_transmit(struct net *net, struct frame *frame)
 		net_put_out(net);
 }
 
-/* Is it one of ours? */
+/* Is it one of ours, and in use? */
 bool net_is_local(const struct net *net, const struct ip_address *address);
-/* The address of ours to speak to another from: on its prefix, else the first of its family; NULL:
- * we have none of that family. */
+/* The address of ours to speak to another from (RFC 6724 5): of its scope, rather preferred than
+ * deprecated or optimistic, on its prefix; else the first of its family; NULL: we have none of that
+ * family. */
 const struct ip_address *net_source_for(const struct net *net, const struct ip_address *to);
 
 /* Unpredictable to peers: SipHash of a counter under the secret. */
 uint64_t net_random(struct net *net);
+
+/* Are our addresses the kernel's too (netdev.h)?  Then it answers for them. */
+static inline bool net_is_shared(const struct net *net)
+{
+	return net->dev->num_ports > 0;
+}
+
+/* Is this one?  Link-local ones are ours alone. */
+static inline bool net_shares(const struct net *net, const struct ip_address *address)
+{
+	return net_is_shared(net) && !ip_is_link_local(address);
+}
+
+/* port.c: local ports.  May a socket be bound to it? */
+bool net_port_is_ours(const struct net *net, uint8_t protocol, uint16_t port);
+/* How many there are to choose from; the nth of them, n < count. */
+uint32_t net_port_count(const struct net *net, uint8_t protocol);
+uint16_t net_port_choice(const struct net *net, uint8_t protocol, uint32_t n);
+/* Does what the remote end sends come to this instance? */
+bool net_is_answered(const struct net *net, const struct netdev_flow *flow);
 
 /* ---- config.c ---- */
 
@@ -156,10 +185,17 @@ int net_configure_neighbours(struct net *net);
 /* The whole input of one frame. */
 void net_input(struct net *net, struct frame *frame);
 
+/* The same with a tag of the virtual LAN. */
+void ether_output_tagged(struct net *net, struct frame *frame, const uint8_t mac[6], uint16_t type);
+
 /* Puts an Ethernet header in front and transmits. */
 static inline void ether_output(struct net *net, struct frame *frame, const uint8_t mac[6],
 				uint16_t type)
 {
+	if (unlikely(net->vlan)) {
+		ether_output_tagged(net, frame, mac, type);
+		return;
+	}
 	ether_write(frame_prepend(frame, ETHER_HEADER_BYTES), mac, net->mac, type);
 	frame->transport_offset += ETHER_HEADER_BYTES;
 	net_transmit(net, frame);
@@ -206,6 +242,12 @@ void ip_prepend(struct frame *frame, const struct ip_send *send);
 
 /* Is it a broadcast address of a prefix of ours, or everybody's? */
 bool ip_is_broadcast(const struct net *net, const struct ip_address *address);
+/* Is it that or a multicast address? */
+bool ip_is_group(const struct net *net, const struct ip_address *address);
+
+/* A copy of what is sent to a group comes back to us in the next poll; as ip_output, but the frame
+ * stays the caller's. */
+void ip_loop_copy(struct net *net, const struct frame *frame, const struct ip_send *send);
 
 /* Is there a way to an address? */
 bool ip_has_route(const struct net *net, const struct ip_address *to);
@@ -213,8 +255,9 @@ bool ip_has_route(const struct net *net, const struct ip_address *to);
 /* Sends frame, whose data is at the transport header (checksum done, or FRAME_CHECKSUM with offsets
  * relative to that header's start).  Headers for both families fit the headroom. path: a cache, or
  * NULL; good for one from and to.  0, or -ENETUNREACH (no route), -EHOSTUNREACH (a neighbour that
- * does not answer), with the frame freed and counted.  A frame may wait for its neighbour; if that
- * fails later, neighbour_unreachable is told. */
+ * does not answer), -EADDRNOTAVAIL (from is not ours, not yet or not any more), with the frame
+ * freed and counted.  A frame may wait for its neighbour; if that fails later,
+ * neighbour_unreachable is told. */
 int ip_output(struct net *net, struct frame *frame, const struct ip_address *from,
 	      const struct ip_address *to, uint8_t protocol, uint8_t ttl, uint8_t tos,
 	      struct ip_path *path);
@@ -297,6 +340,9 @@ void udp_icmp_error(struct net *net, const struct icmp_quote *quote,
 		    const struct icmp_error *error);
 void tcp_icmp_error(struct net *net, const struct icmp_quote *quote,
 		    const struct icmp_error *error);
+/* An address of ours is another station's: connections end with EADDRNOTAVAIL, their peers by a
+ * reset if that can still be sent. */
+void tcp_address_lost(struct net *net, const struct ip_address *address);
 
 /* ---- transports ---- */
 

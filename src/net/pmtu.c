@@ -48,8 +48,16 @@ static struct entry *find(const struct net *net, const struct ip_address *to)
 uint32_t pmtu_known(const struct net *net, const struct ip_address *to)
 {
 	const struct entry *entry = find(net, to);
+	uint32_t link = ip_is_v4(to) || !net->slaac.mtu ? net->mtu : net->slaac.mtu;
 
-	return entry ? entry->mtu : net->mtu;
+	return entry && entry->mtu < link ? entry->mtu : link;
+}
+
+bool pmtu_limit_link(struct net *net)
+{
+	if (!net->pmtu)
+		net->pmtu = calloc(1, sizeof(*net->pmtu));
+	return net->pmtu;
 }
 
 static uint32_t minimum(const struct net *net, const struct ip_address *to)
@@ -102,9 +110,7 @@ uint32_t pmtu_lower(struct net *net, const struct ip_address *to, uint32_t mtu)
 	/* RFC 1191 3, RFC 8201 4 MUST NOT: a message never raises the estimate */
 	if (mtu >= known || net_is_local(net, to))
 		return known;
-	if (!net->pmtu)
-		net->pmtu = calloc(1, sizeof(*net->pmtu));
-	if (!net->pmtu)
+	if (!pmtu_limit_link(net))
 		return known;
 	struct entry *entry = find(net, to);
 	if (!entry)

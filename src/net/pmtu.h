@@ -35,6 +35,9 @@ void pmtu_raise(struct net *net, const struct ip_address *to, uint32_t mtu);
 /* The next size below mtu that links have (RFC 1191 7.1), not below the floor. */
 uint32_t pmtu_plateau(const struct net *net, const struct ip_address *to, uint32_t mtu);
 
+/* From now on the link may be narrower for IPv6 (net->slaac.mtu).  False: no memory. */
+bool pmtu_limit_link(struct net *net);
+
 void pmtu_close(struct net *net);
 
 /* Asserts that every entry is within its bounds. */

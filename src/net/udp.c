@@ -1,19 +1,14 @@
 /* SPDX-License-Identifier: MIT
- * net/udp.c - datagrams in and out (RFC 768, RFC 1122 4.1, RFC 8085), and the life of sockets.
+ * net/udp.c - datagrams in (RFC 768, RFC 1122 4.1), and the life of sockets.
  *
- * In: a short datagram is copied out of its frame, which goes back at once; a longer one stays in
+ * A short datagram is copied out of its frame, which goes back at once; a longer one stays in
  * it, its source written over the headers right in front of the data, and the frame's reference
  * becomes the application's.  While frames are short all are copied.  A queue holds at most its
  * limit, in bytes of memory; what comes then is dropped.
- *
- * Out: a push copies its segments behind the header, checksum and all in one pass; long ones in the
- * heap at its end are sent in place if the device can gather.  What does not fit a packet goes out
- * in fragments, which are copies.
  */
 #include "net/wire/udp.h"
 #include "net/pmtu.h"
 #include "net/udp_socket.h"
-#include "net/wire/checksum.h"
 #include "net/wire/icmp.h"
 
 #include <errno.h>
@@ -167,18 +162,27 @@ static enum drop deliver(struct udp_socket *socket, struct frame *frame,
 	return DROP_NONE;
 }
 
-/* RFC 1122 4.1.3.6: to a group, so to every socket that listens to it. */
-static enum drop deliver_to_group(struct net *net, const struct udp_flow *flow,
-				  const struct arrival *arrival)
+/* RFC 1122 4.1.3.6: to a group, so to every socket that listens to it: copies, and the frame itself
+ * for the last.  Takes the frame. */
+static void deliver_to_group(struct net *net, struct frame *frame, const struct udp_flow *flow,
+			     const struct arrival *arrival)
 {
+	struct udp_socket *last = NULL;
 	enum drop drop = DROP_UDP_PORT;
 
 	list_for_each_safe (node, after, udp_port_list(net, flow->local_port)) {
 		struct udp_socket *socket = container_of(node, struct udp_socket, by_port);
-		if (udp_in_group(socket, flow))
-			drop = deliver_copy(socket, arrival);
+		if (!udp_in_group(socket, flow))
+			continue;
+		drop = last ? deliver_copy(last, arrival) : DROP_NONE;
+		if (drop)
+			net_count_drop(net, drop);
+		last = socket;
 	}
-	return drop;
+	if (last)
+		drop = deliver(last, frame, arrival);
+	if (drop)
+		net_drop(net, frame, drop);
 }
 
 void udp_input(struct net *net, struct frame *frame, const struct ip_packet *packet)
@@ -204,11 +208,7 @@ void udp_input(struct net *net, struct frame *frame, const struct ip_packet *pac
 		.remote_port = header.source,
 	};
 	if (unlikely(packet->broadcast)) {
-		drop = deliver_to_group(net, &flow, &arrival);
-		if (drop)
-			net_drop(net, frame, drop);
-		else
-			frame_free(net->heap, frame);
+		deliver_to_group(net, frame, &flow, &arrival);
 		return;
 	}
 	struct udp_socket *socket = udp_find(net, &flow);
@@ -287,189 +287,6 @@ uint32_t udp_socket_queued(const struct udp_socket *socket)
 	return socket->ring_count;
 }
 
-/* ---- pushes ---- */
-
-/* A datagram to be sent. */
-struct departure {
-	const struct ip_address *from;
-	const struct ip_address *to;
-	uint32_t bytes;
-	uint16_t port;
-	bool group;
-	bool large; /* more than a packet */
-};
-
-static int prepare(struct udp_socket *socket, const struct op *op, struct departure *d)
-{
-	struct net *net = socket->net;
-	bool v4 = ip_is_v4(d->to);
-
-	if (!udp_speaks(socket, v4))
-		return socket->v6 ? -ENETUNREACH : -EAFNOSUPPORT;
-	if (d->port == 0)
-		return -EINVAL;
-	uint64_t bytes = op_bytes(op);
-	if (bytes > ip_payload_max(net, d->to) - UDP_HEADER_BYTES) {
-		if (bytes > IP_DATAGRAM_MAX - UDP_HEADER_BYTES - (v4 ? IPV4_HEADER_BYTES : 0))
-			return -EMSGSIZE;
-		d->large = true;
-	}
-	d->bytes = (uint32_t)bytes;
-	bool broadcast = ip_is_broadcast(net, d->to);
-	if (broadcast && !socket->broadcast)
-		return -EACCES;
-	d->group = broadcast || ip_is_multicast(d->to);
-	d->from = &socket->bound;
-	if (ip_is_any(d->from))
-		d->from = net_source_for(net, d->to);
-	if (!d->from || ip_is_v4(d->from) != v4)
-		return -ENETUNREACH;
-	if (socket->port == 0) {
-		struct ip_address any = socket->bound;
-		return udp_socket_bind(socket, &any, 0);
-	}
-	return 0;
-}
-
-/* The first segment that is sent in place, with all behind it: those are ours, no more than the
- * device can gather, and the first of them is long enough to be worth it.  numsegs: none. */
-static uint32_t first_in_place(const struct udp_socket *socket, const struct op *op)
-{
-	uint64_t worth = (uint64_t)socket->net->sched->config.zero_copy_bytes;
-	uint32_t left = socket->net->dev->max_segments;
-	uint32_t ours = op_ours(op);
-	uint32_t first = op->numsegs;
-
-	for (uint32_t i = op->numsegs; i-- > 0;) {
-		uint64_t length = op_segment(op, i).iov_len;
-		if (length == 0)
-			continue;
-		if (left-- == 0 || !(ours >> i & 1))
-			break;
-		if (length >= worth)
-			first = i;
-	}
-	return first;
-}
-
-/* Appends the segments; returns their sum if it is wanted. */
-static uint64_t append_segments(struct frame *frame, const struct op *op, uint32_t in_place,
-				bool sum)
-{
-	uint64_t total = 0;
-	uint32_t offset = 0;
-
-	for (uint32_t i = 0; i < op->numsegs; i++) {
-		struct iovec segment = op_segment(op, i);
-		uint32_t length = (uint32_t)segment.iov_len;
-		uint64_t part = 0;
-
-		if (length == 0)
-			continue;
-		if (i >= in_place) {
-			frame_append(frame, segment.iov_base, length);
-			part = sum ? checksum_partial(segment.iov_base, length) : 0;
-		} else if (sum) {
-			part = checksum_copy(frame->data + frame->length, segment.iov_base, length);
-			frame->length += length;
-		} else {
-			memcpy(frame->data + frame->length, segment.iov_base, length);
-			frame->length += length;
-		}
-		total += offset & 1 ? checksum_odd(part) : part;
-		offset += length;
-	}
-	return total;
-}
-
-static uint32_t bytes_before(const struct op *op, uint32_t end)
-{
-	uint32_t bytes = 0;
-
-	for (uint32_t i = 0; i < end; i++)
-		bytes += (uint32_t)op_segment(op, i).iov_len;
-	return bytes;
-}
-
-/* Header and data; NULL: no memory. */
-static struct frame *make_frame(struct udp_socket *socket, const struct op *op,
-				const struct departure *d)
-{
-	const struct udp_header header = {
-		.source = socket->port,
-		.destination = d->port,
-		.length = (uint16_t)(UDP_HEADER_BYTES + d->bytes),
-	};
-	bool offload = socket->net->udp_checksum_offload && !d->large;
-	uint32_t in_place = unlikely(d->large) ? op->numsegs : first_in_place(socket, op);
-	struct frame *frame =
-		frame_alloc_tx(socket->net->heap, UDP_HEADER_BYTES + bytes_before(op, in_place));
-
-	if (unlikely(!frame))
-		return NULL;
-	udp_write(frame->data, &header);
-	frame->length = UDP_HEADER_BYTES;
-	uint64_t sum = append_segments(frame, op, in_place, !offload);
-	uint64_t pseudo = checksum_pseudo(d->from, d->to, IP_UDP, header.length);
-	uint16_t checksum = checksum_fold(pseudo);
-	if (offload) {
-		frame->flags |= FRAME_CHECKSUM;
-		frame->transport_offset = 0;
-		frame->checksum_offset = UDP_CHECKSUM_OFFSET;
-	} else {
-		checksum = checksum_finish(pseudo + sum +
-					   checksum_partial(frame->data, UDP_HEADER_BYTES));
-		if (checksum == 0) /* RFC 768: 0 says that there is none */
-			checksum = 0xffff;
-	}
-	memcpy(frame->data + UDP_CHECKSUM_OFFSET, &checksum, sizeof(checksum));
-	return frame;
-}
-
-static int send_frame(struct udp_socket *socket, struct frame *frame, const struct departure *d)
-{
-	bool v4 = ip_is_v4(d->to);
-	uint8_t ttl = v4 ? socket->ttl : socket->hops;
-	uint8_t tos = v4 ? socket->tos : socket->traffic_class;
-	/* The path is good for one destination. */
-	struct ip_path *path = d->to == &socket->remote ? &socket->path : NULL;
-
-	if (d->group && ip_is_multicast(d->to))
-		ttl = v4 ? socket->group_ttl : socket->group_hops;
-	if (unlikely(d->large))
-		return ip_output_datagram(socket->net, frame, d->from, d->to, IP_UDP, ttl, tos,
-					  path);
-	return ip_output(socket->net, frame, d->from, d->to, IP_UDP, ttl, tos, path);
-}
-
-int udp_socket_push(struct udp_socket *socket, struct op *op, const struct ip_address *to,
-		    uint16_t port)
-{
-	struct sched *sched = socket->net->sched;
-	struct departure d = {.to = to, .port = port};
-
-	if (unlikely(socket->err))
-		return -udp_take_error(socket);
-	if (!to) {
-		if (!socket->connected)
-			return -EDESTADDRREQ;
-		d.to = &socket->remote;
-		d.port = socket->remote_port;
-	}
-	int err = prepare(socket, op, &d);
-	if (unlikely(err))
-		return err;
-	struct frame *frame = make_frame(socket, op, &d);
-	if (unlikely(!frame))
-		return -ENOMEM;
-	err = send_frame(socket, frame, &d);
-	if (unlikely(err))
-		return err;
-	sched_count(sched, COUNTER_BYTES_OUT, d.bytes);
-	op_complete(sched, op, 0);
-	return 0;
-}
-
 /* ---- life ---- */
 
 int udp_socket_new(struct net *net, int domain, struct udp_socket **out)
@@ -485,6 +302,8 @@ int udp_socket_new(struct net *net, int domain, struct udp_socket **out)
 		.hops = IP_DEFAULT_TTL,
 		.group_ttl = 1,
 		.group_hops = 1,
+		.group_loop = true,
+		.group_loop_v6 = true,
 		.receive_limit = RECEIVE_LIMIT,
 		.send_limit = RECEIVE_LIMIT,
 	};
@@ -512,6 +331,8 @@ void udp_socket_close(struct udp_socket *socket)
 		struct udp_queued first = ring_take(socket);
 		(void)heap_free_inside(socket->net->heap, first.datagram);
 	}
+	udp_leave_groups(socket);
+	(void)udp_set_broadcast(socket, false);
 	udp_forget(socket);
 	list_remove(&socket->in_all);
 	free(socket->ring);
@@ -549,6 +370,7 @@ void udp_check(struct net *net)
 {
 	uint32_t in_lists = 0;
 	uint32_t connected = 0;
+	uint32_t broadcast = 0;
 	uint32_t bound = 0;
 
 	list_for_each (node, &net->udp->sockets) {
@@ -556,10 +378,12 @@ void udp_check(struct net *net)
 		check_socket(socket);
 		bound += socket->port != 0;
 		connected += socket->connected;
+		broadcast += socket->broadcast;
 	}
 	for (uint32_t i = 0; i < UDP_BUCKETS; i++)
 		in_lists += check_ports(&net->udp->ports[i]);
 	ASSERT(bound == in_lists && connected == net->udp->num_connected);
+	ASSERT(broadcast == net->udp->num_broadcast);
 }
 
 int udp_open(struct net *net)

@@ -34,6 +34,9 @@ void udp_socket_close(struct udp_socket *socket);
 
 /* Port 0: a random free one (RFC 6056).  -EINVAL: bound already; -EADDRNOTAVAIL, -EADDRINUSE. */
 int udp_socket_bind(struct udp_socket *socket, const struct ip_address *address, uint16_t port);
+/* To a random port, where answers come from whom the first datagram is for.  -EADDRINUSE. */
+int udp_socket_bind_for(struct udp_socket *socket, const struct ip_address *local,
+			const struct ip_address *remote, uint16_t remote_port);
 /* Binds if need be; any address: disconnects.  -ENETUNREACH, ... */
 int udp_socket_connect(struct udp_socket *socket, const struct ip_address *address, uint16_t port);
 bool udp_socket_connected(const struct udp_socket *socket);

@@ -7,10 +7,6 @@
 #include <errno.h>
 #include <string.h>
 
-/* The ephemeral range: that of Linux. */
-#define PORT_FIRST 32768
-#define PORT_COUNT 28232
-
 /* ---- families ---- */
 
 bool udp_speaks(const struct udp_socket *socket, bool v4)
@@ -113,9 +109,15 @@ struct udp_socket *udp_find(struct net *net, const struct udp_flow *flow)
 
 bool udp_in_group(const struct udp_socket *socket, const struct udp_flow *flow)
 {
-	return socket->port == flow->local_port && ip_is_any(&socket->bound) &&
-	       udp_speaks(socket, ip_is_v4(&flow->local)) &&
-	       (!socket->connected || has_remote(socket, flow));
+	const struct ip_address *group = &flow->local;
+
+	if (socket->port != flow->local_port || !udp_speaks(socket, ip_is_v4(group)))
+		return false;
+	if (!ip_is_any(&socket->bound) && !ip_equal(&socket->bound, group))
+		return false;
+	if (socket->connected && !has_remote(socket, flow))
+		return false;
+	return !ip_is_multicast(group) || udp_wants_group(socket, group);
 }
 
 /* ---- tables ---- */
@@ -186,23 +188,32 @@ static bool port_taken(struct udp_socket *socket, const struct ip_address *addre
 	return false;
 }
 
-/* RFC 6056 3.3.1: at random, then the next free one.  0: all are taken. */
-static uint16_t free_port(struct udp_socket *socket, const struct ip_address *address)
+/* RFC 6056 3.3.1: at random, then the next free one.  0: all are taken.  flow: with whom it is
+ * chosen for; NULL: it is not known. */
+static uint16_t free_port(struct udp_socket *socket, const struct ip_address *address,
+			  struct netdev_flow *flow)
 {
-	uint32_t start = (uint32_t)(net_random(socket->net) % PORT_COUNT);
+	uint32_t count = net_port_count(socket->net, IP_UDP);
+	uint32_t start = count > 0 ? (uint32_t)(net_random(socket->net) % count) : 0;
 
-	for (uint32_t i = 0; i < PORT_COUNT; i++) {
-		uint16_t port = (uint16_t)(PORT_FIRST + (start + i) % PORT_COUNT);
-		if (!port_taken(socket, address, port, true))
+	for (uint32_t i = 0; i < count; i++) {
+		uint16_t port = net_port_choice(socket->net, IP_UDP, (start + i) % count);
+		if (flow)
+			flow->local_port = port;
+		if (!port_taken(socket, address, port, true) &&
+		    (!flow || net_is_answered(socket->net, flow)))
 			return port;
 	}
 	return 0;
 }
 
-static int bind_to(struct udp_socket *socket, const struct ip_address *address, uint16_t port)
+static int bind_to(struct udp_socket *socket, const struct ip_address *address, uint16_t port,
+		   struct netdev_flow *flow)
 {
+	if (port != 0 && !net_port_is_ours(socket->net, IP_UDP, port))
+		return -EACCES;
 	if (port == 0)
-		port = free_port(socket, address);
+		port = free_port(socket, address, flow);
 	else if (port_taken(socket, address, port, false))
 		port = 0;
 	if (port == 0)
@@ -223,9 +234,24 @@ int udp_socket_bind(struct udp_socket *socket, const struct ip_address *address,
 	 * IPv4. */
 	if (!udp_speaks(socket, ip_is_v4(address)) || (any && socket->v6 && ip_is_v4(address)))
 		return -EINVAL;
-	if (!any && !net_is_local(socket->net, address))
+	bool group = ip_is_group(socket->net, address);
+	if (!any && !group && !own_may_bind(socket->net, address))
 		return -EADDRNOTAVAIL;
-	int err = bind_to(socket, any ? &all : address, port);
+	int err = bind_to(socket, any ? &all : address, port, NULL);
+	if (err)
+		return err;
+	socket->bound_to_group = group;
+	enter(socket);
+	return 0;
+}
+
+int udp_socket_bind_for(struct udp_socket *socket, const struct ip_address *local,
+			const struct ip_address *remote, uint16_t remote_port)
+{
+	struct netdev_flow flow = {local, remote, 0, remote_port};
+	const struct ip_address own = socket->bound;
+	int err = bind_to(socket, &own, 0, &flow);
+
 	if (!err)
 		enter(socket);
 	return err;
@@ -262,14 +288,15 @@ int udp_socket_connect(struct udp_socket *socket, const struct ip_address *addre
 	bool v4 = ip_is_v4(address);
 	if (!udp_speaks(socket, v4))
 		return socket->v6 ? -ENETUNREACH : -EAFNOSUPPORT;
-	if (ip_is_any(local))
+	if (ip_is_any(local) || socket->bound_to_group)
 		local = net_source_for(net, address);
 	if (!local || ip_is_v4(local) != v4 || !ip_has_route(net, address))
 		return -ENETUNREACH;
 	if (ip_is_broadcast(net, address) && !socket->broadcast)
 		return -EACCES;
 	if (socket->port == 0) {
-		int err = bind_to(socket, &socket->bound, 0);
+		struct netdev_flow flow = {local, address, 0, port};
+		int err = bind_to(socket, &socket->bound, 0, &flow);
 		if (err)
 			return err;
 		socket->bound_by_connect = true;

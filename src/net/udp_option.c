@@ -2,7 +2,7 @@
  * net/udp_option.c - options of UDP sockets.
  *
  * Numbers are ints, as everywhere; those of IPPROTO_IP may be one byte long.  Limits of memory are
- * kept as they are asked for, within bounds, and not doubled.
+ * kept as they are asked for, within bounds, and not doubled.  Those of groups are in udp_group.c.
  */
 #include "net/udp_socket.h"
 
@@ -43,6 +43,14 @@ static int set_byte(uint8_t *field, int value, int min, int instead)
 	return 0;
 }
 
+static int set_bool(bool *field, int value)
+{
+	if (value != 0 && value != 1)
+		return -EINVAL;
+	*field = value;
+	return 0;
+}
+
 static int set_socket(struct udp_socket *s, int name, int value)
 {
 	switch (name) {
@@ -59,8 +67,7 @@ static int set_socket(struct udp_socket *s, int name, int value)
 		s->reuse_port = value != 0;
 		return 0;
 	case SO_BROADCAST:
-		s->broadcast = value != 0;
-		return 0;
+		return udp_set_broadcast(s, value != 0);
 	default:
 		return -ENOPROTOOPT;
 	}
@@ -73,6 +80,11 @@ static int set_v4(struct udp_socket *s, int name, int value)
 		return set_byte(&s->ttl, value, 1, IP_DEFAULT_TTL);
 	case IP_MULTICAST_TTL:
 		return set_byte(&s->group_ttl, value, 0, 1);
+	case IP_MULTICAST_LOOP:
+		s->group_loop = value != 0;
+		return 0;
+	case IP_MULTICAST_ALL:
+		return set_bool(&s->group_all, value);
 	case IP_TOS:
 		return set_byte(&s->tos, value & 0xff, 0, 0);
 	default:
@@ -94,6 +106,10 @@ static int set_v6(struct udp_socket *s, int name, int value)
 		return set_byte(&s->hops, value, 0, IP_DEFAULT_TTL);
 	case IPV6_MULTICAST_HOPS:
 		return set_byte(&s->group_hops, value, 0, 1);
+	case IPV6_MULTICAST_LOOP:
+		return set_bool(&s->group_loop_v6, value);
+	case IPV6_MULTICAST_ALL:
+		return set_bool(&s->group_all_v6, value);
 	case IPV6_TCLASS:
 		return set_byte(&s->traffic_class, value, 0, 0);
 	default:
@@ -105,8 +121,11 @@ int udp_socket_set_option(struct udp_socket *socket, int level, int name, const 
 			  socklen_t length)
 {
 	int number = 0;
-	int err = get_int(level, value, length, &number);
+	int err = udp_group_set_option(socket, level, name, value, length);
 
+	if (err != -ENOPROTOOPT)
+		return err;
+	err = get_int(level, value, length, &number);
 	if (err)
 		return err;
 	switch (level) {
@@ -168,6 +187,12 @@ static int get_v4(const struct udp_socket *s, int name, int *value)
 	case IP_MULTICAST_TTL:
 		*value = s->group_ttl;
 		return 0;
+	case IP_MULTICAST_LOOP:
+		*value = s->group_loop;
+		return 0;
+	case IP_MULTICAST_ALL:
+		*value = s->group_all;
+		return 0;
 	case IP_TOS:
 		*value = s->tos;
 		return 0;
@@ -195,6 +220,12 @@ static int get_v6(const struct udp_socket *s, int name, int *value)
 	case IPV6_MULTICAST_HOPS:
 		*value = s->group_hops;
 		return 0;
+	case IPV6_MULTICAST_LOOP:
+		*value = s->group_loop_v6;
+		return 0;
+	case IPV6_MULTICAST_ALL:
+		*value = s->group_all_v6;
+		return 0;
 	case IPV6_TCLASS:
 		*value = s->traffic_class;
 		return 0;
@@ -216,6 +247,8 @@ int udp_socket_get_option(struct udp_socket *socket, int level, int name, void *
 
 	if (level == SOL_SOCKET)
 		err = get_socket(socket, name, &number);
+	else if (udp_group_get_option(socket, level, name, &number) == 0)
+		err = 0;
 	else if (level == IPPROTO_IP)
 		err = get_v4(socket, name, &number);
 	else if (level == IPPROTO_IPV6)

@@ -84,11 +84,17 @@ static inline struct frame *frame_alloc(struct heap *heap)
 
 /* An empty frame to send, with FRAME_HEADROOM bytes in front of data and room bytes behind; NULL:
  * memory is short. */
-static inline struct frame *frame_alloc_tx(struct heap *heap, uint32_t room)
+static inline __attribute__((always_inline)) struct frame *frame_alloc_tx(struct heap *heap,
+									  uint32_t room)
 {
 	uint64_t bytes = sizeof(struct frame) + FRAME_HEADROOM + room;
-	void *object = heap_alloc(heap, bytes);
 
+	if (heap->region && bytes <= heap->frame_bytes) { /* where its device can read it */
+		void *ours = heap_alloc_frame(heap);
+		if (likely(ours))
+			return frame_init(ours, heap->frame_bytes, FRAME_HEADROOM);
+	}
+	void *object = heap_alloc(heap, bytes);
 	if (unlikely(!object) && !(object = heap_alloc_scarce(heap, bytes)))
 		return NULL;
 	return frame_init(object, bytes, FRAME_HEADROOM);

@@ -84,6 +84,50 @@ int interface_read(struct sched *sched, const char *name, struct interface *out)
 	return err;
 }
 
+int interface_named(struct sched *sched, const char *device, struct interface *out)
+{
+	if (*sched->config.interface)
+		return interface_read(sched, sched->config.interface, out);
+	log_write(&sched->log, LOG_LEVEL_ERROR,
+		  "raw_socket.linux_interface_name: must name a network interface for "
+		  "demitasse.device %s (`ip link` lists them)",
+		  device);
+	return -EINVAL;
+}
+
+void interface_tell_down(struct sched *sched, const struct interface *interface)
+{
+	if (!interface->up)
+		log_write(&sched->log, LOG_LEVEL_WARNING,
+			  "interface %s is down: nothing passes until: ip link set %s up",
+			  interface->name, interface->name);
+}
+
+uint32_t interface_queues(const char *name)
+{
+	struct ethtool_channels channels = {.cmd = ETHTOOL_GCHANNELS};
+	struct ifreq ifr = {.ifr_data = (void *)&channels};
+
+	if (request(SIOCETHTOOL, name, &ifr))
+		return 1;
+	uint32_t count = channels.combined_count + channels.rx_count;
+	return count > 0 ? count : 1;
+}
+
+void interface_take_error(struct sched *sched, const struct interface *interface, int fd,
+			  uint32_t events)
+{
+	int err = 0;
+	socklen_t length = sizeof(err);
+
+	if (!(events & (EPOLLERR | EPOLLHUP)))
+		return;
+	if (getsockopt(fd, SOL_SOCKET, SO_ERROR, &err, &length) || !err)
+		return;
+	log_write(&sched->log, LOG_LEVEL_WARNING, "interface %s: %s", interface->name,
+		  strerror(err));
+}
+
 /* ---- veth ---- */
 
 bool interface_is_veth(const char *name)
@@ -139,6 +183,26 @@ bool interface_veth_peer(const struct interface *interface, char peer_out[IFNAMS
 			memcpy(&peer, RTA_DATA(attribute), sizeof(peer));
 	}
 	return peer != 0 && if_indextoname(peer, peer_out);
+}
+
+void interface_tell_offloads(struct sched *sched, const struct interface *interface)
+{
+	static const char line[] =
+		"interface %s: frames arrive with unfinished checksums or longer than the MTU, "
+		"and are dropped; %s: ethtool -K %s tx off tso off gso off gro off%s";
+	const char *name = interface->name;
+	char peer[IFNAMSIZ];
+	struct log_seen *seen = &sched->log_seen;
+
+	if (!interface_is_veth(name))
+		log_once(&sched->log, seen, LOG_LEVEL_WARNING, line, name, "run", name,
+			 " rx off lro off");
+	else if (interface_veth_peer(interface, peer))
+		log_once(&sched->log, seen, LOG_LEVEL_WARNING, line, name, "run", peer, "");
+	else
+		log_once(&sched->log, seen, LOG_LEVEL_WARNING, line, name,
+			 "run where the other end of the veth pair is, with its name for PEER",
+			 "PEER", "");
 }
 
 /* ---- link-layer addresses ---- */
@@ -231,11 +295,11 @@ static int prefix_of(const struct ifaddrs *one)
 
 /* 0 or -EADDRNOTAVAIL. */
 static int check_address(struct sched *sched, const char *key, const char *text,
-			 const struct ifaddrs *kernels)
+			 const struct ifaddrs *kernels, bool shared)
 {
 	struct ip_address ours;
 
-	if (!parse_address(text, &ours))
+	if (!parse_address(text, &ours) || (shared && !ip_is_link_local(&ours)))
 		return 0;
 	for (const struct ifaddrs *one = kernels; one; one = one->ifa_next) {
 		if (!is_address(one, &ours))
@@ -251,14 +315,15 @@ static int check_address(struct sched *sched, const char *key, const char *text,
 }
 
 /* Each address of the list, without its prefix. */
-static int check_list(struct sched *sched, const char *list, const struct ifaddrs *kernels)
+static int check_list(struct sched *sched, const char *list, const struct ifaddrs *kernels,
+		      bool shared)
 {
 	while (*list) {
 		char word[WORD_MAX];
 		list += strspn(list, " ,");
 		size_t length = strcspn(list, " /,");
 		(void)snprintf(word, sizeof(word), "%.*s", (int)length, list);
-		int err = check_address(sched, "demitasse.addresses", word, kernels);
+		int err = check_address(sched, "demitasse.addresses", word, kernels, shared);
 		if (err)
 			return err;
 		list += strcspn(list, ",");
@@ -266,16 +331,16 @@ static int check_list(struct sched *sched, const char *list, const struct ifaddr
 	return 0;
 }
 
-int interface_check_addresses(struct sched *sched)
+int interface_check_addresses(struct sched *sched, bool shared)
 {
 	struct ifaddrs *kernels;
 
 	if (getifaddrs(&kernels))
 		return -errno;
-	int err = check_list(sched, sched->config.addresses, kernels);
+	int err = check_list(sched, sched->config.addresses, kernels, shared);
 	if (!err)
 		err = check_address(sched, "demikernel.local_ipv4_addr",
-				    sched->config.local_ipv4_addr, kernels);
+				    sched->config.local_ipv4_addr, kernels, shared);
 	freeifaddrs(kernels);
 	return err;
 }

@@ -7,14 +7,32 @@
 #include "netdev/afpacket/afpacket.h"
 #include "netdev/fault/fault.h"
 #include "netdev/pcap/pcap.h"
+#include "netdev/plugin.h"
 #include "netdev/tap/tap.h"
 
 #include "base/assert.h"
+
+static int open_plugin(struct sched *sched, const char *name, struct netdev **dev_out)
+{
+	const struct plugin *plugin;
+	int err = plugin_load(sched, name, &plugin);
+
+	if (err)
+		return err;
+	const struct netdev_plugin *ops = plugin->ops;
+	return ops->open(sched, dev_out);
+}
+
+static int open_afxdp(struct sched *sched, struct netdev **dev_out)
+{
+	return open_plugin(sched, "xdp", dev_out);
+}
 
 /* In the order of the choices of the key (base/config.def). */
 static int (*const openers[])(struct sched *sched, struct netdev **dev_out) = {
 	afpacket_open,
 	tap_open,
+	open_afxdp,
 };
 
 static void check(const struct netdev *dev)
@@ -22,7 +40,7 @@ static void check(const struct netdev *dev)
 	const struct netdev_ops *ops = dev->ops;
 
 	ASSERT(ops->name && ops->rx_burst && ops->tx_burst && ops->arm && ops->disarm);
-	ASSERT(ops->next_deadline && ops->start && ops->close);
+	ASSERT(ops->next_deadline && ops->start && ops->steer && ops->close);
 	ASSERT(dev->mtu > 0 && dev->max_segments <= FRAME_SEGMENTS);
 }
 

@@ -82,11 +82,19 @@ uint64_t sched_now(struct sched *sched)
 	return sched->now_ns;
 }
 
-void sched_flush_slow(struct sched *sched)
+void sched_flush_all(struct sched *sched, bool now)
 {
 	sched->output_pending = 0;
 	for (uint32_t i = 0; i < sched->num_pollers; i++)
-		sched->pollers[i]->ops->flush(sched->pollers[i]);
+		sched->pollers[i]->ops->flush(sched->pollers[i], now);
+}
+
+void sched_flush_slow(struct sched *sched)
+{
+	const struct coroutine_table *coroutines = &sched->coroutines;
+
+	sched_flush_all(sched,
+			coroutines->ready_count == 0 && coroutines->running->waits.count <= 1);
 }
 
 /* Turns between two looks at the descriptors, a power of two. */

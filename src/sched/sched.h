@@ -41,8 +41,9 @@ struct poller;
 
 /* What sched calls of a transport, network or block device engine. */
 struct poller_ops {
-	/* Puts out what was pushed since the last turn. */
-	void (*flush)(struct poller *poller);
+	/* Puts out what was pushed since the last turn.  A device whose doorbell is a system call
+	 * may leave that to the next poll, unless it must be now. */
+	void (*flush)(struct poller *poller, bool now);
 	/* Takes in what has arrived; returns how much happened, 0: nothing. */
 	uint32_t (*poll)(struct poller *poller);
 	/* Makes its descriptors wake the instance.  0, -EAGAIN: something is ready, -ENOTSUP: the
@@ -136,9 +137,12 @@ static inline void sched_not_idle(struct sched *sched)
 	sched->idle_turns = 0;
 }
 
+/* Now: doorbells are rung, too. */
+void sched_flush_all(struct sched *sched, bool now);
 void sched_flush_slow(struct sched *sched);
 
-/* Puts out what was pushed. */
+/* Puts out what was pushed; doorbells that cost a call wait while there are more results to take or
+ * coroutines to run, which are about to push, too. */
 static inline void sched_flush(struct sched *sched)
 {
 	if (unlikely(sched->output_pending))

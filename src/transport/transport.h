@@ -36,11 +36,13 @@ struct queue_info {
 	uint64_t held_bytes; /* copies that the library holds */
 };
 
-#define ENGINE_STATES_MAX 12
+#define ENGINE_STATES_MAX    12
+#define ENGINE_ADDRESSES_MAX 33
 
 /* What `demi stat` shows of an engine that has a network stack of its own. */
 struct engine_info {
 	const char *device; /* what moves frames: "afpacket", or the middleware around it */
+	const char *mode;   /* how, of several ways; "": there is one */
 	uint32_t mtu;       /* of IP packets */
 	uint8_t mac[6];
 	bool tx_checksum; /* the device completes transport checksums, ... */
@@ -58,6 +60,19 @@ struct engine_info {
 		const char *name;
 		uint32_t count;
 	} states[ENGINE_STATES_MAX];
+
+	uint32_t num_addresses;
+
+	struct {
+		char text[52];      /* with its prefix: "fd00::2/64" */
+		const char *state;  /* "preferred", "duplicate" ... */
+		const char *origin; /* "configured", "router", "link_local" */
+		/* Seconds that are left; -1: for ever. */
+		int64_t preferred_s;
+		int64_t valid_s;
+	} addresses[ENGINE_ADDRESSES_MAX];
+
+	char routers[2][46]; /* IPv4, IPv6: next hops of what is not on the link; "": none */
 };
 
 struct queue_ops {

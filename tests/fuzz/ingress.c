@@ -19,6 +19,7 @@
 #include "api/instance.h"
 #include "base/process.h"
 #include "mem/guard.h"
+#include "net/group.h"
 #include "net/wire/icmp.h"
 #include "net/wire/udp.h"
 #include "netdev/sim/sim.h"
@@ -212,6 +213,27 @@ static int guard_start(struct netdev *dev)
 	return inner->ops->start(inner);
 }
 
+static int guard_steer(struct netdev *dev, const struct ip_address *address, bool wanted)
+{
+	struct netdev *inner = fuzz_of(dev)->inner;
+
+	return inner->ops->steer(inner, address, wanted);
+}
+
+static void guard_doorbell(struct netdev *dev)
+{
+	struct netdev *inner = fuzz_of(dev)->inner;
+
+	inner->ops->doorbell(inner);
+}
+
+static bool guard_receives(struct netdev *dev, const struct netdev_flow *flow)
+{
+	struct netdev *inner = fuzz_of(dev)->inner;
+
+	return inner->ops->receives(inner, flow);
+}
+
 static void guard_close(struct netdev *dev)
 {
 	struct netdev *inner = fuzz_of(dev)->inner;
@@ -223,10 +245,13 @@ static const struct netdev_ops guard_ops = {
 	.name = "guard",
 	.rx_burst = guard_rx_burst,
 	.tx_burst = guard_tx_burst,
+	.doorbell = guard_doorbell,
 	.arm = guard_arm,
 	.disarm = guard_disarm,
 	.next_deadline = guard_next_deadline,
 	.start = guard_start,
+	.steer = guard_steer,
+	.receives = guard_receives,
 	.close = guard_close,
 };
 
@@ -371,14 +396,21 @@ static void sent_ip(struct fuzz *f, struct cursor *c, uint16_t type)
 	struct ip_problem problem;
 	struct udp_header udp;
 
-	require((type == ETHER_IPV4 ? ipv4_parse(c, &packet) : ipv6_parse(c, &packet, &problem)) ==
-		DROP_NONE);
+	enum drop drop =
+		type == ETHER_IPV4 ? ipv4_parse(c, &packet) : ipv6_parse(c, &packet, &problem);
+	if (drop == DROP_IP_FRAGMENT) /* of a large datagram */
+		return;
+	require(drop == DROP_NONE);
 	switch (packet.protocol) {
 	case IP_TCP:
 		sent_tcp(f, c, &packet);
 		break;
 	case IP_UDP:
 		require(udp_parse(c, &packet, &udp) == DROP_NONE);
+		break;
+	case IP_IGMP:
+		require(packet.ttl == 1 && packet.header_bytes == IPV4_ALERT_BYTES);
+		require(bytes_fold(bytes_sum(packet.payload, packet.length)) == 0xffff);
 		break;
 	default:
 		require(packet.protocol == (type == ETHER_IPV4 ? IP_ICMP : IP_ICMPV6));
@@ -922,6 +954,51 @@ static void step_neighbour(struct fuzz *f)
 	inject(f, out.bytes, out.length);
 }
 
+static struct ip_address group_address(bool v6)
+{
+	return v6 ? (struct ip_address){.bytes = {0xff, 0x15, [15] = 7}}
+		  : ip_from_v4(__builtin_bswap32(0xef010203));
+}
+
+/* A query or another's report about the group that we are in, or about all: of any type and
+ * version, with sources or without. */
+static void step_group(struct fuzz *f)
+{
+	uint32_t choice = take(f);
+	bool v6 = choice & 1;
+	uint32_t address = group_address_bytes(!v6);
+	uint32_t length = v6 ? 24 : 8;
+	struct ip_address from =
+		v6 ? (struct ip_address){.bytes = {0xfe, 0x80, [15] = 1}} : address_of(false, 1);
+	struct ip_address to = group_address(v6);
+	struct out out = {.length = 0};
+	uint8_t *at = out.bytes + ETHER_HEADER_BYTES;
+	uint8_t *message = at + (v6 ? IPV6_HEADER_BYTES + IPV6_ALERT_BYTES : IPV4_ALERT_BYTES);
+
+	message[0] = (uint8_t)((v6 ? 130 : 0x11) + (take(f) % 16 == 15 ? take(f) : 0));
+	message[1] = v6 ? 0 : (uint8_t)take(f);
+	if (v6)
+		store16(message + 4, (uint16_t)take16(f));
+	if (choice & 2)
+		memcpy(message + length - address, to.bytes + 16 - address, address);
+	if (choice & 4) {
+		message[length] = (uint8_t)take(f);
+		message[length + 1] = (uint8_t)take(f);
+		message[length + 3] = (uint8_t)(take(f) % 24);
+		memset(message + length + 4, (int)take(f), message[length + 3] * address);
+		length += 4 + message[length + 3] * address;
+	}
+	bytes_fix(message, length, 2, v6 ? bytes_pseudo(&from, &to, IP_ICMPV6, length) : 0);
+	ether_write(out.bytes, our_mac, peer_mac, v6 ? ETHER_IPV6 : ETHER_IPV4);
+	if (v6) {
+		ipv6_write(at, &from, &to, IP_HOP_BY_HOP, 1, 0, IPV6_ALERT_BYTES + length, 0);
+		group_write_alert_v6(at + IPV6_HEADER_BYTES);
+	} else {
+		group_write_alert_v4(at, &from, &to, length);
+	}
+	inject(f, out.bytes, (uint32_t)(message - out.bytes) + length);
+}
+
 /* Any bytes; with lengths and checksums made right if the first argument is odd. */
 static void step_raw(struct fuzz *f)
 {
@@ -1153,7 +1230,7 @@ static void step(struct fuzz *f)
 		step_reflect,   step_push,    step_push,       step_pushto,    step_pop,
 		step_pop,       step_accept,  step_connect,    step_close,     step_shutdown,
 		step_cancel,    step_option,  step_free,       step_pass,      step_pass,
-		step_device,    step_connect,
+		step_device,    step_group,
 	};
 
 	steps[take(f) % ARRAY_LENGTH(steps)](f);
@@ -1266,7 +1343,20 @@ static int open_socket(int domain, int type, uint16_t port)
 	return qd;
 }
 
-/* Listeners, sockets for datagrams, and a connection of each family. */
+static void join(int qd, bool v6)
+{
+	const struct ip_address group = group_address(v6);
+	struct ip_mreqn in = {.imr_multiaddr.s_addr = group.words[3]};
+	struct ipv6_mreq in6 = {.ipv6mr_interface = 0};
+
+	memcpy(&in6.ipv6mr_multiaddr, group.bytes, 16);
+	if (v6)
+		require(demi_setsockopt(qd, IPPROTO_IPV6, IPV6_JOIN_GROUP, &in6, sizeof(in6)) == 0);
+	else
+		require(demi_setsockopt(qd, IPPROTO_IP, IP_ADD_MEMBERSHIP, &in, sizeof(in)) == 0);
+}
+
+/* Listeners, sockets for datagrams, which are in a group, and a connection of each family. */
 static void populate(struct fuzz *f)
 {
 	for (uint32_t i = 0; i < QUEUES; i++)
@@ -1278,6 +1368,7 @@ static void populate(struct fuzz *f)
 		require(demi_listen(f->listeners[v6], 4) == 0);
 		require(demi_accept(&qt, f->listeners[v6]) == 0);
 		f->udp[v6] = open_socket(v6 ? AF_INET6 : AF_INET, SOCK_DGRAM, UDP_PORT);
+		join(f->udp[v6], v6);
 		meet(f, v6, 4000, v6 ? 0xfffffff0 : 1,
 		     TCP_HAS_MSS | TCP_HAS_WSCALE | TCP_HAS_SACK_PERMITTED | TCP_HAS_TIMESTAMP);
 	}

@@ -335,10 +335,13 @@ static const struct netdev_ops dev_ops = {
 	.name = "fuzz",
 	.rx_burst = dev_rx,
 	.tx_burst = dev_tx,
+	.doorbell = netdev_no_doorbell,
 	.arm = dev_arm,
 	.disarm = dev_disarm,
 	.next_deadline = dev_next_deadline,
 	.start = dev_start,
+	.steer = netdev_takes_all,
+	.receives = netdev_receives_all,
 	.close = dev_close,
 };
 
@@ -968,6 +971,46 @@ static void step_nd(struct program *p)
 	}
 }
 
+/* A router tells of itself and of prefixes, as often as a byte says. */
+static void step_router(struct program *p)
+{
+	struct ip_shape s = {.v6 = true, .protocol = IP_ICMPV6, .ttl = 255};
+	uint32_t how = take(p);
+	struct made made;
+	uint8_t *at = made.bytes + payload_at(&s);
+	uint32_t count = how & 8 ? take(p) : 1;
+	uint32_t prefixes = how % 8;
+	uint32_t length = 16 + prefixes * 32;
+
+	s.from = v6_of(0xfe, 0x80, (uint8_t)take(p));
+	s.to = v6_of(0xff, 2, 1);
+	memset(at, 0, length);
+	at[0] = ICMPV6_ROUTER_ADVERTISEMENT;
+	at[5] = (uint8_t)take(p);
+	at[7] = (uint8_t)take(p); /* seconds of lifetime */
+	store16(at + 10, (uint16_t)take(p));
+	store16(at + 14, (uint16_t)take(p));
+	for (uint32_t i = 0; i < prefixes; i++) {
+		uint8_t *option = at + 16 + i * 32;
+		option[0] = how & 16 ? 5 : 3;
+		option[1] = how & 32 ? (uint8_t)take(p) : 4;
+		option[2] = how & 64 ? (uint8_t)take(p) : 64;
+		option[3] = (uint8_t)take(p);
+		option[7] = (uint8_t)take(p);
+		option[11] = (uint8_t)take(p);
+		option[16] = 0xfd;
+		option[17] = (uint8_t)take(p);
+	}
+	made.length = payload_at(&s) + length;
+	for (uint32_t i = 0; i < count; i++) {
+		wrap_ip(&made, &s);
+		seal_transport(at, length, &s, IP_ICMPV6);
+		arrive(p, &made);
+		s.from.bytes[15]++;
+		at[16 + 18]++; /* another prefix */
+	}
+}
+
 static void step_udp(struct program *p)
 {
 	static const uint16_t ports[] = {53, 5353, 40000, 1};
@@ -1423,7 +1466,7 @@ static void step(struct program *p)
 		step_time,   step_time,   step_push,      step_push_to, step_pop,
 		step_close,  step_accept, step_shutdown,  step_connect, step_option,
 		step_redeem, step_free,   step_cancel,    step_limits,  step_complete,
-		step_hog,    step_misuse, step_fragments,
+		step_hog,    step_misuse, step_fragments, step_router,
 	};
 
 	steps[take(p) % ARRAY_LENGTH(steps)](p);
@@ -1461,6 +1504,9 @@ static void configure(struct config *config, uint32_t choice)
 	config->tcp_quick_ack = !(choice & 4);
 	config->tcp_time_wait_ms = choice & 8 ? 100 : 60000;
 	config->tcp_timestamps = !(choice & 64);
+	config->dad_probes = 0;   /* an address that we lose breaks nobody's promise */
+	config->arp_conflict = 1; /* defended, never given up */
+	config->slaac = (choice & 8) != 0;
 	config->mtu = choice & 128 ? 1280 : 1500;
 	(void)snprintf(config->addresses, sizeof(config->addresses), "10.0.0.2/24,fd00::2/64");
 	(void)snprintf(config->gateways, sizeof(config->gateways), "10.0.0.1,fd00::1");

@@ -6,7 +6,9 @@
  * has checked it.  The rest is the packet.
  */
 #include "net/wire/ether.h"
+#include "net/wire/group.h"
 #include "net/wire/icmp.h"
+#include "net/wire/router.h"
 #include "net/wire/tcp.h"
 #include "net/wire/udp.h"
 #include "support/bytes.h"
@@ -131,7 +133,8 @@ static void fuzz_ipv6(struct input *in)
 
 	enum drop drop = ipv6_parse(&c, &packet, &problem);
 	if (problem.send)
-		require(drop && problem.pointer < in->length && problem.code <= IP_PROBLEM_OPTION);
+		require(drop && problem.pointer < in->length &&
+			problem.code <= IP_PROBLEM_FIRST_FRAGMENT);
 	if (drop)
 		return;
 	require_packet(&packet, in, &c);
@@ -248,6 +251,24 @@ static void fuzz_nd(struct cursor *c, struct ip_packet *packet, const struct icm
 		message.override == parsed.override);
 }
 
+static void fuzz_router(struct cursor *c, const struct ip_packet *packet,
+			const struct icmp_header *header)
+{
+	struct router_message message;
+
+	if (router_parse(c, packet, header, &message))
+		return;
+	require(ip_is_link_local(&packet->from) && packet->ttl == 255 && header->code == 0);
+	require(!message.has_mac || ether_is_station(message.mac));
+	require(message.num_prefixes <= ROUTER_PREFIXES_MAX);
+	for (uint32_t i = 0; i < message.num_prefixes; i++) {
+		const struct router_prefix *p = &message.prefixes[i];
+		require(p->bits <= 128);
+		for (uint32_t bit = p->bits; bit < 128; bit++)
+			require(!(p->prefix.bytes[bit / 8] & 0x80 >> bit % 8));
+	}
+}
+
 static void fuzz_icmp(struct input *in, bool v6)
 {
 	struct ip_packet packet = packet_of(in, v6, v6 ? IP_ICMPV6 : IP_ICMP);
@@ -270,6 +291,8 @@ static void fuzz_icmp(struct input *in, bool v6)
 	if (v6) {
 		behind = c;
 		fuzz_nd(&behind, &packet, &header);
+		behind = c;
+		fuzz_router(&behind, &packet, &header);
 	}
 	/* Written over itself: a checksum of 0 may have been 0xffff. */
 	packet.length = in->length;
@@ -279,6 +302,40 @@ static void fuzz_icmp(struct input *in, bool v6)
 	require(!icmp_parse(&c, &packet, &parsed));
 	require(header.type == parsed.type && header.code == parsed.code &&
 		header.rest == parsed.rest);
+}
+
+/* ---- group ---- */
+
+/* An IGMP message, or an MLD message, which the second byte says; one with a router alert. */
+static void fuzz_group(struct input *in, bool v6)
+{
+	static const uint8_t alert_v4[24] = {0x46, [20] = 148, 4, 0, 0};
+	static const uint8_t alert_v6[48] = {0x60, [40] = 58, 0, 5, 2, 0, 0, 1, 0};
+	struct ip_packet packet = packet_of(in, v6, v6 ? IP_ICMPV6 : IP_IGMP);
+	struct cursor c = cursor_over(in->at, in->length);
+	struct icmp_header header;
+	struct group_message message;
+
+	packet.ttl = 1;
+	packet.header = v6 ? alert_v6 : alert_v4;
+	packet.header_bytes = v6 ? sizeof(alert_v6) : sizeof(alert_v4);
+	if (in->fix && in->length >= ICMP_HEADER_BYTES)
+		bytes_fix(in->at, in->length, 2,
+			  v6 ? bytes_pseudo(&packet.from, &packet.to, IP_ICMPV6, in->length) : 0);
+	if (v6 && icmp_parse(&c, &packet, &header))
+		return;
+	if (v6 ? group_parse_v6(&c, &packet, &header, &message)
+	       : group_parse_v4(&c, &packet, &message))
+		return;
+	uint32_t bytes = message.num_sources * group_address_bytes(!v6);
+	require_within(&c, in);
+	require(message.version >= (v6 ? GROUP_V2 : GROUP_V1) && message.version <= GROUP_V3);
+	require(ip_is_v4(&message.group) != v6);
+	require(ip_is_multicast(&message.group) || (message.query && ip_is_any(&message.group)));
+	require(message.robustness <= 7 && message.interval_s <= 31744);
+	require(message.max_response_ms <= 8387584);
+	require(bytes == 0 || (message.version == GROUP_V3 && message.sources >= in->at &&
+			       message.sources + bytes <= in->at + in->length));
 }
 
 /* ---- checksum ---- */
@@ -322,6 +379,9 @@ static void fuzz(uint8_t parser, struct input *in)
 	case 8:
 	case 9:
 		fuzz_icmp(in, v6);
+		break;
+	case 11:
+		fuzz_group(in, in->checked);
 		break;
 	default:
 		fuzz_checksum(in);

@@ -150,7 +150,7 @@ static void nap(void *arg)
 static int coroutines(void)
 {
 	const struct timespec time = {.tv_nsec = 2000000};
-	int slept[3] = {-1, -1, -1};
+	static int slept[3]; /* those that were not woken in time write it later */
 	int err = 0;
 
 	for (int i = 0; i < 3 && !err; i++)

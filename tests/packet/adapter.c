@@ -32,6 +32,7 @@ struct setting {
 
 /* What a script may count on without a flag. */
 static const struct setting plain[] = {
+	{"dad_probes", "0"}, /* it would ask for no neighbour before */
 	{"libos", "catpowder"},   {"stat_socket", "off"},
 	{"tcp_quick_ack", "off"}, /* scripts that want it say so */
 	{"huge_pages", "never"},  {"heap_max_bytes", "268435456"},

@@ -571,7 +571,7 @@ static void check_memory(void)
 	}
 	long grown = resident_bytes() - churn.resident;
 	printf("# the process has grown by %ld bytes\n", grown);
-	if (!net_sanitized()) /* its allocator keeps what was freed */
+	if (!test_sanitized()) /* its allocator keeps what was freed */
 		WORLD_EXPECT(world, grown <= GROWTH_MAX);
 }
 

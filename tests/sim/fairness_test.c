@@ -74,7 +74,7 @@ static void compete_all(const char *congestion, uint64_t mark_bytes)
 		{.flows = 4, .senders = 4, .start_gap_ns = 5 * WORLD_S},
 	};
 
-	for (uint32_t i = 0; i < ARRAY_LENGTH(contests); i++) {
+	for (uint32_t i = 0; i < test_share(ARRAY_LENGTH(contests)); i++) {
 		struct contest contest = contests[i];
 		contest.congestion = congestion;
 		contest.mark_bytes = mark_bytes;

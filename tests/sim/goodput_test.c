@@ -66,7 +66,7 @@ static void test_grid(void **state)
 	struct tally tally = {.options.seed = seed};
 
 	(void)state;
-	grid_each(net_sanitized(), try_cell, &tally);
+	grid_each(test_sanitized(), try_cell, &tally);
 	printf("# %" PRIu32 " cells, %" PRIu32 " slower than the snapshot, %" PRIu32 " faster\n",
 	       tally.cells, tally.slower, tally.faster);
 	assert_int_equal(tally.incomplete, 0);

@@ -22,6 +22,7 @@ void inet_config(struct config *config, uint32_t index)
 {
 	world_config(config);
 	config->libos = 1;
+	config->dad_probes = 0; /* the first packets of IPv6 would come a second later */
 	(void)snprintf(config->addresses, sizeof(config->addresses),
 		       "10.0.0.%" PRIu32 "/24,fd00::%" PRIx32 "/64", index + 1, index + 1);
 }
@@ -64,6 +65,7 @@ void inet_draw_config(struct world *world, struct config *config)
 	config->neighbour_reachable_s = PICK(world, 30, 1);
 	config->neighbour_retries = 20;
 	config->frames_max = PICK(world, 2048, 2048, 256, 512);
+	config->dad_probes = PICK(world, 0, 1);
 }
 
 void inet_draw_device(struct world *world, uint32_t mtu, struct sim_options *options)

@@ -173,7 +173,7 @@ static void check_idle_cost(size_t before)
 	printf("# an idle connection costs %zu bytes (its struct: %zu)\n", each,
 	       sizeof(struct tcp_conn) + sizeof(struct inet_queue));
 	assert_in_range(sizeof(struct tcp_conn) + sizeof(struct inet_queue), 1, IDLE_MAX);
-	if (!net_sanitized()) /* its allocator is another one */
+	if (!test_sanitized()) /* its allocator is another one */
 		assert_in_range(each, 1, IDLE_MAX);
 }
 

@@ -56,7 +56,7 @@ static const struct path paths[] = {
 	 0,
 	 10},
 	{"jumbo frames at the ends only",
-	 {LINE, .link_mtu = 9000, .mtu = 1500, .icmp = true, .bytes = 4 << 20,
+	 {LINE, .link_mtu = 9216, .mtu = 1500, .icmp = true, .bytes = 4 << 20,
 	  .probing = BLACK_HOLE},
 	 1500,
 	 1500,

@@ -569,7 +569,7 @@ static void listen_on(struct run *run, struct host *host, int which)
 
 static void add_hosts(struct run *run)
 {
-	static const uint32_t mtus[] = {1500, 1500, 1280, 9000, 1493, 2000};
+	static const uint32_t mtus[] = {1500, 1500, 1280, 9216, 1493, 2000};
 	struct world *world = &run->world;
 	uint32_t mtu = mtus[world_below(world, ARRAY_LENGTH(mtus))];
 	uint32_t count = (uint32_t)world_between(world, 2, 4);

@@ -470,6 +470,7 @@ void world_config(struct config *config)
 	config->heap_max_bytes = (int64_t)1 << 30;
 	config->huge_pages = PAGES_HUGE_NEVER;
 	config->frames_max = 2048;
+	config->group_reports = 0;
 }
 
 static struct host *add_host(struct world *world)
@@ -826,6 +827,7 @@ void world_seeds(uint64_t first, uint32_t count, uint32_t seconds, uint64_t (*fn
 	uint64_t hash = run_seed(first, fn);
 	uint32_t asked = test_number("TEST_SEED_SECONDS", 0);
 
+	count = test_share(count);
 	if (asked) {
 		count = UINT32_MAX;
 		seconds = asked;

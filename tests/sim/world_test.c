@@ -81,8 +81,9 @@ static bool is_intact(const struct station *st, const uint8_t *bytes, uint32_t l
 
 /* ---- the station's poller ---- */
 
-static void station_flush(struct poller *poller)
+static void station_flush(struct poller *poller, bool now)
 {
+	(void)now;
 	struct station *st = station_of(poller);
 
 	if (st->tx_first < st->tx_end)
@@ -115,7 +116,7 @@ static uint32_t station_poll(struct poller *poller)
 	struct frame *frames[NETDEV_BURST];
 	struct netdev *dev = st->host->dev;
 
-	station_flush(poller);
+	station_flush(poller, true);
 	uint32_t count = dev->ops->rx_burst(dev, frames, NETDEV_BURST);
 	if (count > st->largest_burst)
 		st->largest_burst = count;

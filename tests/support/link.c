@@ -3,6 +3,7 @@
 
 #include "net/wire/checksum.h"
 #include "net/wire/ether.h"
+#include "net/wire/group.h"
 #include "net/wire/udp.h"
 
 #include <arpa/inet.h>
@@ -32,6 +33,7 @@ void __wrap_tcp_flush(struct net *net);
 void __wrap_tcp_input(struct net *net, struct frame *frame, const struct ip_packet *packet);
 void __wrap_tcp_icmp_error(struct net *net, const struct icmp_quote *quote,
 			   const struct icmp_error *error);
+void __wrap_tcp_address_lost(struct net *net, const struct ip_address *address);
 
 int __wrap_tcp_open(struct net *net)
 {
@@ -71,6 +73,14 @@ void __wrap_tcp_icmp_error(struct net *net, const struct icmp_quote *quote,
 	tcp->errors++;
 	tcp->quote = *quote;
 	tcp->error = *error;
+}
+
+void __wrap_tcp_address_lost(struct net *net, const struct ip_address *address)
+{
+	struct link_tcp *tcp = &link_of_net(net)->tcp;
+
+	tcp->lost++;
+	tcp->lost_address = *address;
 }
 
 /* ---- the device ---- */
@@ -159,6 +169,24 @@ static void dev_close(struct netdev *dev)
 	(void)dev;
 }
 
+static bool dev_receives(struct netdev *dev, const struct netdev_flow *flow)
+{
+	const struct link *link = link_of(dev);
+
+	return link->nth_of == 0 || flow->local_port % link->nth_of == 0;
+}
+
+static int dev_steer(struct netdev *dev, const struct ip_address *address, bool wanted)
+{
+	struct link *link = link_of(dev);
+
+	if (link->steer_err)
+		return link->steer_err;
+	assert_true(link->num_steers < LINK_STEERS_MAX);
+	link->steers[link->num_steers++] = (struct link_steer){*address, wanted};
+	return 0;
+}
+
 static void dev_dropped(struct netdev *dev, const struct frame *frame, enum drop reason)
 {
 	assert_true(frame->length > 0);
@@ -169,10 +197,13 @@ static const struct netdev_ops dev_ops = {
 	.name = "link",
 	.rx_burst = dev_rx,
 	.tx_burst = dev_tx,
+	.doorbell = netdev_no_doorbell,
 	.arm = dev_arm,
 	.disarm = dev_disarm,
 	.next_deadline = dev_next_deadline,
 	.start = dev_start,
+	.steer = dev_steer,
+	.receives = dev_receives,
 	.close = dev_close,
 };
 
@@ -237,8 +268,10 @@ struct link *link_open(void (*configure)(struct link *link))
 	struct link *link;
 
 	assert_int_equal(link_try_open(&link, configure), 0);
+	link_wait(link, 2 * LINK_SECOND + 1000000); /* RFC 5227 2.3: the second announcement */
 	net_flush(&link->net);
 	link_forget(link);
+	link->num_steers = 0;
 	return link;
 }
 
@@ -253,6 +286,22 @@ void link_close(struct link *link)
 	assert_int_equal(link->rig.sched.timers.armed, 0);
 	rig_close(&link->rig);
 	free(link);
+}
+
+void link_steered(struct link *link, const char *address, bool wanted)
+{
+	const struct ip_address expected = link_address(address);
+
+	assert_true(link->num_steers > 0);
+	assert_true(ip_equal(&link->steers[0].address, &expected));
+	assert_int_equal(link->steers[0].wanted, wanted);
+	link->num_steers--;
+	memmove(link->steers, link->steers + 1, link->num_steers * sizeof(link->steers[0]));
+}
+
+void link_not_steered(struct link *link)
+{
+	assert_int_equal(link->num_steers, 0);
 }
 
 void link_wait(struct link *link, uint64_t ns)
@@ -405,10 +454,8 @@ struct link_made link_make_ip(const char *from, const char *to, uint8_t protocol
 	uint8_t mac[6];
 
 	memcpy(mac, link_mac, 6);
-	if (!v4 && ip_is_multicast(&destination)) {
-		memset(mac, 0x33, 2);
-		memcpy(mac + 2, destination.bytes + 12, 4);
-	}
+	if (ip_is_multicast(&destination))
+		group_mac(&destination, mac);
 	ether_write(made.bytes, mac, link_peer_mac, v4 ? ETHER_IPV4 : ETHER_IPV6);
 	if (v4)
 		ipv4_write(at, &source, &destination, protocol, 64, 0, length);

@@ -23,6 +23,7 @@
 #define LINK_FRAME_BYTES 2048
 #define LINK_SENT_MAX    1024
 #define LINK_ARRIVE_MAX  64
+#define LINK_STEERS_MAX  64
 #define LINK_SECOND      1000000000ULL
 
 struct link_frame {
@@ -44,7 +45,15 @@ struct link_tcp {
 	uint32_t errors;
 	struct icmp_quote quote;
 	struct icmp_error error;
+	uint32_t lost; /* addresses, and the last of them */
+	struct ip_address lost_address;
 	uint32_t flushes;
+};
+
+/* What the device was told to let through, or no longer. */
+struct link_steer {
+	struct ip_address address;
+	bool wanted;
 };
 
 struct link {
@@ -58,8 +67,12 @@ struct link {
 	struct link_frame sent[LINK_SENT_MAX];
 	uint32_t num_sent;
 	uint32_t num_taken;
-	enum drop dropped; /* the last reason the device was told */
-	char log[1024];    /* the last line */
+	struct link_steer steers[LINK_STEERS_MAX];
+	uint32_t num_steers; /* since link_open, or the last link_steered */
+	int steer_err;       /* what the device says to that */
+	uint16_t nth_of;     /* not 0: only flows of every so manyth local port come back here */
+	enum drop dropped;   /* the last reason the device was told */
+	char log[1024];      /* the last line */
 	struct link_tcp tcp;
 };
 
@@ -106,6 +119,11 @@ void link_next_udp(struct link *link, uint16_t source, uint16_t destination, con
 		   uint32_t length);
 /* An ARP packet. */
 void link_next_arp(struct link *link, uint16_t operation, const char *target);
+
+/* The device was told this, next. */
+void link_steered(struct link *link, const char *address, bool wanted);
+/* It was told no more. */
+void link_not_steered(struct link *link);
 
 /* ---- what arrives ---- */
 

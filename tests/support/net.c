@@ -11,23 +11,6 @@
 #include <time.h>
 #include <unistd.h>
 
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-#define NET_SANITIZED 1
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
-#define NET_SANITIZED 1
-#endif
-#endif
-
-bool net_sanitized(void)
-{
-#ifdef NET_SANITIZED
-	return true;
-#else
-	return false;
-#endif
-}
-
 /* ---- life ---- */
 
 int net_init(void **state)

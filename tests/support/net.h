@@ -22,9 +22,6 @@
 
 #define NET_WAIT_S 20
 
-/* True under the address or thread sanitizer, where the C library's calls are intercepted. */
-bool net_sanitized(void);
-
 /* demi_init for tests: no socket for `demi stat`.  Fit for cmocka's setup and teardown. */
 int net_init(void **state);
 int net_fini(void **state);

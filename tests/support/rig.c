@@ -13,9 +13,12 @@ static uint64_t now_ns(void *arg)
 	return rig->now_ns;
 }
 
-static void poller_flush(struct poller *poller)
+static void poller_flush(struct poller *poller, bool now)
 {
-	(void)poller;
+	struct rig *rig = container_of(poller, struct rig, poller);
+
+	rig->flushes++;
+	rig->doorbells += now;
 }
 
 static uint32_t poller_poll(struct poller *poller)

@@ -23,6 +23,8 @@ struct rig {
 	uint64_t now_ns;
 	uint64_t step_ns;
 	uint64_t polls; /* turns so far */
+	uint32_t flushes;
+	uint32_t doorbells; /* flushes that left nothing for the poll */
 	/* Called once a turn; returns how much happened. NULL: nothing. */
 	uint32_t (*input)(struct rig *rig, void *arg);
 	void *arg;

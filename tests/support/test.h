@@ -11,6 +11,7 @@
 
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -33,3 +34,10 @@ int test_run_group(const char *name, const struct CMUnitTest *table, size_t num_
 	} while (0)
 
 void test_note_skip(const char *reason);
+
+/* test_sanitized: built with the address or the thread sanitizer? */
+bool test_sanitized(void);
+
+/* test_share: of so many repetitions those that a sanitized build makes, where each takes many
+ * times as long: a quarter, not none. `make soak` makes all. */
+uint32_t test_share(uint32_t count);

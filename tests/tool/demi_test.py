@@ -19,6 +19,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent.parent
 DEMI = os.environ.get("DEMI") or str(ROOT / "build" / "demi")
 LIMIT_S = 20
+HAVE_XDP = any((Path(place) / "libdemitasse-xdp.so").exists()
+               for place in (os.environ.get("DEMI_PLUGIN_DIR") or Path(DEMI).parent, Path(DEMI).parent))
 ECHO_KEYS = ["what", "libos", "device", "proto", "size_bytes", "connections", "depth", "rtt_min_ns", "rtt_p50_ns", "rtt_p90_ns",
              "rtt_p99_ns", "rtt_p999_ns", "rtt_max_ns", "requests_per_s", "server_cpu_ns_per_request"]
 CORE_KEYS = ["what", "memory_queue_roundtrip_ns", "coroutine_switch_ns", "coroutine_switch_tsc", "operation_ns", "wait_any_1_ns",
@@ -93,7 +95,7 @@ def bad_options_are_named():
             ("--size", "bench", "echo", "--proto", "udp", "--size", "1"), ("--depth", "bench", "echo", "--depth", "x"),
             ("--libos", "bench", "echo", "--libos", "catfish"), ("--libos", "bench", "echo", "--libos", "raw"),
             ("--proto", "bench", "echo", "--proto", "sctp"), ("--idle", "bench", "echo", "--idle", "|"),
-            ("--device", "bench", "echo", "--device", "x"), ("--role", "bench", "echo", "--libos", "catpowder", "--device", "tap"),
+            ("--device", "bench", "echo", "--device", "x"), ("--role", "bench", "echo", "--libos", "catpowder"),
             ("--role", "bench", "size", "--libos", "catpowder"),
             ("--address", "bench", "echo", "--libos", "catpowder", "--role", "client", "--port", "1"), ("--rate", "bench", "echo", "--rate", "10,,5"),
             ("--reference", "bench", "echo", "--reference", "catfish"), ("--port", "bench", "echo", "--role", "client"),
@@ -116,6 +118,10 @@ def doctor_tells_capabilities():
     check(any(re.match(r"OK +catnap ", line) for line in lines), "catnap does not run")
     findings = rows("doctor")
     check({"what", "name", "level", "detail", "mend"} <= set(findings[0]), "keys of the findings")
+    names = [row["name"] for row in findings if row["what"] == "afxdp"]
+    check(names == ["kernel", "XDP sockets", "XDP programs", "capabilities", "memory", "bpffs", "plug-in", "helper", "all together"],
+          f"what AF_XDP needs: {names}")
+    check(not any(row["what"] == "interface" for row in findings), "no interface was named")
 
 
 @test
@@ -316,9 +322,10 @@ class Namespace:
             time.sleep(0.01)
 
     def run(self, *command):
-        done = subprocess.run([*self.enter, *command], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=LIMIT_S, text=True,
+        done = subprocess.run([*self.enter, *command], stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=LIMIT_S, text=True,
                               check=False)
-        check(done.returncode == 0, f"{' '.join(command)}: {done.stdout}")
+        check(done.returncode == 0, f"{' '.join(command)}: {done.stdout}{done.stderr}")
+        return done.stdout
 
     @contextlib.contextmanager
     def server(self, *arguments):
@@ -400,6 +407,84 @@ def catpowder_over_a_veth_pair():
             here.client(*device, "--address", "10.7.0.3")
 
 
+def leftovers():
+    """Interfaces here, and processes that are called demi."""
+    names = sorted(os.listdir("/sys/class/net"))
+    return names, subprocess.run(["pgrep", "-x", "-P", str(os.getpid()), "demi"], stdout=subprocess.PIPE, check=False).stdout
+
+
+@test
+def the_benchmark_makes_its_link():
+    if os.geteuid() != 0:
+        out, err = demi("bench", "echo", "--libos", "posix-spin", "--device", "veth", status=1)
+        check("root" in err, err)
+        raise Skip("privilege: network namespaces need root")
+    before = leftovers()
+    short = ["--seconds", "0.02", "--pairs", "2"]
+    for device in ("afpacket", "tap", *(["veth", "veth,xdp_mode=native"] if HAVE_XDP else [])):
+        one, other = rows("bench", "echo", "--libos", "catpowder", "--device", device, "--reference", "posix-spin", *short)
+        check(one["device"] == device.split(",")[0] and one["requests"] > 0 and one["errors"] == 0, str(one))
+        check(other["device"] == ("lo" if device == "tap" else "veth") and one["ratio"] > 0, str(other))
+        one, other = rows("bench", "echo", "--libos", "catpowder", "--device", device, "--reference", "posix-epoll", "--connections", "10",
+                          *short)
+        check(one["client"] == "catpowder" and other["client"] == "generator" and one["requests_ratio"] > 0, str(one))
+    row, = rows("bench", "echo", "--libos", "posix-spin", "--device", "veth", "--proto", "udp", *short)
+    check((row["device"], row["errors"]) == ("veth", 0), str(row))
+    for named, *arguments in [("--role", "--device", "veth", "--role", "server"), ("--address", "--device", "veth", "--address", "10.0.0.1"),
+                              ("nonsense", "--libos", "catpowder", "--device", "afpacket,nonsense=1")]:
+        out, err = demi("bench", "echo", *arguments, status=1 if named == "nonsense" else 2)
+        check(named in err, err)
+    check(leftovers() == before, f"{before} {leftovers()}")
+
+
+@test
+def a_killed_benchmark_leaves_no_link():
+    if os.geteuid() != 0:
+        raise Skip("privilege: network namespaces need root")
+    before = leftovers()
+    with subprocess.Popen([DEMI, "bench", "echo", "--libos", "posix-spin", "--device", "veth", "--seconds", "30"],
+                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process:
+        deadline = time.monotonic() + LIMIT_S
+        while len(children_of(process.pid)) < 2:
+            check(process.poll() is None and time.monotonic() < deadline, "no ends")
+            time.sleep(0.01)
+        ends = children_of(process.pid)
+        process.kill()
+    deadline = time.monotonic() + LIMIT_S
+    while any(os.path.exists(f"/proc/{pid}") for pid in ends):
+        check(time.monotonic() < deadline, "its ends live on")
+        time.sleep(0.01)
+    check(leftovers() == before, f"{before} {leftovers()}")
+
+
+def children_of(pid):
+    return subprocess.run(["pgrep", "-x", "-P", str(pid), "demi"], stdout=subprocess.PIPE, text=True, check=False).stdout.split()
+
+
+def processor_ticks(pid):
+    fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+    return int(fields[11]) + int(fields[12])
+
+
+@test
+def an_idle_instance_takes_no_processor_time():
+    with namespaces(2) as (here, there):
+        here.run("ip", "link", "add", "v0", "type", "veth", "peer", "name", "v1", "netns", str(there.holder.pid))
+        here.run("ip", "link", "set", "v0", "up")
+        there.run("ip", "link", "set", "v1", "up")
+        there.run("ip", "addr", "add", "10.7.0.3/24", "dev", "v1")
+        there.run("ethtool", "-K", "v1", "tx", "off", "gso", "off", "tso", "off")
+        for device in ("afpacket", *(["afxdp,xdp_dispatcher=never"] if HAVE_XDP else [])):
+            device = ["--libos", "catpowder", "--device", f"{device},interface=v0,addresses=10.7.0.1/24"]
+            with here.server(*device) as process:
+                there.client("--libos", "posix-epoll", "--address", "10.7.0.1")
+                time.sleep(0.2)
+                before = processor_ticks(process.pid)
+                time.sleep(2)
+                spent = (processor_ticks(process.pid) - before) / os.sysconf("SC_CLK_TCK")
+                check(spent <= 0.1, f"{device}: {spent} s of 2 s")
+
+
 @test
 def catpowder_over_tap():
     with namespaces(1) as (here,):
@@ -416,6 +501,87 @@ def the_doctor_tries_catpowder():
     if os.geteuid() != 0:
         raise Skip("privilege: a TAP interface needs root")
     check(finding["level"] == "OK" and "interface" in finding["detail"], str(finding))
+
+
+def finding_of(here, name, *prefix, **environment):
+    """What the doctor says of the interface in a namespace, by name."""
+    words = ["env", *[f"{key}={value}" for key, value in environment.items()], *prefix, DEMI, "doctor", "--json", "-"]
+    out = here.run(*words, *([] if "DEMI_INTERFACE" in environment else ["--interface", name]))
+    return {(row["what"], row["name"]): row for row in json.loads(out)}
+
+
+def level(findings, name, wanted, *words, mend="", what="interface"):
+    row = findings[what, name]
+    check(row["level"] == wanted and all(word in row["detail"] for word in words) and mend in row["mend"], f"not {wanted}: {row}")
+
+
+@test
+def the_doctor_examines_an_interface():
+    if not shutil.which("ethtool"):
+        raise Skip("ethtool is not installed")
+    with namespaces(1) as (here,):
+        here.run("ip", "link", "add", "v0", "type", "veth", "peer", "name", "v1")
+        here.run("ip", "link", "set", "v1", "up")
+        level(finding_of(here, "nothing"), "link", "MISSING", "no such interface", mend="ip link")
+        level(finding_of(here, "lo"), "link", "MISSING", "not an Ethernet")
+        level(finding_of(here, "v0"), "link", "MISSING", "is down", mend="ip link set v0 up")
+        here.run("ip", "link", "set", "v0", "up")
+        here.run("ip", "addr", "add", "10.7.2.1/24", "dev", "v1")
+        findings = finding_of(here, "v0", DEMI_ADDRESSES="10.7.2.2/24,10.7.2.1/24")
+        level(findings, "link", "OK", "veth")
+        level(findings, "queues", "OK", "1")
+        level(findings, "MTU", "OK", "1500")
+        level(findings, "XDP program", "OK")
+        level(findings, "socket", "OK", "tried")
+        level(findings, "native mode", "OK", "tried")
+        level(findings, "zero copy", "WARN", "the kernel copies")
+        level(findings, "offloads", "WARN", "v1", mend="ethtool -K v1 tx off")
+        level(findings, "addresses", "MISSING", "10.7.2.1", mend="ip addr del 10.7.2.1/24 dev v1")
+        check('"xdp"' not in here.run("ip", "-j", "link", "show", "dev", "v0"), "the program is gone")
+        here.run("ethtool", "-K", "v1", "tx", "off", "tso", "off", "gso", "off")
+        here.run("ip", "link", "set", "v0", "mtu", "9000")
+        here.run("sysctl", "-qw", "net.ipv4.conf.v0.forwarding=1")
+        findings = finding_of(here, "v0", DEMI_INTERFACE="v0", DEMI_ADDRESSES="10.7.2.2/24")
+        level(findings, "offloads", "OK", "v1")
+        level(findings, "MTU", "WARN", "9000", mend="ip link set v0 mtu")
+        level(findings, "forwarding", "WARN", "IPv4", mend="net.ipv4.conf.v0.forwarding=0")
+        level(findings, "socket", "OK", "not tried")
+        level(findings, "addresses", "OK")
+
+
+@test
+def the_doctor_names_what_privilege_is_missing():
+    with namespaces(1) as (here,):
+        here.run("ip", "link", "add", "v0", "type", "veth", "peer", "name", "v1")
+        here.run("ip", "link", "set", "v0", "up")
+        for held, missing in (("net_raw,net_admin", ["CAP_BPF"]), ("net_raw", ["CAP_NET_ADMIN", "CAP_BPF"]),
+                              ("", ["CAP_NET_RAW", "CAP_NET_ADMIN", "CAP_BPF"])):
+            sets = ",".join(["-all", *[f"+{name}" for name in held.split(",") if name]])
+            findings = finding_of(here, "v0", "setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups",
+                                  "--inh-caps", sets, "--ambient-caps", sets, "--bounding-set", sets, DEMI_XDP_HELPER="/none")
+            level(findings, "capabilities", "WARN", *[f"{name} " for name in missing], mend="setcap", what="afxdp")
+            level(findings, "XDP programs", "MISSING", mend="cap_bpf", what="afxdp")
+            level(findings, "XDP sockets", "OK" if held else "MISSING", what="afxdp")
+            level(findings, "native mode", "WARN", "not tried", mend="setcap")
+            level(findings, "helper", "MISSING", "/none", mend="demi xdp-helper", what="afxdp")
+            level(findings, "all together", "WARN", "not tried", what="afxdp")
+
+
+@test
+def the_doctor_tries_the_plug_in():
+    findings = {row["name"]: row for row in rows("doctor") if row["what"] == "afxdp"}
+    if not (Path(DEMI).parent / "libdemitasse-xdp.so").exists():
+        check(findings["plug-in"]["level"] == "MISSING", str(findings["plug-in"]))
+        raise Skip("this build has no AF_XDP (libxdp-dev, libbpf-dev, clang)")
+    check(findings["plug-in"]["level"] == "OK" and "libdemitasse-xdp.so" in findings["plug-in"]["detail"], str(findings["plug-in"]))
+    if os.geteuid() != 0:
+        raise Skip("privilege: a TAP interface needs root")
+    check(findings["all together"]["level"] == "OK" and "AF_XDP" in findings["all together"]["detail"], str(findings["all together"]))
+    with tempfile.TemporaryDirectory() as empty:
+        out = subprocess.run([DEMI, "doctor", "--json", "-"], env={**ENVIRONMENT, "DEMI_PLUGIN_DIR": empty}, stdout=subprocess.PIPE,
+                             text=True, timeout=LIMIT_S, check=False).stdout
+    row = next(row for row in json.loads(out) if row["name"] == "plug-in")
+    check(row["level"] == "MISSING" and empty in row["detail"] and "DEMI_PLUGIN_DIR" in row["mend"], str(row))
 
 
 @test

@@ -11,11 +11,13 @@ Prints TAP. Nothing waits for longer than WAIT_S; the whole test ends after TEST
 import contextlib
 import os
 import re
+import shutil
 import signal
 import socket
 import struct
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 
@@ -208,6 +210,67 @@ def echo_server_names_a_port_in_use():
         result = run("echo_server", "127.0.0.1", taken.getsockname()[1])
     assert result.returncode == 1, result
     assert "Address already in use" in result.stderr, result
+
+
+# -- http_server, http_get, redis_client
+
+
+@test
+def http_server_serves_http_get():
+    port = free_port()
+    with tempfile.NamedTemporaryFile() as file:
+        file.write(pattern(300000))
+        file.flush()
+        with server("http_server", "127.0.0.1", port, file.name):
+            connect(port).close()
+            got = subprocess.run(command("http_get", "127.0.0.1", port, "/", 3), capture_output=True, timeout=2 * WAIT_S)
+            assert (got.returncode, got.stdout) == (0, 3 * pattern(300000)), got.stderr
+            with connect(port) as client:  # two requests in pieces on one connection, and what it does not know
+                client.sendall(b"GET / HTTP/1.1\r\n\r\nGET / HT")
+                head = b"HTTP/1.1 200 OK\r\nContent-Length: 300000\r\nContent-Type: application/octet-stream\r\n\r\n"
+                assert receive(client, len(head) + 300000) == head + pattern(300000)
+                client.sendall(b"TP/1.1\r\n\r\n")
+                assert receive(client, len(head) + 300000) == head + pattern(300000)
+                client.sendall(b"POST / HTTP/1.1\r\n\r\n")
+                assert receive_all(client).startswith(b"HTTP/1.1 501 ")
+            with connect(port) as client:
+                client.sendall(b"GET /" + b"x" * 10000)
+                with contextlib.suppress(ConnectionResetError):
+                    assert receive_all(client).startswith(b"HTTP/1.1 431 ")
+
+
+@test
+def http_get_refuses_a_short_body():
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.settimeout(WAIT_S)
+        process = subprocess.Popen(command("http_get", "127.0.0.1", listener.getsockname()[1], "/x"), stdout=subprocess.PIPE,
+                                   stderr=subprocess.PIPE, text=True)
+        with listener.accept()[0] as client:
+            client.settimeout(WAIT_S)
+            assert receive(client, 12) == b"GET /x HTTP/"
+            client.sendall(b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nshort")
+            client.shutdown(socket.SHUT_WR)
+            out, complaint = process.communicate(timeout=WAIT_S)
+        assert process.returncode == 1 and out == "short" and "5 bytes" in complaint, complaint
+
+
+@test
+def redis_client_sets_and_gets():
+    if not shutil.which("redis-server"):
+        raise Skip("redis-server is not installed")
+    port = free_port()
+    with tempfile.TemporaryDirectory() as directory:
+        redis = subprocess.Popen(["redis-server", "--bind", "127.0.0.1", "--port", str(port), "--dir", directory, "--save", "",
+                                  "--daemonize", "no"], stdout=subprocess.DEVNULL)
+        try:
+            connect(port).close()
+            for count, size in ((250, 64), (3, 1 << 20), (1, 0)):
+                done = run("redis_client", "127.0.0.1", port, count, size)
+                assert done.returncode == 0, done.stderr
+                assert done.stdout == f"{count} keys of {size} bytes set, read back and compared\n", done.stdout
+        finally:
+            redis.terminate()
+            redis.wait(WAIT_S)
 
 
 # -- echo_client

@@ -14,6 +14,8 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
 #define MIB ((uint64_t)1 << 20)
 #define GIB ((uint64_t)1 << 30)
@@ -830,6 +832,106 @@ static void test_use_after_free(void **state)
 	}
 }
 
+/* -- the region that a device shares */
+
+#define REGION_UNITS 4
+
+static int region_fd(uint32_t units)
+{
+	int fd = memfd_create("heap_test", MFD_CLOEXEC);
+
+	assert_return_code(fd, errno);
+	assert_int_equal(ftruncate(fd, (off_t)(units * SUPERBLOCK_BYTES)), 0);
+	return fd;
+}
+
+/* Frames stay in their units, objects come and go in the others, and what is in the memfd is what
+ * was written. */
+static void test_region(void **state)
+{
+	struct heap *heap = open_heap(GIB);
+	int fd = region_fd(REGION_UNITS);
+	char *frames[2 * SUPERBLOCK_BYTES / 4096];
+	char *objects[3 * SUPERBLOCK_BYTES / HEAP_CLASS_MAX_BYTES];
+	char seen[6] = "";
+
+	(void)state;
+	assert_int_equal(heap_set_region(heap, fd, 4096, 2, REGION_UNITS), 0);
+	heap_check(heap);
+	assert_int_equal(heap_frames_max(heap), ARRAY_LENGTH(frames));
+	for (int round = 0; round < 2; round++) {
+		for (size_t i = 0; i < ARRAY_LENGTH(frames); i++) {
+			frames[i] = heap_alloc_frame(heap);
+			assert_true(heap_in_region(heap, frames[i]));
+			assert_int_equal((frames[i] - heap->region) % 4096, 0);
+			assert_true(frames[i] - heap->region < 2 * (long)SUPERBLOCK_BYTES);
+		}
+		assert_null(heap_alloc_frame(heap));
+		assert_int_equal(heap_frames_left(heap), 0);
+		for (size_t i = 0; i < ARRAY_LENGTH(objects); i++) {
+			objects[i] = heap_alloc(heap, HEAP_CLASS_MAX_BYTES);
+			assert_non_null(objects[i]);
+		}
+		size_t inside = 0; /* two units of objects, the third is elsewhere */
+		for (size_t i = 0; i < ARRAY_LENGTH(objects); i++) {
+			if (!heap_in_region(heap, objects[i]))
+				continue;
+			inside++;
+			memcpy(objects[i], "there", 6);
+			assert_int_equal(pread(fd, seen, 6, objects[i] - heap->region), 6);
+			assert_string_equal(seen, "there");
+		}
+		assert_int_equal(inside, 2 * SUPERBLOCK_BYTES / HEAP_CLASS_MAX_BYTES);
+		heap_check(heap);
+		for (size_t i = 0; i < ARRAY_LENGTH(frames); i++)
+			assert_int_equal(heap_free(heap, frames[i]), 0);
+		for (size_t i = 0; i < ARRAY_LENGTH(objects); i++)
+			assert_int_equal(heap_free(heap, objects[i]), 0);
+		heap_check(heap);
+		assert_int_equal(heap_frames_left(heap), ARRAY_LENGTH(frames));
+	}
+	close(fd);
+	heap_close(heap);
+}
+
+/* A memfd that is too short, or a bound, is refused. */
+static void test_region_limits(void **state)
+{
+	struct heap *heap = open_heap(REGION_UNITS * SUPERBLOCK_BYTES);
+	int fd = region_fd(REGION_UNITS + 1);
+
+	(void)state; /* more than the heap may have */
+	assert_int_equal(heap_set_region(heap, fd, 4096, 1, REGION_UNITS + 1), -ENOMEM);
+	assert_null(heap->region);
+	assert_int_equal(heap_set_region(heap, -1, 4096, 1, 1), -ENOMEM);
+	assert_null(heap->region);
+	assert_int_equal(heap_set_region(heap, fd, 4096, 1, REGION_UNITS), 0);
+	heap_check(heap);
+	close(fd);
+	heap_close(heap);
+}
+
+/* Without memory nothing has changed. */
+static void test_region_memory_short(void **state)
+{
+	int fd = region_fd(2);
+	struct heap *heap = open_heap(GIB);
+	bool failed = true;
+
+	(void)state;
+	for (uint64_t nth = 1; failed; nth++) {
+		fault_fail(nth);
+		int err = heap_set_region(heap, fd, 4096, 1, 2);
+		failed = fault_off();
+		assert_int_equal(err, failed ? -ENOMEM : 0);
+		assert_int_equal(usage_of(heap).committed_bytes, failed ? 0 : SUPERBLOCK_BYTES);
+		heap_check(heap);
+	}
+	assert_int_equal(heap_free(heap, heap_alloc_frame(heap)), 0);
+	heap_close(heap);
+	close(fd);
+}
+
 int main(void)
 {
 	static const struct CMUnitTest tests[] = {
@@ -851,6 +953,9 @@ int main(void)
 		cmocka_unit_test(test_struct_reuse),
 		cmocka_unit_test(test_memory_short),
 		cmocka_unit_test(test_reserve_short),
+		cmocka_unit_test(test_region),
+		cmocka_unit_test(test_region_limits),
+		cmocka_unit_test(test_region_memory_short),
 		cmocka_unit_test(test_use_after_free),
 	};
 

@@ -150,11 +150,16 @@ static void test_bad(void **state)
 	link_close(link);
 }
 
-/* attack row 10, RFC 5227 2.4: our address is defended once in ten seconds, and nothing is learned
- */
+static void stubborn(struct link *link)
+{
+	link->rig.sched.config.arp_conflict = 1;
+}
+
+/* attack row 10, RFC 5227 2.4 (c) MUST NOT: an address that is kept is defended once in ten
+ * seconds, and nothing is learned */
 static void test_defend(void **state)
 {
-	struct link *link = link_open(NULL);
+	struct link *link = link_open(stubborn);
 
 	(void)state;
 	link_arrive_arp(link, ARP_REPLY, other_mac, "10.0.0.2", "10.0.0.2");

@@ -238,7 +238,7 @@ static void test_ignored(void **state)
 {
 	static const uint8_t v4[] = {
 		ICMP_ECHO_REPLY, ICMP_SOURCE_QUENCH, ICMP_REDIRECT, 9, 10, 13, 15, 17, 40, 255};
-	static const uint8_t v6[] = {0, 5, 100, 127, 129, 130, 137, 138, 200, 255};
+	static const uint8_t v6[] = {0, 5, 100, 127, 129, 133, 137, 138, 200, 255};
 	struct link *link = link_open(NULL);
 
 	(void)state;

@@ -57,7 +57,7 @@ static void test_ethernet(void **state)
 	store16(made.bytes + 12, 46);
 	dropped(link, &made, DROP_ETHER_TYPE);
 	store16(made.bytes + 12, 0x8100);
-	dropped(link, &made, DROP_ETHER_TYPE);
+	dropped(link, &made, DROP_VLAN);
 	store16(made.bytes + 12, 0x88cc);
 	dropped(link, &made, DROP_ETHER_TYPE);
 	made = good;

@@ -512,7 +512,7 @@ static void flood(bool many)
 {
 	struct link *link = link_open(NULL);
 	uint64_t before = live_bytes(link);
-	uint32_t ids = 100000;
+	uint32_t ids = test_share(100000);
 
 	for (uint32_t i = 0; i < ids; i++) {
 		char from[32];

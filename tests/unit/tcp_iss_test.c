@@ -14,7 +14,9 @@
 #define SAMPLES 100000
 
 static struct sched sched;
-static struct net net = {.sched = &sched, .secret = {0x0123456789abcdef, 0xfedcba9876543210}};
+static struct netdev dev;
+static struct net net = {
+	.sched = &sched, .dev = &dev, .secret = {0x0123456789abcdef, 0xfedcba9876543210}};
 
 static struct tcp_conn *conn_between(struct tcp_conn *conn, uint16_t local_port,
 				     uint16_t remote_port)

@@ -144,6 +144,38 @@ static void test_one(void **state)
 	}
 }
 
+/* What was pushed goes out at once, and the device is told: but while there are more results to
+ * take. */
+static void test_doorbell(void **state)
+{
+	static struct rig rig;
+
+	(void)state;
+	open_rig(&rig, &busy);
+	for (uint32_t count = 0; count < 4; count++) {
+		struct op *ops[4];
+		for (uint32_t i = 0; i < count; i++) {
+			ops[i] = issue(&rig);
+			complete(&rig, ops[i]);
+		}
+		rig.flushes = rig.doorbells = 0;
+		sched_flush(&rig.sched);
+		assert_int_equal(rig.flushes, 0);
+		rig.sched.output_pending++;
+		sched_flush(&rig.sched);
+		assert_int_equal(rig.flushes, 1);
+		assert_int_equal(rig.doorbells, count < 2);
+		sched_flush_all(&rig.sched, true);
+		assert_int_equal(rig.doorbells, 1 + (count < 2));
+		for (uint32_t i = 0; i < count; i++) {
+			struct op *got;
+			assert_int_equal(wait_one(&rig.sched, ops[i]->token, WAIT_POLL, &got), 0);
+			spend(&rig, got);
+		}
+	}
+	rig_close(&rig);
+}
+
 static void test_one_timeout(void **state)
 {
 	static struct rig rig;
@@ -1175,6 +1207,7 @@ int main(void)
 	static const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_one),
 		cmocka_unit_test(test_one_timeout),
+		cmocka_unit_test(test_doorbell),
 		cmocka_unit_test(test_one_gives_way),
 		cmocka_unit_test(test_nobodys),
 		cmocka_unit_test(test_any_in_place),

@@ -2,6 +2,8 @@
  * tools/demi/doctor.c - `demi doctor`: what this machine can do, found out by trying, and the
  * command that mends what it cannot.
  */
+#include "doctor.h"
+
 #include "options.h"
 #include "probe.h"
 #include "process.h"
@@ -13,9 +15,7 @@
 #include <fcntl.h>
 #include <glob.h>
 #include <liburing.h>
-#include <linux/bpf.h>
 #include <linux/capability.h>
-#include <linux/if_ether.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -28,23 +28,22 @@
 
 #define HUGE_PAGE_BYTES   (2UL << 20)
 #define MEMLOCK_BYTES_FEW (64UL << 20)
-
-#ifndef AF_XDP
-#define AF_XDP 44
-#endif
-
-enum level { LEVEL_OK, LEVEL_WARN, LEVEL_MISSING };
+#define PROBE_BYTES       (64UL * 4096)
 
 static const char *const level_names[] = {"OK", "WARN", "MISSING"};
 
-struct finding {
-	enum level level;
-	char detail[256];
-	char mend[256]; /* empty: nothing to mend, or no command can */
-};
+/* ---- findings ---- */
 
-__attribute__((format(printf, 3, 4))) static void found(struct finding *finding, enum level level,
-							const char *format, ...)
+struct finding *finding_add(struct findings *findings, const char *name)
+{
+	struct finding *finding = &findings->list[findings->count++]; /* as many as are written */
+
+	*finding = (struct finding){0};
+	tool_copy_text(finding->name, sizeof(finding->name), name);
+	return finding;
+}
+
+void found(struct finding *finding, enum level level, const char *format, ...)
 {
 	va_list args;
 
@@ -54,21 +53,33 @@ __attribute__((format(printf, 3, 4))) static void found(struct finding *finding,
 	va_end(args);
 }
 
-static void mend_by(struct finding *finding, const char *command)
+void mend_by(struct finding *finding, const char *format, ...)
 {
-	tool_copy_text(finding->mend, sizeof(finding->mend), command);
+	va_list args;
+
+	va_start(args, format);
+	vsnprintf(finding->mend, sizeof(finding->mend), format, args);
+	va_end(args);
 }
 
-/* The command that gives this program capabilities. */
-static void mend_by_capability(struct finding *finding, const char *capabilities)
+void mend_by_capability(struct finding *finding, const char *capabilities)
 {
 	char program[128] = "build/demi";
 	ssize_t length = readlink("/proc/self/exe", program, sizeof(program) - 1);
 
 	if (length > 0)
 		program[length] = '\0';
-	snprintf(finding->mend, sizeof(finding->mend), "setcap %s+ep %s", capabilities, program);
+	mend_by(finding, "setcap %s+ep %s", capabilities, program);
 }
+
+const char *environment(const char *name, const char *otherwise)
+{
+	const char *value = getenv(name);
+
+	return value && *value ? value : otherwise;
+}
+
+/* ---- capabilities of the machine ---- */
 
 static void check_uring(struct finding *finding)
 {
@@ -92,8 +103,7 @@ static void check_uring(struct finding *finding)
 	}
 }
 
-/* The number that a file of the kernel's holds; 0 if there is none. */
-static unsigned long read_count(const char *path)
+unsigned long read_count(const char *path)
 {
 	char text[32] = "";
 	FILE *file = fopen(path, "re");
@@ -158,8 +168,7 @@ static void check_net_raw(struct finding *finding)
 		mend_by_capability(finding, "cap_net_raw,cap_net_admin");
 }
 
-/* Whether a capability is in force. */
-static bool has_capability(unsigned number)
+bool has_capability(unsigned number)
 {
 	struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3};
 	struct __user_cap_data_struct sets[_LINUX_CAPABILITY_U32S_3] = {0};
@@ -190,26 +199,9 @@ static void check_tap(struct finding *finding)
 	mend_by(finding, "ip tuntap add tap0 mode tap user $USER");
 }
 
-/* Loads the smallest XDP program: it passes every packet. */
-static int load_program(void)
-{
-	struct bpf_insn program[] = {
-		{.code = BPF_ALU64 | BPF_MOV | BPF_K, .dst_reg = BPF_REG_0, .imm = XDP_PASS},
-		{.code = BPF_JMP | BPF_EXIT},
-	};
-	union bpf_attr attributes = {
-		.prog_type = BPF_PROG_TYPE_XDP,
-		.insn_cnt = TOOL_COUNT(program),
-		.insns = (uintptr_t)program,
-		.license = (uintptr_t) "MIT",
-	};
-
-	return (int)syscall(SYS_bpf, BPF_PROG_LOAD, &attributes, sizeof(attributes));
-}
-
 static void check_bpf(struct finding *finding)
 {
-	int fd = load_program();
+	int fd = probe_program(false);
 
 	if (fd >= 0) {
 		close(fd);
@@ -223,10 +215,10 @@ static void check_bpf(struct finding *finding)
 
 static void check_xdp(struct finding *finding)
 {
-	int fd = socket(AF_XDP, SOCK_RAW | SOCK_CLOEXEC, 0);
+	struct probe_socket xsk;
 
-	if (fd >= 0) {
-		close(fd);
+	if (probe_socket_open(&xsk, PROBE_BYTES) == 0) {
+		probe_socket_close(&xsk);
 		found(finding, LEVEL_OK, "sockets can be opened");
 		return;
 	}
@@ -310,31 +302,83 @@ static const struct {
 	{"cores", check_cores},
 };
 
-static void show(struct report *report, bool print, const char *what, const char *name,
+/* ---- what is printed ---- */
+
+struct output {
+	struct report report;
+	bool print;
+};
+
+static void show(struct output *output, const char *what, const char *interface,
 		 const struct finding *finding)
 {
-	struct row *row = report_add(report);
+	struct row *row = report_add(&output->report);
 
 	row_text(row, "what", what);
-	row_text(row, "name", name);
+	if (interface)
+		row_text(row, "interface", interface);
+	row_text(row, "name", finding->name);
 	row_text(row, "level", level_names[finding->level]);
 	row_text(row, "detail", finding->detail);
 	row_text(row, "mend", finding->mend);
-	if (print)
-		printf("%-8s %-12s %s%s%s\n", level_names[finding->level], name, finding->detail,
-		       finding->mend[0] ? " -> " : "", finding->mend);
+	if (output->print)
+		printf("%-8s %-12s %s%s%s\n", level_names[finding->level], finding->name,
+		       finding->detail, finding->mend[0] ? " -> " : "", finding->mend);
+}
+
+static void head(const struct output *output, const char *what, const char *name)
+{
+	if (output->print)
+		printf("\n%s%s:\n", what, name);
+}
+
+static void show_capabilities(struct output *output)
+{
+	for (size_t i = 0; i < TOOL_COUNT(capabilities); i++) {
+		struct finding finding = {0};
+
+		tool_copy_text(finding.name, sizeof(finding.name), capabilities[i].name);
+		capabilities[i].check(&finding);
+		show(output, "capability", NULL, &finding);
+	}
+}
+
+static void show_xdp(struct output *output)
+{
+	struct findings findings = {0};
+
+	examine_xdp(&findings);
+	head(output, "AF_XDP", "");
+	for (size_t i = 0; i < findings.count; i++)
+		show(output, "afxdp", NULL, &findings.list[i]);
+}
+
+/* named: by the user, for this examination; else by the configuration, or not at all. */
+static void show_interface(struct output *output, const char *named)
+{
+	const char *name = named ? named : environment("DEMI_INTERFACE", NULL);
+	struct findings findings = {0};
+
+	if (!name)
+		return;
+	examine_interface(&findings, name, named != NULL);
+	head(output, "interface ", name);
+	for (size_t i = 0; i < findings.count; i++)
+		show(output, "interface", name, &findings.list[i]);
 }
 
 /* Tries each library OS. Whether catnap runs. */
-static bool check_library(struct report *report, bool print)
+static bool show_library(struct output *output)
 {
 	struct libos_walk walk = {0};
 	bool catnap_runs = false;
 
+	head(output, "library OSes", "");
 	while (libos_walk_next(&walk)) {
 		const char *name = walk.backend->name;
 		struct finding finding = {0};
 
+		tool_copy_text(finding.name, sizeof(finding.name), name);
 		if (walk.runs) {
 			found(&finding, LEVEL_OK, "runs here");
 			catnap_runs = catnap_runs || strcmp(name, "catnap") == 0;
@@ -345,36 +389,33 @@ static bool check_library(struct report *report, bool print)
 		} else {
 			found(&finding, LEVEL_MISSING, "%s", walk.message);
 		}
-		show(report, print, "libos", name, &finding);
+		show(output, "libos", NULL, &finding);
 	}
 	return catnap_runs;
 }
 
-static int examine(const char *json)
+static int examine(const char *json, const char *interface)
 {
-	bool print = !json || strcmp(json, "-") != 0;
-	struct report report = {0};
-	int status;
+	struct output output = {.print = !json || strcmp(json, "-") != 0};
 
-	for (size_t i = 0; i < TOOL_COUNT(capabilities); i++) {
-		struct finding finding = {0};
-
-		capabilities[i].check(&finding);
-		show(&report, print, "capability", capabilities[i].name, &finding);
-	}
-	if (print)
-		puts("\nlibrary OSes:");
-	status = check_library(&report, print) ? TOOL_GOOD : TOOL_FAILED;
-	if (json && report_write_json(&report, json) < 0)
+	show_capabilities(&output);
+	show_xdp(&output);
+	show_interface(&output, interface);
+	int status = show_library(&output) ? TOOL_GOOD : TOOL_FAILED;
+	if (json && report_write_json(&output.report, json) < 0)
 		status = TOOL_FAILED;
-	report_free(&report);
+	report_free(&output.report);
 	return status;
 }
 
 int command_doctor(int argc, char **argv)
 {
 	const char *json = NULL;
+	const char *interface = NULL;
 	const struct option_spec specs[] = {
+		{"interface", OPTION_TEXT, &interface, 0, 0, NULL, "NAME",
+		 "examine this network interface for AF_XDP, by attaching a program and binding "
+		 "a socket for a moment"},
 		{"json", OPTION_TEXT, &json, 0, 0, NULL, "FILE",
 		 "write the findings as JSON (-: standard output, nothing else)"},
 	};
@@ -390,5 +431,5 @@ int command_doctor(int argc, char **argv)
 	case OPTIONS_GOOD:
 		break;
 	}
-	return examine(json);
+	return examine(json, interface);
 }

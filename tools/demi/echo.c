@@ -218,6 +218,8 @@ static void address_set_local(struct echo_end *end)
 /* Where the server listens if nothing is said: a device has no loopback address. */
 static const char *address_default(const struct echo_spec *spec)
 {
+	if (spec->link)
+		return echo_link_address(spec->link, spec->server->device);
 	return spec->server->device ? "0.0.0.0" : "127.0.0.1";
 }
 
@@ -244,9 +246,32 @@ static void address_set(struct echo_end *end, uint16_t port)
 	end->address_size = sizeof(end->address.in);
 }
 
+/* Moves this end to its side of the link, and says what its device is.  0 or -errno. */
+static int take_side(struct echo_end *end, enum echo_side side)
+{
+	const struct echo_spec *spec = end->spec;
+	bool fits = true;
+	int error = spec->link ? echo_link_enter(spec->link, side) : 0;
+
+	if (error)
+		return echo_fail(end, error, "its network namespace: %s", strerror(-error));
+	if (spec->device && spec->link)
+		fits = echo_link_device(side, spec->device, end->device, sizeof(end->device));
+	else if (spec->device)
+		fits = strlen(spec->device) < sizeof(end->device);
+	if (!fits)
+		return echo_fail(end, -EINVAL, "device: longer than %d bytes", ECHO_DEVICE_MAX - 1);
+	if (spec->device && !spec->link)
+		tool_copy_text(end->device, sizeof(end->device), spec->device);
+	return 0;
+}
+
 static int server_body(struct echo_end *end)
 {
 	end->message = end->shared->server_message;
+	int error = take_side(end, ECHO_SERVER);
+	if (error)
+		return error;
 	address_set(end, end->spec->port);
 	return end->spec->server->server(end);
 }
@@ -257,6 +282,9 @@ static int client_body(struct echo_end *end)
 	int error;
 
 	end->message = end->shared->client_message;
+	error = take_side(end, ECHO_CLIENT);
+	if (error)
+		return error;
 	address_set(end, end->shared->port);
 	load_init(&end->load, spec->size, spec->depth, spec->proto == ECHO_UDP, spec->rate_per_s);
 	error = spec->client->client(end);

@@ -7,6 +7,7 @@
  */
 #pragma once
 
+#include "echo_link.h"
 #include "histogram.h"
 #include "load.h"
 #include "server_cpu.h"
@@ -23,13 +24,15 @@
 #define ECHO_DATAGRAM_MAX 65507
 #define ECHO_DATAGRAM_MIN 4 /* a datagram carries its sequence number */
 #define ECHO_NAME_MAX     32
+#define ECHO_DEVICE_MAX   1024
 
 enum echo_proto { ECHO_TCP = 1, ECHO_UDP = 2 };
 
 struct echo_spec {
 	const struct echo_backend *server, *client;
-	const char *device; /* as given: NAME[,key=value...]; NULL: none */
-	const char *idle;   /* of a library OS: adaptive or busy */
+	const char *device;           /* as given: NAME[,key=value...]; NULL: none */
+	const struct echo_link *link; /* both ends are on it; NULL: they are where we are */
+	const char *idle;             /* of a library OS: adaptive or busy */
 	enum echo_proto proto;
 	size_t size;
 	unsigned connections, depth;
@@ -73,8 +76,9 @@ struct echo_end {
 	struct echo_shared *shared;
 	union echo_address address; /* where the server listens */
 	socklen_t address_size;
-	int control; /* server: for process_ready */
-	bool stays;  /* server: serves until echo_interrupted, not only the clients of this run */
+	char device[ECHO_DEVICE_MAX]; /* of this end; empty: none */
+	int control;                  /* server: for process_ready */
+	bool stays; /* server: serves until echo_interrupted, not only the clients of this run */
 	pid_t server_pid; /* client: 0 if it is not ours */
 	char *message;    /* this end's part of shared */
 	struct load load; /* client */

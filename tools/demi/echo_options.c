@@ -28,7 +28,8 @@ static void describe_load(struct echo_options *options, struct option_spec *spec
 		{"libos", OPTION_TEXT, &options->libos, 0, 0, NULL, "NAME",
 		 "library OS or baseline (default $LIBOS or catnap)"},
 		{"device", OPTION_TEXT, &options->device, 0, 0, NULL, "D[,KEY=VALUE...]",
-		 "device of a library OS that drives one"},
+		 "veth: both ends on a link made for this (root), catpowder by AF_XDP; afpacket, "
+		 "tap: it by these; of one end: as the library's key"},
 		{"proto", OPTION_CHOICE, &options->proto, 0, 0, "tcp|udp", "tcp|udp",
 		 "transport (tcp)"},
 		{"size", OPTION_WHOLE, &options->size, 1, ECHO_SIZE_MAX, NULL, "B",
@@ -156,6 +157,24 @@ static int check(const struct echo_options *options, enum echo_command command)
 	return 0;
 }
 
+/* Both ends here and a device that a link can be made for. */
+static int open_link(struct echo_options *options)
+{
+	if (!echo_link_is(options->device))
+		return TOOL_GOOD;
+	if (strcmp(options->role, "both") != 0) {
+		if (strncmp(options->device, "veth", 4) != 0)
+			return TOOL_GOOD;
+		tool_complain("--device: veth makes both ends: --role both, or a device with "
+			      "interface=NAME for this one");
+		return TOOL_USAGE;
+	}
+	if (echo_link_open(&options->own_link, options->device))
+		return TOOL_FAILED;
+	options->link = &options->own_link;
+	return TOOL_GOOD;
+}
+
 static void set_defaults(struct echo_options *options, enum echo_command command)
 {
 	const char *libos = getenv("LIBOS");
@@ -203,27 +222,31 @@ int echo_options_read(struct echo_options *options, enum echo_command command, i
 	case OPTIONS_GOOD:
 		break;
 	}
-	return read_rates(options) < 0 || check(options, command) < 0 ? TOOL_USAGE : TOOL_GOOD;
+	if (read_rates(options) < 0 || check(options, command) < 0)
+		return TOOL_USAGE;
+	return open_link(options);
 }
 
 /* Whether a back end can do what is asked. */
 static bool suits(const struct echo_spec *spec)
 {
-	if (!(spec->server->protos & spec->proto) || !(spec->client->protos & spec->proto))
+	if (!(spec->server->protos & spec->proto) || !(spec->client->protos & spec->proto) ||
+	    (spec->link && spec->server->local))
 		return false;
 	return spec->client->client_connections == 0 ||
 	       spec->connections <= spec->client->client_connections;
 }
 
 /* The client of a server: itself; beside many connections or at a rate the same generator for all,
- * unless it is this client that drives the device. */
+ * unless it is this client that drives the device, or both are on a link. */
 static const struct echo_backend *default_client(const struct echo_options *options,
 						 const struct echo_backend *server,
 						 double rate_per_s)
 {
 	bool alone = strcmp(options->role, "client") == 0;
 
-	if ((options->connections == 1 && rate_per_s <= 0) || (server->device && alone))
+	if ((options->connections == 1 && rate_per_s <= 0) ||
+	    (server->device && (alone || options->link)))
 		return server;
 	return echo_backend_find("generator");
 }
@@ -234,7 +257,8 @@ static struct echo_spec spec_of(const struct echo_options *options,
 	struct echo_spec spec = {
 		.server = server,
 		.client = default_client(options, server, rate_per_s),
-		.device = server->library ? options->device : NULL,
+		.device = server->device ? options->device : NULL,
+		.link = options->link,
 		.idle = server->library ? options->idle : NULL,
 		.proto = strcmp(options->proto, "udp") == 0 ? ECHO_UDP : ECHO_TCP,
 		.size = size,
@@ -316,17 +340,22 @@ static void set_length(const struct echo_options *options, struct contest *conte
 /* A back end with a device of its own, or one without. */
 static int check_device(const struct echo_options *options, const struct echo_backend *backend)
 {
-	if (options->device && !backend->device) {
+	if (options->device && !backend->device && !options->link) {
 		tool_complain("--device: %s uses the kernel's sockets, it drives no device",
 			      backend->name);
 		return -1;
 	}
-	if (!backend->device)
+	if (options->link && options->address) {
+		tool_complain("--address: the link of --device has its own");
+		return -1;
+	}
+	if (!backend->device || options->link)
 		return 0;
 	if (strcmp(options->role, "both") == 0) {
-		tool_complain("--role: %s needs a device for each end: run --role server and "
-			      "--role client, each with its own --device",
-			      backend->name);
+		tool_complain(
+			"--role: %s needs a device for each end: --device veth makes both, or "
+			"run --role server and --role client, each with its own --device",
+			backend->name);
 		return -1;
 	}
 	if (strcmp(options->role, "client") == 0 && !options->address) {

@@ -14,6 +14,8 @@ struct echo_options {
 		*json, *plot;
 	uint64_t size, connections, depth, rounds, pairs, core, port;
 	double seconds;
+	struct echo_link own_link;
+	const struct echo_link *link; /* own_link, if --device asks for one; lasts until we end */
 	double rates_per_s[ECHO_RATES_MAX]; /* of --rate; none: closed loop */
 	size_t rate_count;
 };

@@ -250,8 +250,8 @@ int echo_queue_server(struct echo_end *end)
 {
 	const struct echo_spec *spec = end->spec;
 	struct queue_server server = {.end = end};
-	int error = instance_open(spec->server->name, spec->device, spec->idle, end->message,
-				  ECHO_MESSAGE_MAX);
+	int error = instance_open(spec->server->name, *end->device ? end->device : NULL, spec->idle,
+				  end->message, ECHO_MESSAGE_MAX);
 
 	if (error)
 		return error;

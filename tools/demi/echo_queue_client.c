@@ -292,8 +292,8 @@ int echo_queue_client(struct echo_end *end)
 {
 	const struct echo_spec *spec = end->spec;
 	struct queue_client client = {.end = end};
-	int error = instance_open(spec->client->name, spec->device, spec->idle, end->message,
-				  ECHO_MESSAGE_MAX);
+	int error = instance_open(spec->client->name, *end->device ? end->device : NULL, spec->idle,
+				  end->message, ECHO_MESSAGE_MAX);
 
 	if (error)
 		return error;

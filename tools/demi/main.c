@@ -32,6 +32,8 @@ static const struct command commands[] = {
 	{"capture", command_capture, "every frame of a running instance, in pcapng"},
 	{"stat", command_stat, "queues, counters and drops of a running instance"},
 	{"bench", command_bench, "benchmarks: echo, size, core, net"},
+	{"xdp-helper", command_xdp_helper,
+	 "opens XDP sockets for applications that have no privilege"},
 	{"version", command_version, "the library's version"},
 };
 

@@ -442,6 +442,15 @@ void tcp_abort_all(struct net *net)
 		tcp_abort(container_of(node, struct tcp_conn, in_all), ECONNABORTED);
 }
 
+void tcp_address_lost(struct net *net, const struct ip_address *address)
+{
+	list_for_each_safe (node, after, &net->tcp->all) {
+		struct tcp_conn *conn = container_of(node, struct tcp_conn, in_all);
+		if (conn->state > TCPS_LISTEN && ip_equal(&conn->local, address))
+			tcp_abort(conn, EADDRNOTAVAIL);
+	}
+}
+
 void tcp_close(struct net *net)
 {
 	struct tcp *tcp = net->tcp;

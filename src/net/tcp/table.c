@@ -11,9 +11,7 @@
 #include <errno.h>
 #include <stdlib.h>
 
-#define FIRST_BUCKETS   256
-#define EPHEMERAL_FIRST 32768 /* as Linux's default range */
-#define EPHEMERAL_COUNT 28232
+#define FIRST_BUCKETS 256
 
 /* ---- connections ---- */
 
@@ -160,8 +158,10 @@ int tcp_bind(struct tcp_conn *conn, const struct ip_address *address, uint16_t p
 
 	if (conn->bound || conn->state != TCPS_CLOSED)
 		return -EINVAL;
-	if (!ip_is_any(address) && !net_is_local(conn->net, address))
+	if (!ip_is_any(address) && !own_may_bind(conn->net, address))
 		return -EADDRNOTAVAIL;
+	if (port != 0 && !net_port_is_ours(conn->net, IP_TCP, port))
+		return -EACCES;
 	conn->local = *address;
 	if (port == 0)
 		port = tcp_choose_port(conn);
@@ -185,6 +185,9 @@ static bool port_free(struct tcp_conn *conn, uint16_t port, bool old)
 		return false;
 	if (conn->remote_port == 0)
 		return true;
+	const struct netdev_flow flow = {&conn->local, &conn->remote, port, conn->remote_port};
+	if (!net_is_answered(conn->net, &flow))
+		return false;
 	const struct tcp_conn *other =
 		tcp_find_tuple(tcp, &conn->local, port, &conn->remote, conn->remote_port);
 	return !other || (old && tcp_may_reuse(other, &iss_min));
@@ -193,10 +196,11 @@ static bool port_free(struct tcp_conn *conn, uint16_t port, bool old)
 /* RFC 6056 3.3.1: a random start, then the next free one. */
 static uint16_t choose_port(struct tcp_conn *conn, bool old)
 {
-	uint32_t start = (uint32_t)(net_random(conn->net) % EPHEMERAL_COUNT);
+	uint32_t count = net_port_count(conn->net, IP_TCP);
+	uint32_t start = count > 0 ? (uint32_t)(net_random(conn->net) % count) : 0;
 
-	for (uint32_t i = 0; i < EPHEMERAL_COUNT; i++) {
-		uint16_t port = (uint16_t)(EPHEMERAL_FIRST + (start + i) % EPHEMERAL_COUNT);
+	for (uint32_t i = 0; i < count; i++) {
+		uint16_t port = net_port_choice(conn->net, IP_TCP, (start + i) % count);
 		if (port_free(conn, port, old))
 			return port;
 	}

@@ -13,6 +13,10 @@
 #define ETHER_IPV4         0x0800
 #define ETHER_ARP          0x0806
 #define ETHER_IPV6         0x86dd
+#define ETHER_VLAN         0x8100 /* IEEE 802.1Q */
+#define ETHER_VLAN_SERVICE 0x88a8 /* IEEE 802.1ad: one around another */
+#define ETHER_TAG_BYTES    4
+#define ETHER_VLAN_ID      0x0fff /* of a tag's second half; the rest is priority */
 #define ARP_BYTES          28
 
 struct ether_header {
@@ -55,6 +59,15 @@ static inline void ether_write(uint8_t *at, const uint8_t to[6], const uint8_t f
 	memcpy(at, to, 6);
 	memcpy(at + 6, from, 6);
 	store16(at + 12, type);
+}
+
+/* The same with a tag: ETHER_HEADER_BYTES + ETHER_TAG_BYTES. */
+static inline void ether_write_tagged(uint8_t *at, const uint8_t to[6], const uint8_t from[6],
+				      uint16_t vlan, uint16_t type)
+{
+	ether_write(at, to, from, ETHER_VLAN);
+	store16(at + 14, vlan);
+	store16(at + 16, type);
 }
 
 static inline bool ether_is_multicast(const uint8_t mac[6])

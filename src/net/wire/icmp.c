@@ -7,7 +7,7 @@
 #include "net/wire/checksum.h"
 #include "net/wire/ether.h"
 
-enum nd_option { ND_SOURCE_LINK_ADDRESS = 1, ND_TARGET_LINK_ADDRESS = 2 };
+enum nd_option { ND_SOURCE_LINK_ADDRESS = 1, ND_TARGET_LINK_ADDRESS = 2, ND_NONCE = 14 };
 
 #define ND_HOP_LIMIT 255 /* it came over no router */
 #define ND_OPTION_BYTES \
@@ -120,6 +120,10 @@ static bool nd_options(struct cursor *c, uint8_t wanted, struct nd_message *mess
 		struct cursor option = cursor_sub(c, bytes - 2);
 		if (option.bad)
 			return false;
+		if (type == ND_NONCE && bytes == ND_OPTION_BYTES) {
+			cursor_bytes(&option, message->nonce, sizeof(message->nonce));
+			message->has_nonce = true;
+		}
 		if (type != wanted)
 			continue;
 		cursor_bytes(&option, message->mac, sizeof(message->mac));
@@ -159,6 +163,7 @@ enum drop nd_parse(struct cursor *c, const struct ip_packet *packet,
 		return DROP_ND_BAD;
 	cursor_bytes(c, message->target.bytes, sizeof(message->target.bytes));
 	message->has_mac = false;
+	message->has_nonce = false;
 	message->router = advertisement && (header->rest & ND_ROUTER);
 	message->solicited = advertisement && (header->rest & ND_SOLICITED);
 	message->override = advertisement && (header->rest & ND_OVERRIDE);
@@ -186,6 +191,11 @@ uint32_t nd_write(uint8_t *at, uint8_t type, const struct nd_message *message,
 		at[length] = advertisement ? ND_TARGET_LINK_ADDRESS : ND_SOURCE_LINK_ADDRESS;
 		at[length + 1] = 1;
 		memcpy(at + length + 2, message->mac, 6);
+		length += ND_OPTION_BYTES;
+	} else if (message->has_nonce) {
+		at[length] = ND_NONCE;
+		at[length + 1] = 1;
+		memcpy(at + length + 2, message->nonce, sizeof(message->nonce));
 		length += ND_OPTION_BYTES;
 	}
 	icmp_write(at, &header, length, from, to);

@@ -73,6 +73,8 @@ struct nd_message {
 	struct ip_address target;
 	uint8_t mac[6]; /* source (solicitation) or target (advertisement) link-layer address */
 	bool has_mac;
+	uint8_t nonce[6]; /* solicitation: RFC 7527, RFC 3971 5.3.2 */
+	bool has_nonce;
 	bool router;
 	bool solicited;
 	bool override;
@@ -84,7 +86,7 @@ enum drop nd_parse(struct cursor *c, const struct ip_packet *packet,
 
 #define ND_MESSAGE_BYTES (ICMP_HEADER_BYTES + 16 + 8)
 
-/* Writes a solicitation or advertisement (type) with its link-layer option if has_mac, checksum
- * included; returns its bytes, at most ND_MESSAGE_BYTES. */
+/* Writes a solicitation or advertisement (type) with one option: the link-layer address if has_mac,
+ * else a nonce if has_nonce; checksum included.  Returns its bytes, at most ND_MESSAGE_BYTES. */
 uint32_t nd_write(uint8_t *at, uint8_t type, const struct nd_message *message,
 		  const struct ip_address *from, const struct ip_address *to);

@@ -21,7 +21,7 @@ enum ipv4_option {
 };
 
 enum ipv6_next_header {
-	IPV6_HOP_BY_HOP = 0,
+	IPV6_HOP_BY_HOP = IP_HOP_BY_HOP,
 	IPV6_ROUTING = 43,
 	IPV6_FRAGMENT = IP_FRAGMENT,
 	IPV6_NO_NEXT_HEADER = 59,

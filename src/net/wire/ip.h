@@ -18,7 +18,9 @@
 #define IPV6_FRAGMENT_BYTES 8
 
 enum ip_protocol {
+	IP_HOP_BY_HOP = 0, /* IPv6's options */
 	IP_ICMP = 1,
+	IP_IGMP = 2,
 	IP_TCP = 6,
 	IP_UDP = 17,
 	IP_FRAGMENT = 44, /* IPv6's fragment header */

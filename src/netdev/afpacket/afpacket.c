@@ -20,8 +20,8 @@
 #include <unistd.h>
 
 #define ETHERNET        14
+#define ADDRESSES       12 /* of an Ethernet header, in front of a tag */
 #define VLAN            4
-#define VLAN_ID         0x0fff
 #define SLOTS_PER_BLOCK 64        /* of a multiple of 64 bytes: whole pages */
 #define RING_BYTES      (4 << 20) /* what arrives in a few milliseconds at 10 Gbit/s */
 #define REFUSED_NS      20000     /* until what the device had no room for is tried again */
@@ -50,28 +50,6 @@ static void count_drop(struct afpacket *ap, enum drop reason)
 
 /* ---- receiving ---- */
 
-/* The command that ends unfinished checksums and super-frames. */
-static void tell_offloads(struct afpacket *ap)
-{
-	static const char line[] =
-		"interface %s: frames arrive with unfinished checksums or longer than the MTU, "
-		"and are dropped; %s: ethtool -K %s tx off tso off gso off gro off%s";
-	char peer[IFNAMSIZ];
-	const struct sched *sched = ap->dev.sched;
-	struct log_seen *seen = &ap->dev.sched->log_seen;
-
-	if (!interface_is_veth(ap->interface.name))
-		log_once(&sched->log, seen, LOG_LEVEL_WARNING, line, ap->interface.name, "run",
-			 ap->interface.name, " rx off lro off");
-	else if (interface_veth_peer(&ap->interface, peer))
-		log_once(&sched->log, seen, LOG_LEVEL_WARNING, line, ap->interface.name, "run",
-			 peer, "");
-	else
-		log_once(&sched->log, seen, LOG_LEVEL_WARNING, line, ap->interface.name,
-			 "run where the other end of the veth pair is, with its name for PEER",
-			 "PEER", "");
-}
-
 /* The ring was full for a while: how many frames were lost by it.  Asking clears the mark. */
 static void count_losses(struct afpacket *ap)
 {
@@ -94,9 +72,31 @@ static enum drop judge(struct afpacket *ap, const struct tpacket2_hdr *slot, con
 		return DROP_ETHER_SHORT;
 	if (unlikely(!(bytes[0] & 1) && memcmp(bytes, ap->dev.mac, 6) != 0))
 		return DROP_ETHER_ADDRESS;
-	if (unlikely((slot->tp_status & TP_STATUS_VLAN_VALID) && (slot->tp_vlan_tci & VLAN_ID)))
-		return DROP_VLAN;
+	/* the tag comes back into the frame */
+	if (unlikely((slot->tp_status & TP_STATUS_VLAN_VALID) &&
+		     slot->tp_len > ap->dev.mtu + ETHERNET))
+		return DROP_RX_LONG;
 	return DROP_NONE;
+}
+
+/* Copies the frame in a slot.  The kernel has taken the tag of a virtual LAN off: the stack, and a
+ * capture, see the frame as it was on the link. */
+static void copy(struct frame *frame, const struct tpacket2_hdr *slot, const uint8_t *bytes)
+{
+	uint32_t length = slot->tp_snaplen;
+	uint16_t tpid =
+		slot->tp_status & TP_STATUS_VLAN_TPID_VALID ? slot->tp_vlan_tpid : ETH_P_8021Q;
+
+	if (likely(!(slot->tp_status & TP_STATUS_VLAN_VALID))) {
+		memcpy(frame->data, bytes, length);
+		frame->length = length;
+		return;
+	}
+	const uint16_t tag[2] = {__builtin_bswap16(tpid), __builtin_bswap16(slot->tp_vlan_tci)};
+	memcpy(frame->data, bytes, ADDRESSES);
+	memcpy(frame->data + ADDRESSES, tag, VLAN);
+	memcpy(frame->data + ADDRESSES + VLAN, bytes + ADDRESSES, length - ADDRESSES);
+	frame->length = length + VLAN;
 }
 
 /* The frame in a slot, copied; NULL: dropped. */
@@ -115,11 +115,10 @@ static struct frame *take(struct afpacket *ap, const struct tpacket2_hdr *slot)
 	if (unlikely(reason)) {
 		count_drop(ap, reason);
 		if (reason == DROP_RX_LONG || reason == DROP_RX_PARTIAL)
-			tell_offloads(ap);
+			interface_tell_offloads(sched, &ap->interface);
 		return NULL;
 	}
-	memcpy(frame->data, bytes, slot->tp_snaplen);
-	frame->length = slot->tp_snaplen;
+	copy(frame, slot, bytes);
 	if (slot->tp_status & TP_STATUS_CSUM_VALID)
 		frame->flags = FRAME_CHECKED;
 	ap->dev.stats.rx_bytes += frame->length;
@@ -251,21 +250,12 @@ static uint64_t afpacket_next_deadline(struct netdev *dev)
 	return afpacket_of(dev)->refused ? dev->sched->now_ns + REFUSED_NS : TIMER_NEVER;
 }
 
-/* A frame wakes the instance by being there.  An error has to be taken, or it is reported for
- * ever. */
+/* A frame wakes the instance by being there. */
 static void afpacket_event(struct fd_watch *watch, uint32_t events)
 {
 	struct afpacket *ap = container_of(watch, struct afpacket, watch);
-	const struct sched *sched = ap->dev.sched;
-	int err = 0;
-	socklen_t length = sizeof(err);
 
-	if (!(events & (EPOLLERR | EPOLLHUP)))
-		return;
-	if (getsockopt(watch->fd, SOL_SOCKET, SO_ERROR, &err, &length) || !err)
-		return;
-	log_write(&sched->log, LOG_LEVEL_WARNING, "interface %s: %s", ap->interface.name,
-		  strerror(err));
+	interface_take_error(ap->dev.sched, &ap->interface, watch->fd, events);
 }
 
 static int afpacket_start(struct netdev *dev)
@@ -296,10 +286,13 @@ static const struct netdev_ops afpacket_ops = {
 	.name = "afpacket",
 	.rx_burst = afpacket_rx_burst,
 	.tx_burst = afpacket_tx_burst,
+	.doorbell = netdev_no_doorbell,
 	.arm = afpacket_arm,
 	.disarm = afpacket_disarm,
 	.next_deadline = afpacket_next_deadline,
 	.start = afpacket_start,
+	.steer = netdev_takes_all,
+	.receives = netdev_receives_all,
 	.close = afpacket_close,
 };
 
@@ -385,39 +378,32 @@ static int open_device(struct afpacket *ap)
 	int err = interface_mac(sched, ap->interface.mac, ap->dev.mac);
 
 	if (!err)
-		err = interface_check_addresses(sched);
+		err = interface_check_addresses(sched, false);
 	if (err)
 		return err;
 	ap->dev.mtu = ap->interface.mtu;
+	ap->dev.index = (uint32_t)ap->interface.index;
 	err = open_socket(ap);
 	if (err)
 		return interface_refused(sched, "packet socket", "CAP_NET_RAW", err);
-	if (!ap->interface.up)
-		log_write(&sched->log, LOG_LEVEL_WARNING,
-			  "interface %s is down: nothing passes until: ip link set %s up",
-			  ap->interface.name, ap->interface.name);
+	interface_tell_down(sched, &ap->interface);
 	return 0;
 }
 
 int afpacket_open(struct sched *sched, struct netdev **dev_out)
 {
-	if (!*sched->config.interface) {
-		log_write(&sched->log, LOG_LEVEL_ERROR,
-			  "raw_socket.linux_interface_name: must name a network interface for "
-			  "demitasse.device afpacket (`ip link` lists them)");
-		return -EINVAL;
-	}
 	struct afpacket *ap = calloc(1, sizeof(*ap));
 	if (!ap)
 		return -ENOMEM;
 	ap->dev = (struct netdev){
 		.ops = &afpacket_ops,
 		.sched = sched,
+		.mac_shared = true,
 		.offloads = NETDEV_RX_CHECKSUM,
 		.max_segments = FRAME_SEGMENTS,
 	};
 	ap->watch.fd = -1;
-	int err = interface_read(sched, sched->config.interface, &ap->interface);
+	int err = interface_named(sched, "afpacket", &ap->interface);
 	if (!err)
 		err = open_device(ap);
 	if (err) {

@@ -260,10 +260,7 @@ static uint64_t fault_next_deadline(struct netdev *dev)
 /* A device may learn what it can do when it starts. */
 static void copy_traits(struct fault *fault)
 {
-	fault->dev.mtu = fault->inner->mtu;
-	fault->dev.offloads = fault->inner->offloads;
-	fault->dev.max_segments = fault->inner->max_segments;
-	memcpy(fault->dev.mac, fault->inner->mac, sizeof(fault->dev.mac));
+	netdev_copy_traits(&fault->dev, fault->inner);
 	if (fault->tx.corrupt > 0) /* it would complete the checksum of what was damaged */
 		fault->dev.offloads &= (uint8_t)~NETDEV_TX_CHECKSUM;
 }
@@ -276,6 +273,27 @@ static int fault_start(struct netdev *dev)
 	int err = fault->inner->ops->start(fault->inner);
 	copy_traits(fault);
 	return err;
+}
+
+static int fault_steer(struct netdev *dev, const struct ip_address *address, bool wanted)
+{
+	struct netdev *inner = fault_of(dev)->inner;
+
+	return inner->ops->steer(inner, address, wanted);
+}
+
+static void fault_doorbell(struct netdev *dev)
+{
+	struct netdev *inner = fault_of(dev)->inner;
+
+	inner->ops->doorbell(inner);
+}
+
+static bool fault_receives(struct netdev *dev, const struct netdev_flow *flow)
+{
+	struct netdev *inner = fault_of(dev)->inner;
+
+	return inner->ops->receives(inner, flow);
 }
 
 static void free_held(struct fault *fault, struct lane *lane)
@@ -306,10 +324,13 @@ static const struct netdev_ops fault_ops = {
 	.name = "fault",
 	.rx_burst = fault_rx_burst,
 	.tx_burst = fault_tx_burst,
+	.doorbell = fault_doorbell,
 	.arm = fault_arm,
 	.disarm = fault_disarm,
 	.next_deadline = fault_next_deadline,
 	.start = fault_start,
+	.steer = fault_steer,
+	.receives = fault_receives,
 	.close = fault_close,
 };
 

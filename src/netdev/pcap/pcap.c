@@ -295,11 +295,8 @@ static uint64_t pcap_next_deadline(struct netdev *dev)
 
 static void copy_traits(struct pcap *pcap)
 {
-	pcap->dev.mtu = pcap->inner->mtu;
-	pcap->dev.offloads = pcap->inner->offloads;
-	pcap->dev.max_segments = pcap->inner->max_segments;
+	netdev_copy_traits(&pcap->dev, pcap->inner);
 	pcap->dev.stats = pcap->inner->stats;
-	memcpy(pcap->dev.mac, pcap->inner->mac, sizeof(pcap->dev.mac));
 }
 
 static int pcap_start(struct netdev *dev)
@@ -310,6 +307,27 @@ static int pcap_start(struct netdev *dev)
 	int err = pcap->inner->ops->start(pcap->inner);
 	copy_traits(pcap);
 	return err;
+}
+
+static int pcap_steer(struct netdev *dev, const struct ip_address *address, bool wanted)
+{
+	struct netdev *inner = pcap_of(dev)->inner;
+
+	return inner->ops->steer(inner, address, wanted);
+}
+
+static void pcap_doorbell(struct netdev *dev)
+{
+	struct netdev *inner = pcap_of(dev)->inner;
+
+	inner->ops->doorbell(inner);
+}
+
+static bool pcap_receives(struct netdev *dev, const struct netdev_flow *flow)
+{
+	struct netdev *inner = pcap_of(dev)->inner;
+
+	return inner->ops->receives(inner, flow);
 }
 
 static void pcap_close(struct netdev *dev)
@@ -323,10 +341,13 @@ static const struct netdev_ops pcap_ops = {
 	.name = "pcap",
 	.rx_burst = pcap_rx_burst,
 	.tx_burst = pcap_tx_burst,
+	.doorbell = pcap_doorbell,
 	.arm = pcap_arm,
 	.disarm = pcap_disarm,
 	.next_deadline = pcap_next_deadline,
 	.start = pcap_start,
+	.steer = pcap_steer,
+	.receives = pcap_receives,
 	.close = pcap_close,
 };
 

@@ -248,10 +248,13 @@ static const struct netdev_ops ring_ops = {
 	.name = "ring",
 	.rx_burst = ring_rx_burst,
 	.tx_burst = ring_tx_burst,
+	.doorbell = netdev_no_doorbell,
 	.arm = ring_arm,
 	.disarm = ring_disarm,
 	.next_deadline = ring_next_deadline,
 	.start = ring_start,
+	.steer = netdev_takes_all,
+	.receives = netdev_receives_all,
 	.close = ring_close,
 };
 

@@ -114,8 +114,9 @@ static uint32_t sim_rx_burst(struct netdev *dev, struct frame **frames, uint32_t
 static void check_frame(const struct sim *sim, const struct frame *frame)
 {
 	uint32_t bytes = frame_bytes(frame);
+	bool tagged = frame->length > ETHERNET && frame->data[12] == 0x81 && frame->data[13] == 0;
 
-	ASSERT(bytes >= ETHERNET && bytes <= ETHERNET + sim->dev.mtu);
+	ASSERT(bytes >= ETHERNET && bytes <= ETHERNET + (tagged ? VLAN : 0) + sim->dev.mtu);
 	ASSERT(frame->num_segments <= sim->dev.max_segments);
 	if (frame->flags & FRAME_CHECKSUM) {
 		ASSERT(sim->dev.offloads & NETDEV_TX_CHECKSUM);
@@ -199,10 +200,13 @@ static const struct netdev_ops sim_ops = {
 	.name = "sim",
 	.rx_burst = sim_rx_burst,
 	.tx_burst = sim_tx_burst,
+	.doorbell = netdev_no_doorbell,
 	.arm = sim_arm,
 	.disarm = sim_disarm,
 	.next_deadline = sim_next_deadline,
 	.start = sim_start,
+	.steer = netdev_takes_all,
+	.receives = netdev_receives_all,
 	.close = sim_close,
 };
 

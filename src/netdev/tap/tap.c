@@ -229,10 +229,13 @@ static const struct netdev_ops tap_ops = {
 	.name = "tap",
 	.rx_burst = tap_rx_burst,
 	.tx_burst = tap_tx_burst,
+	.doorbell = netdev_no_doorbell,
 	.arm = tap_arm,
 	.disarm = tap_disarm,
 	.next_deadline = tap_next_deadline,
 	.start = tap_start,
+	.steer = netdev_takes_all,
+	.receives = netdev_receives_all,
 	.close = tap_close,
 };
 
@@ -294,7 +297,7 @@ static int open_device(struct tap *tap)
 	struct sched *sched = tap->dev.sched;
 	char name[IFNAMSIZ] = "tap%d";
 
-	int err = interface_check_addresses(sched);
+	int err = interface_check_addresses(sched, false);
 	if (err)
 		return err;
 	if (*sched->config.interface)
@@ -310,6 +313,7 @@ static int open_device(struct tap *tap)
 	if (err)
 		return err;
 	tap->dev.mtu = tap->interface.mtu;
+	tap->dev.index = (uint32_t)tap->interface.index;
 	if (made)
 		log_write(&sched->log, LOG_LEVEL_INFO, "TAP interface %s was made", name);
 	return 0;

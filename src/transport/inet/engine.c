@@ -6,7 +6,10 @@
 
 #include "netdev/pcap/pcap.h"
 
+#include <arpa/inet.h>
 #include <errno.h>
+#include <stdio.h>
+
 #include <stdlib.h>
 #include <string.h>
 
@@ -15,9 +18,13 @@ static struct inet_engine *engine_of(struct poller *poller)
 	return container_of(poller, struct inet_engine, engine.poller);
 }
 
-static void inet_flush(struct poller *poller)
+static void inet_flush(struct poller *poller, bool now)
 {
-	net_flush(&engine_of(poller)->net);
+	struct net *net = &engine_of(poller)->net;
+
+	net_flush(net);
+	if (now)
+		net->dev->ops->doorbell(net->dev);
 }
 
 static uint32_t inet_poll(struct poller *poller)
@@ -124,6 +131,45 @@ static void describe_connections(const struct net *net, struct engine_info *info
 		info->states[container_of(node, struct tcp_conn, in_all)->state].count++;
 }
 
+static void address_text(const struct ip_address *a, char *out, uint32_t room)
+{
+	bool v4 = ip_is_v4(a);
+
+	(void)inet_ntop(v4 ? AF_INET : AF_INET6, v4 ? a->bytes + 12 : a->bytes, out, room);
+}
+
+static int64_t seconds_left(const struct net *net, uint64_t until_ns)
+{
+	uint64_t now = net->sched->now_ns;
+
+	if (until_ns == TIMER_NEVER)
+		return -1;
+	return until_ns > now ? (int64_t)((until_ns - now) / 1000000000U) : 0;
+}
+
+static void describe_addresses(const struct net *net, struct engine_info *info)
+{
+	static_assert(OWN_MAX <= ENGINE_ADDRESSES_MAX, "a place for each address");
+	for (uint32_t i = 0; i < OWN_MAX; i++) {
+		const struct own_address *own = &net->own.entries[i];
+		char text[INET6_ADDRSTRLEN];
+		if (own->state == OWN_FREE)
+			continue;
+		uint32_t n = info->num_addresses++;
+		address_text(&own->address, text, sizeof(text));
+		(void)snprintf(info->addresses[n].text, sizeof(info->addresses[n].text), "%s/%u",
+			       text, own->prefix - (ip_is_v4(&own->address) ? 96 : 0));
+		info->addresses[n].state = own_state_name((enum own_state)own->state);
+		info->addresses[n].origin = own_origin_name((enum own_origin)own->origin);
+		info->addresses[n].preferred_s = seconds_left(net, own->preferred_until_ns);
+		info->addresses[n].valid_s = seconds_left(net, own->valid_until_ns);
+	}
+	for (int i = 0; i < 2; i++) {
+		if (!ip_is_any(&net->gateway[i]))
+			address_text(&net->gateway[i], info->routers[i], sizeof(info->routers[i]));
+	}
+}
+
 static void inet_describe(struct engine *engine, struct engine_info *info)
 {
 	const struct net *net = &container_of(engine, struct inet_engine, engine)->net;
@@ -131,6 +177,7 @@ static void inet_describe(struct engine *engine, struct engine_info *info)
 
 	*info = (struct engine_info){
 		.device = dev->ops->name,
+		.mode = dev->mode,
 		.mtu = net->mtu,
 		.tx_checksum = dev->offloads & NETDEV_TX_CHECKSUM,
 		.rx_checksum = dev->offloads & NETDEV_RX_CHECKSUM,
@@ -144,6 +191,7 @@ static void inet_describe(struct engine *engine, struct engine_info *info)
 	};
 	memcpy(info->mac, net->mac, sizeof(info->mac));
 	describe_connections(net, info);
+	describe_addresses(net, info);
 }
 
 /* A capture that the configuration asks for stays what it is. */

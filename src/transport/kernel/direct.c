@@ -355,8 +355,9 @@ static struct kernel_engine *engine_of(struct poller *poller)
 	return container_of(poller, struct kernel_engine, engine.poller);
 }
 
-static void direct_flush(struct poller *poller)
+static void direct_flush(struct poller *poller, bool now)
 {
+	(void)now;
 	(void)poller; /* pushes were sent as they were made */
 }
 

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT
- * tools/demi/bench_net.c - `demi bench net`: runs the program demi-bench-net, which stands beside
- * this one in a build directory and in the directory for programs of ours when installed.
+ * tools/demi/libexec.c - commands that are programs of their own, for they link what `demi` does
+ * not: they stand beside this one in a build directory, and in the directory for programs of ours
+ * when installed.
  */
 #include "tool.h"
 
@@ -9,8 +10,6 @@
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
-
-#define PROGRAM "demi-bench-net"
 
 /* The directory that this program stands in; false: not known. */
 static bool own_directory(char *path, size_t room)
@@ -26,23 +25,35 @@ static bool own_directory(char *path, size_t room)
 	return slash != NULL;
 }
 
-int bench_net(int argc, char **argv)
+/* Becomes the program; returns if that fails. */
+static int become(const char *program, const char *command, char **argv)
 {
 	static const char *const places[] = {"", "/" DEMI_LIBEXEC};
 	char own[PATH_MAX];
 	char path[PATH_MAX + 256];
 
-	(void)argc;
 	if (!own_directory(own, sizeof(own))) {
-		tool_complain("net: /proc/self/exe: %s", strerror(errno));
+		tool_complain("%s: /proc/self/exe: %s", command, strerror(errno));
 		return TOOL_FAILED;
 	}
 	for (size_t i = 0; i < TOOL_COUNT(places); i++) {
-		snprintf(path, sizeof(path), "%s%s/" PROGRAM, own, places[i]);
+		snprintf(path, sizeof(path), "%s%s/%s", own, places[i], program);
 		(void)execv(path, argv);
 		if (errno != ENOENT && errno != ENOTDIR)
 			break;
 	}
-	tool_complain("net: %s: %s", path, strerror(errno));
+	tool_complain("%s: %s: %s", command, path, strerror(errno));
 	return TOOL_FAILED;
+}
+
+int bench_net(int argc, char **argv)
+{
+	(void)argc;
+	return become("demi-bench-net", "net", argv);
+}
+
+int command_xdp_helper(int argc, char **argv)
+{
+	(void)argc;
+	return become("demi-xdp-helper", "xdp-helper", argv);
 }

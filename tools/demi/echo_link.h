@@ -1,0 +1,40 @@
+/* SPDX-License-Identifier: MIT
+ * tools/demi/echo_link.h - a link of the benchmark's own for its two ends: two network namespaces
+ * joined by a veth pair, or one with two TAP interfaces on a bridge.
+ *
+ * The namespaces have no names, only descriptors of this process: they and all that is in them go
+ * with it, however it ends.  Needs root, and `ip` of iproute2.
+ *
+ * Each side has an address of the kernel's, for sockets, and one for a library OS that drives the
+ * interface.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+
+enum echo_side { ECHO_SERVER, ECHO_CLIENT };
+
+struct echo_link {
+	int home;     /* where this process was; -1: not open */
+	int sides[2]; /* network namespace of each */
+	bool tap;
+};
+
+/* Can a link of this name be made here ("veth", "afpacket", "tap"), whatever follows it? */
+bool echo_link_is(const char *device);
+
+/* 0, or -errno after a complaint. */
+int echo_link_open(struct echo_link *link, const char *device);
+void echo_link_close(struct echo_link *link);
+
+/* In a child: moves it to its side.  0 or -errno. */
+int echo_link_enter(const struct echo_link *link, enum echo_side side);
+
+/* Where the server listens: for a library OS that drives a device, or for sockets of the kernel,
+ * which beside TAP are on loopback. */
+const char *echo_link_address(const struct echo_link *link, bool device);
+
+/* The device of a library OS on its side: what was asked for, with interface and address.  False:
+ * it is too long. */
+bool echo_link_device(enum echo_side side, const char *device, char *out, size_t room);
