@@ -30,8 +30,10 @@ COUNT = 50
 # Hundredths of a second, the least there are; a membership is forgotten when three queries were not answered.
 BRIDGE_TIMES = ["mcast_query_interval", 100, "mcast_startup_query_interval", 100, "mcast_query_response_interval", 50,
                 "mcast_last_member_interval", 20, "mcast_membership_interval", 350]
+ROOM = 4 << 20  # bytes, for all datagrams, should the receiver not run while they come
 ETH_P_ALL, ETH_P_8021Q = 3, 0x8100
 SOL_PACKET, PACKET_AUXDATA = 263, 8
+SO_RCVBUFFORCE = 33
 
 
 class Site(interop_test.Site):
@@ -107,6 +109,7 @@ def receiver(version, port, site, group=None):
     """A socket of the kernel; of a group, or for whatever comes to the port."""
     sock = socket.socket(FAMILY[version], socket.SOCK_DGRAM)
     sock.settimeout(WAIT_S)
+    sock.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, ROOM)
     sock.bind((ANY[version], port))
     index = socket.if_nametoindex(site.kernels)
     if group and version == 4:

@@ -19,6 +19,7 @@
 #include <string.h>
 
 #define SOCKETS_MAX 8
+#define ROOM        (4 << 20) /* bytes: for all datagrams, should we not run while they come */
 
 static const struct timespec millisecond = {.tv_nsec = 1000000};
 
@@ -64,6 +65,7 @@ static struct name name_of(const char *address, const char *port)
 static int open_socket(const struct name *name)
 {
 	static const int one = 1;
+	static const int room = ROOM;
 	int qd = -1;
 
 	interop_must(demi_socket(&qd, name->any.sa_family, SOCK_DGRAM, 0), "demi_socket");
@@ -71,6 +73,7 @@ static int open_socket(const struct name *name)
 		     "SO_REUSEADDR");
 	interop_must(demi_setsockopt(qd, SOL_SOCKET, SO_BROADCAST, &one, sizeof(one)),
 		     "SO_BROADCAST");
+	interop_must(demi_setsockopt(qd, SOL_SOCKET, SO_RCVBUF, &room, sizeof(room)), "SO_RCVBUF");
 	return qd;
 }
 
