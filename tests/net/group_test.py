@@ -70,7 +70,8 @@ class Site(interop_test.Site):
         super().__exit__()
 
     def ready(self, peer):
-        """The peer is there, which may have brought the link up, and so have the kernel's routes to groups appeared."""
+        """The peer is there, which may have brought the link up: the kernel sends only some time later, when it also has
+        routes to groups."""
         peer.ready()
         until(self.has_routes, "the kernel sends to groups")
 
@@ -218,7 +219,7 @@ def broadcast_to_us(site):
         for bound in ("0.0.0.0", address):
             port = next(ports)
             with site.group("member", bound, port, 2, COUNT) as peer, sender(4, site) as sock:
-                peer.ready()
+                site.ready(peer)
                 sock.setsockopt(socket.SOL_SOCKET, 25, site.kernels.encode())  # SO_BINDTODEVICE: everybody is on no route
                 send_stream(sock, (address, port), 300)
 
@@ -259,9 +260,9 @@ def arp_request(mac, tag):
     return head + struct.pack("!H", 0x806) + body
 
 
-def answer(sock):
-    """The tag of the next ARP reply; None: it has none; False: none came."""
-    deadline = time.monotonic() + 0.5
+def answer(sock, seconds):
+    """The tag of the next ARP reply; None: it has none; False: none came in time."""
+    deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         sock.settimeout(max(0.01, deadline - time.monotonic()))
         try:
@@ -283,9 +284,10 @@ def tagged_frames(site):
     on_a_lan = "DEMI_VLAN" in site.environment
     port = next(ports)
     with contextlib.ExitStack() as stack:
-        peer = site.group("member", OURS[4], port, 1, 1).ready()
+        peer = site.group("member", OURS[4], port, 1, 1)
         stack.callback(peer.process.communicate)
         stack.callback(peer.process.kill)
+        site.ready(peer)
         sock = stack.enter_context(socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(ETH_P_ALL)))
         sock.bind((site.kernels, ETH_P_ALL))
         sock.setsockopt(SOL_PACKET, PACKET_AUXDATA, 1)
@@ -295,7 +297,7 @@ def tagged_frames(site):
                 expected = LAN if tag is not None and tag & 0xfff == LAN else False
             else:
                 expected = None if tag is None or tag & 0xfff == 0 else False
-            got = answer(sock)
+            got = answer(sock, 0.5 if expected is False else WAIT_S)
             assert got == expected and (got is None) == (expected is None), f"tag {tag}: {got}, not {expected}"
 
 
