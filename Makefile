@@ -19,10 +19,14 @@ run: setup all
 	@$(BUILD)/demi run
 
 test: setup
+	@tools/setup lab || echo "the lab is left out"
 	@tools/test $(TESTS)
 
 soak: setup
 	@tools/test soak
+
+lab: setup all
+	@tools/lab
 
 bench: setup all
 	@tools/bench
@@ -42,5 +46,5 @@ install: all
 clean:
 	rm -rf build build-asan build-tsan build-clang
 
-.PHONY: all setup run test soak bench lint fmt install clean
+.PHONY: all setup run test soak lab bench lint fmt install clean
 .NOTPARALLEL:
