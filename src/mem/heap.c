@@ -133,12 +133,13 @@ void heap_set_frames(struct heap *heap, uint64_t frame_bytes, uint32_t count)
 
 	ASSERT(heap->frame_bytes == 0 && block > 0);
 	heap->frame_bytes = frame_bytes;
+	heap->frame_room = frame_bytes;
 	heap->frame_blocks_max = (uint32_t)((count + block - 1) / block);
 }
 
 void *heap_alloc_scarce(struct heap *heap, uint64_t size)
 {
-	return size <= heap->frame_bytes ? heap_alloc_frame(heap) : NULL;
+	return size <= heap->frame_room ? heap_alloc_frame(heap) : NULL;
 }
 
 uint32_t heap_frames_left(const struct heap *heap)

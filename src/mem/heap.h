@@ -90,12 +90,14 @@ struct heap {
 	uint64_t units_max;
 	enum pages_huge huge_pages;
 	uint64_t frame_bytes;      /* of a frame; 0: heap_set_frames was not called */
+	uint64_t frame_room;       /* of that what is ours: the device's is behind it */
 	uint32_t frame_blocks_max; /* superblocks of frames */
 	uint32_t frame_blocks;
 	uint64_t remote_errors; /* frees by other threads that had nothing to free */
 	char *region;           /* memory that a device reads and writes by itself; NULL: none */
 	uint64_t region_bytes;
-	char **region_spare; /* units of it that nothing is in */
+	void (*region_put)(char *region, uint64_t bytes); /* who lent it; NULL: nobody */
+	char **region_spare;                              /* units of it that nothing is in */
 	uint32_t region_spares;
 	struct heap *pool_next;
 	_Atomic bool orphan;
@@ -132,6 +134,13 @@ void heap_set_frames(struct heap *heap, uint64_t frame_bytes, uint32_t count);
  * nothing has changed. */
 int heap_set_region(struct heap *heap, int fd, uint64_t frame_bytes, uint32_t frame_units,
 		    uint32_t units);
+
+/* The same with memory that a device has lent (pages_lend), of which it gets the last device_bytes
+ * of each frame for itself; put gives it back, when the last object in it is freed, on whatever
+ * thread that is. */
+int heap_lend_region(struct heap *heap, char *region, void (*put)(char *region, uint64_t bytes),
+		     uint64_t frame_bytes, uint64_t device_bytes, uint32_t frame_units,
+		     uint32_t units);
 
 /* Is it memory of the region? */
 static inline bool heap_in_region(const struct heap *heap, const void *ptr)

@@ -41,6 +41,19 @@ static void *map_reserved(uint64_t bytes)
 	return at == MAP_FAILED ? NULL : at;
 }
 
+/* A range with an empty table.  0 or -ENOMEM. */
+static int open_range(struct pages_range *range, uintptr_t base, uint64_t bytes)
+{
+	void *table =
+		mmap(NULL, (bytes >> SUPERBLOCK_SHIFT) * sizeof(*range->table),
+		     PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+
+	if (table == MAP_FAILED)
+		return -ENOMEM;
+	*range = (struct pages_range){.base = base, .bytes = bytes, .table = table};
+	return 0;
+}
+
 static int reserve_locked(void)
 {
 	struct pages_range *range = &pages_process.range;
@@ -59,19 +72,33 @@ static int reserve_locked(void)
 	if (!at)
 		return -ENOMEM;
 
-	uint64_t slots = bytes >> SUPERBLOCK_SHIFT;
-	void *table = mmap(NULL, slots * sizeof(*range->table), PROT_READ | PROT_WRITE,
-			   MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-	if (table == MAP_FAILED) {
+	if (open_range(range, round_up((uintptr_t)at, SUPERBLOCK_BYTES), bytes)) {
 		munmap(at, bytes + SUPERBLOCK_BYTES);
 		return -ENOMEM;
 	}
-	range->table = table;
-	range->base = round_up((uintptr_t)at, SUPERBLOCK_BYTES);
-	range->bytes = bytes;
-	allocator.a.slots = (uint32_t)slots;
+	allocator.a.slots = (uint32_t)(bytes >> SUPERBLOCK_SHIFT);
 	allocator.a.next = 0;
 	return 0;
+}
+
+static int lend_locked(uintptr_t base, uint64_t bytes)
+{
+	const struct pages_range *lent = &pages_process.lent;
+
+	if (lent->bytes)
+		return lent->base == base && lent->bytes == bytes ? 0 : -EBUSY;
+	return open_range(&pages_process.lent, base, bytes);
+}
+
+int pages_lend(const char *base, uint64_t bytes)
+{
+	ASSERT((uintptr_t)base % SUPERBLOCK_BYTES == 0 && bytes % SUPERBLOCK_BYTES == 0);
+	pthread_mutex_lock(&allocator.a.lock);
+	int err = reserve_locked(); /* which also sees to the wiping on fork */
+	if (!err)
+		err = lend_locked((uintptr_t)base, bytes);
+	pthread_mutex_unlock(&allocator.a.lock);
+	return err;
 }
 
 int pages_reserve(void)
@@ -212,7 +239,12 @@ int pages_get_shared(uint32_t count, int fd, char **addr_out)
 
 void pages_enter(const char *addr, struct superblock *sb)
 {
-	enter(slot_of(addr), 1, sb);
+	const struct pages_range *range = &pages_process.range;
+
+	if ((uintptr_t)addr - range->base >= range->bytes)
+		range = &pages_process.lent;
+	atomic_store_explicit(&range->table[((uintptr_t)addr - range->base) >> SUPERBLOCK_SHIFT],
+			      sb, memory_order_release);
 }
 
 void pages_put(char *addr, uint32_t count)

@@ -6,6 +6,9 @@
  * one subtraction and one comparison, and its superblock one table look-up.  Ranges of superblocks
  * are committed and given back under a lock; the table is read without one: an entry is published
  * (release) before the first object of its superblock is handed out.
+ *
+ * A device whose memory must come from an allocator of its own (DPDK) lends a second range, once:
+ * superblocks in it are entered in the same way, and committed by who lent it.
  */
 #pragma once
 
@@ -24,7 +27,7 @@ struct heap;
 /* Wiped on fork: in a child no pointer is ours. */
 struct pages_range {
 	uintptr_t base; /* multiple of SUPERBLOCK_BYTES; written once, before the first superblock
-			   exists */
+			   in it exists */
 	uint64_t bytes; /* 0: nothing reserved */
 	_Atomic(struct superblock *) *table; /* one entry a superblock; NULL: not in use */
 };
@@ -34,6 +37,7 @@ struct pages_range {
 union pages_state {
 	struct {
 		struct pages_range range;
+		struct pages_range lent; /* what a device's own allocator has reserved */
 
 		struct {
 			pthread_mutex_t lock;
@@ -65,16 +69,25 @@ int pages_get(uint32_t count, enum pages_huge huge, struct superblock *sb, char 
 int pages_get_shared(uint32_t count, int fd, char **addr_out);
 void pages_enter(const char *addr, struct superblock *sb);
 
+/* Makes [base, base + bytes), multiples of SUPERBLOCK_BYTES, the second range, in which superblocks
+ * may be entered from now on.  0, -ENOMEM, or -EBUSY: there is another one. */
+int pages_lend(const char *base, uint64_t bytes);
+
 /* Gives them back: the memory is gone, the entries are NULL. */
 void pages_put(char *addr, uint32_t count);
 
 /* Superblock that covers ptr, or NULL. */
 static inline struct superblock *pages_find(const void *ptr)
 {
-	uint64_t offset = (uintptr_t)ptr - pages_process.range.base;
+	const struct pages_range *range = &pages_process.range;
+	uint64_t offset = (uintptr_t)ptr - range->base;
 
-	if (unlikely(offset >= pages_process.range.bytes))
-		return NULL;
-	return atomic_load_explicit(&pages_process.range.table[offset >> SUPERBLOCK_SHIFT],
+	if (offset >= range->bytes) {
+		range = &pages_process.lent;
+		offset = (uintptr_t)ptr - range->base;
+		if (offset >= range->bytes)
+			return NULL;
+	}
+	return atomic_load_explicit(&range->table[offset >> SUPERBLOCK_SHIFT],
 				    memory_order_acquire);
 }

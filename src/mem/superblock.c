@@ -155,15 +155,15 @@ struct superblock *superblock_new(struct heap *heap, uint32_t class, uint64_t ob
 
 /* All of the region becomes spare units, the one with the lowest address last: the first to be
  * taken. */
-static int map_region(struct heap *heap, int fd, uint32_t units)
+static int enter_region(struct heap *heap, char *region, uint32_t units)
 {
 	char **spare = calloc(units, sizeof(*spare));
 
-	if (!spare || heap->units + units > heap->units_max ||
-	    pages_get_shared(units, fd, &heap->region)) {
+	if (!spare || heap->units + units > heap->units_max) {
 		free(spare);
 		return -ENOMEM;
 	}
+	heap->region = region;
 	heap->region_bytes = units * SUPERBLOCK_BYTES;
 	heap->region_spare = spare;
 	heap->region_spares = units;
@@ -172,25 +172,29 @@ static int map_region(struct heap *heap, int fd, uint32_t units)
 	return 0;
 }
 
-/* Nothing is in it any more. */
-void superblock_unmap_region(struct heap *heap)
+static void forget_region(struct heap *heap)
 {
-	for (uint32_t i = 0; i < heap->region_spares; i++)
-		pages_put(heap->region_spare[i], 1);
 	free(heap->region_spare);
 	heap->region_spare = NULL;
 	heap->region_spares = 0;
 	heap->region = NULL;
 	heap->region_bytes = 0;
+	heap->region_put = NULL;
 }
 
-int heap_set_region(struct heap *heap, int fd, uint64_t frame_bytes, uint32_t frame_units,
-		    uint32_t units)
+/* Nothing is in it any more. */
+void superblock_unmap_region(struct heap *heap)
 {
-	ASSERT(heap->frame_bytes == 0 && frame_units > 0 && frame_units <= units);
-	int err = map_region(heap, fd, units);
-	if (err)
-		return err;
+	if (heap->region_put)
+		heap->region_put(heap->region, heap->region_bytes);
+	for (uint32_t i = 0; !heap->region_put && i < heap->region_spares; i++)
+		pages_put(heap->region_spare[i], 1);
+	forget_region(heap);
+}
+
+/* 0 or -ENOMEM: no superblock is in the region then. */
+static int make_frames(struct heap *heap, uint64_t frame_bytes, uint32_t frame_units)
+{
 	while (heap->frame_blocks < frame_units) {
 		struct superblock *sb = superblock_try(heap, HEAP_FRAMES, frame_bytes, 1);
 		if (!sb)
@@ -199,12 +203,51 @@ int heap_set_region(struct heap *heap, int fd, uint64_t frame_bytes, uint32_t fr
 		list_append(&heap->partial[HEAP_FRAMES], &sb->in_class);
 	}
 	heap->frame_bytes = frame_bytes;
+	heap->frame_room = frame_bytes;
 	heap->frame_blocks_max = frame_units;
 	return 0;
 
 out:
 	list_for_each_safe (node, after, &heap->partial[HEAP_FRAMES])
 		superblock_delete(heap, container_of(node, struct superblock, in_class));
-	superblock_unmap_region(heap);
 	return -ENOMEM;
+}
+
+int heap_set_region(struct heap *heap, int fd, uint64_t frame_bytes, uint32_t frame_units,
+		    uint32_t units)
+{
+	char *region;
+
+	ASSERT(heap->frame_bytes == 0 && frame_units > 0 && frame_units <= units);
+	int err = pages_get_shared(units, fd, &region);
+	if (err)
+		return err;
+	err = enter_region(heap, region, units);
+	if (err) {
+		pages_put(region, units);
+		return err;
+	}
+	err = make_frames(heap, frame_bytes, frame_units);
+	if (err)
+		superblock_unmap_region(heap);
+	return err;
+}
+
+int heap_lend_region(struct heap *heap, char *region, void (*put)(char *region, uint64_t bytes),
+		     uint64_t frame_bytes, uint64_t device_bytes, uint32_t frame_units,
+		     uint32_t units)
+{
+	ASSERT(heap->frame_bytes == 0 && frame_units > 0 && frame_units <= units);
+	ASSERT(device_bytes < frame_bytes);
+	int err = enter_region(heap, region, units);
+	if (err)
+		return err;
+	err = make_frames(heap, frame_bytes, frame_units);
+	if (err) {
+		forget_region(heap);
+		return err;
+	}
+	heap->region_put = put;
+	heap->frame_room = frame_bytes - device_bytes;
+	return 0;
 }

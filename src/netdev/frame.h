@@ -79,7 +79,7 @@ static inline struct frame *frame_alloc(struct heap *heap)
 {
 	void *object = heap_alloc_frame(heap);
 
-	return likely(object) ? frame_init(object, heap->frame_bytes, FRAME_PAD) : NULL;
+	return likely(object) ? frame_init(object, heap->frame_room, FRAME_PAD) : NULL;
 }
 
 /* An empty frame to send, with FRAME_HEADROOM bytes in front of data and room bytes behind; NULL:
@@ -89,10 +89,10 @@ static inline __attribute__((always_inline)) struct frame *frame_alloc_tx(struct
 {
 	uint64_t bytes = sizeof(struct frame) + FRAME_HEADROOM + room;
 
-	if (heap->region && bytes <= heap->frame_bytes) { /* where its device can read it */
+	if (heap->region && bytes <= heap->frame_room) { /* where its device can read it */
 		void *ours = heap_alloc_frame(heap);
 		if (likely(ours))
-			return frame_init(ours, heap->frame_bytes, FRAME_HEADROOM);
+			return frame_init(ours, heap->frame_room, FRAME_HEADROOM);
 	}
 	void *object = heap_alloc(heap, bytes);
 	if (unlikely(!object) && !(object = heap_alloc_scarce(heap, bytes)))

@@ -28,6 +28,13 @@ static int open_afxdp(struct sched *sched, struct netdev **dev_out)
 	return open_plugin(sched, "xdp", dev_out);
 }
 
+#define CATNIP 2 /* the choice of the key libos: DPDK, whatever the key device says */
+
+static int open_dpdk(struct sched *sched, struct netdev **dev_out)
+{
+	return open_plugin(sched, "dpdk", dev_out);
+}
+
 /* In the order of the choices of the key (base/config.def). */
 static int (*const openers[])(struct sched *sched, struct netdev **dev_out) = {
 	afpacket_open,
@@ -59,8 +66,10 @@ static int wrap(struct sched *sched, struct netdev **dev)
 
 int netdev_open(struct sched *sched, struct netdev **dev_out)
 {
+	const struct config *config = &sched->config;
 	struct netdev *dev;
-	int err = openers[sched->config.device](sched, &dev);
+	int err = config->libos == CATNIP ? open_dpdk(sched, &dev)
+					  : openers[config->device](sched, &dev);
 
 	if (err)
 		return err;

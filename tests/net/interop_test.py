@@ -30,6 +30,7 @@ HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 BUILD = Path(os.environ["DEMI"]).parent if "DEMI" in os.environ else ROOT / "build"
 NO_XDP = None if (BUILD / "libdemitasse-xdp.so").exists() else "build: libdemitasse-xdp.so is not there"
+NO_DPDK = None if (BUILD / "libdemitasse-dpdk.so").exists() else "build: libdemitasse-dpdk.so is not there"
 WAIT_S = 40
 TEST_S = 280
 KIB, MIB = 1 << 10, 1 << 20
@@ -101,6 +102,10 @@ class Site:
                             **({"DEMI_XDP_DISPATCHER": "never"} if device == "afxdp" else {}),
                             "DEMI_ADDRESSES": f"{OURS[4]}/24,{OURS[6]}/64", "DEMI_STAT_SOCKET": "off",
                             **{f"DEMI_{key.upper()}": value for key, value in settings.items()}}
+        if device == "dpdk":  # the key device means nothing to it; its packet socket knows no MTU, and takes frames up to framesz
+            self.environment.update(LIBOS="catnip", DEMI_DEVICE="tap", DEMI_MTU=str(mtu),
+                                    DEMI_DPDK_DEVICE="net_af_packet0,iface=vO,qdisc_bypass=1" +
+                                    (",blocksz=16384,framesz=16384,framecnt=256" if mtu > 1500 else ""))
         self.environment.pop("CONFIG_PATH", None)
 
     def __enter__(self):

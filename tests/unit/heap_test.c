@@ -932,6 +932,55 @@ static void test_region_memory_short(void **state)
 	close(fd);
 }
 
+static unsigned regions_put;
+
+static void put_lent(char *region, uint64_t bytes)
+{
+	assert_non_null(region);
+	assert_int_equal(bytes, REGION_UNITS * SUPERBLOCK_BYTES);
+	regions_put++;
+}
+
+/* Memory of a device's own allocator, which gets it back when the last object is freed; the end of
+ * each frame is the device's. */
+static void test_lent_region(void **state)
+{
+	uint64_t bytes = (REGION_UNITS + 1) * SUPERBLOCK_BYTES;
+	char *at = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	char *region = (char *)round_up((uintptr_t)at, SUPERBLOCK_BYTES);
+
+	(void)state;
+	assert_ptr_not_equal(at, MAP_FAILED);
+	assert_null(pages_find(region));
+	assert_int_equal(pages_lend(region, REGION_UNITS * SUPERBLOCK_BYTES), 0);
+	assert_int_equal(pages_lend(region, REGION_UNITS * SUPERBLOCK_BYTES), 0);
+	assert_int_equal(pages_lend(region, SUPERBLOCK_BYTES), -EBUSY);
+	assert_null(pages_find(region));
+
+	struct heap *heap = open_heap(GIB);
+	assert_int_equal(heap_lend_region(heap, region, put_lent, 2304, 128, 2, REGION_UNITS), 0);
+	heap_check(heap);
+	char *frame = heap_alloc_frame(heap);
+	char *object = heap_alloc(heap, 1000);
+	assert_true(heap_in_region(heap, frame) && heap_in_region(heap, object));
+	assert_int_equal(heap_find(heap, frame + 2303, 1), HEAP_OURS);
+	assert_int_equal(heap_find(heap, object, 1000), HEAP_OURS);
+	assert_int_equal(heap->frame_room, 2304 - 128);
+	void *scarce = heap_alloc_scarce(heap, 2304 - 128);
+	assert_non_null(scarce);
+	assert_null(heap_alloc_scarce(heap, 2304 - 127));
+	assert_int_equal(heap_free(heap, scarce), 0);
+	assert_int_equal(heap_free(heap, frame), 0);
+	heap_check(heap);
+	heap_close(heap);
+	assert_int_equal(regions_put, 0); /* it is still in use */
+	memset(object, 1, 1000);
+	assert_int_equal(heap_free(NULL, object), 0);
+	assert_int_equal(regions_put, 1);
+	assert_null(pages_find(object));
+	assert_int_equal(munmap(at, bytes), 0);
+}
+
 int main(void)
 {
 	static const struct CMUnitTest tests[] = {
@@ -956,6 +1005,7 @@ int main(void)
 		cmocka_unit_test(test_region),
 		cmocka_unit_test(test_region_limits),
 		cmocka_unit_test(test_region_memory_short),
+		cmocka_unit_test(test_lent_region),
 		cmocka_unit_test(test_use_after_free),
 	};
 

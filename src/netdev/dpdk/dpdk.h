@@ -1,0 +1,95 @@
+/* SPDX-License-Identifier: MIT
+ * netdev/dpdk/dpdk.h - libOS catnip: frames to and from a port of DPDK, a network card or one of
+ *its virtual devices, by a queue pair that is polled.
+ *
+ * Memory.  The heap's region is a memzone of DPDK's own memory, which virtual devices can share
+ *with their peers.  An object of its frames is
+ *
+ *	struct frame | room: headroom, data | struct rte_mbuf
+ *
+ * so that a frame becomes an mbuf and an mbuf a frame without a look-up.  DPDK's mempool of frames
+ * holds nothing: it takes from the heap and gives back to it (pool.c).  Whatever DPDK has is under
+ *a library reference each: buffers to receive into, frames that are being sent, and payload, which
+ * has a small mbuf of its own chained to that of its frame.
+ *
+ * Invariant: an mbuf of a frame is written anew whenever DPDK gets it, so what an application wrote
+ * behind received data does not matter.
+ */
+#pragma once
+
+#include "netdev/netdev.h"
+
+#include <rte_ethdev.h>
+#include <rte_mbuf.h>
+#include <signal.h>
+
+#define DPDK_ETHERNET 14
+#define DPDK_VLAN     4
+/* From the start of a frame's object to the buffer that DPDK knows, whose data begins behind its
+ * headroom: where frame_init puts it. (That is in the object of the frame before; nobody writes
+ * there: a driver's header in front of received data is 16 bytes at most.) */
+#define DPDK_BUFFER ((int64_t)sizeof(struct frame) + FRAME_PAD - RTE_PKTMBUF_HEADROOM)
+
+struct dpdk {
+	struct netdev dev;
+	struct fd_watch watch; /* of the receive interrupt; fd -1: the driver has none */
+	uint16_t port;
+	bool probed;           /* the port is there, and ours to close */
+	bool started;          /* and moves frames */
+	uint16_t segments_max; /* that the driver takes of a frame to be sent */
+	struct rte_mempool *frames;
+	struct rte_mempool *payload;
+	int64_t *iova_of_unit; /* of the region: from address to what the device says; NULL: the
+				  same */
+	struct rte_mbuf *stash[NETDEV_BURST]; /* received when the interrupt was armed */
+	uint32_t stashed;
+	uint64_t retry_ns; /* frames wait for room: when to try again */
+	char name[64];
+};
+
+static inline struct dpdk *dpdk_of(struct netdev *dev)
+{
+	return container_of(dev, struct dpdk, dev);
+}
+
+/* open.c */
+int dpdk_open(struct sched *sched, struct netdev **dev_out);
+void dpdk_close(struct netdev *dev);
+
+/* eal.c: starts DPDK's environment, once a process, with memory for an instance that wants bytes;
+ * device is what the configuration names.  0 or -errno, told to the log. */
+int eal_start(struct sched *sched, const char *device, uint64_t bytes);
+
+/* Around calls in which a driver may write to a peer that has gone: no SIGPIPE then. */
+struct eal_quiet {
+	sigset_t before;
+	bool pending;
+};
+
+void eal_quiet_begin(struct eal_quiet *quiet);
+void eal_quiet_end(const struct eal_quiet *quiet);
+
+/* The last line that DPDK said, for a message of ours; "": nothing. */
+const char *eal_said(void);
+
+/* pool.c: a region of bytes for the heap of x's instance, whose frames have room for room bytes
+ * behind Ethernet's padding, and the two mempools.  0 or -errno, told. */
+int dpdk_memory_open(struct dpdk *x, uint64_t bytes, uint32_t room);
+void dpdk_memory_close(struct dpdk *x);
+
+/* pool.c: the mbuf of a frame of the region, or NULL: the frame is elsewhere. */
+struct rte_mbuf *dpdk_mbuf_of(const struct dpdk *x, struct frame *frame);
+/* An mbuf for payload of the region, whose library reference it gets; NULL: memory is short. */
+struct rte_mbuf *dpdk_payload(struct dpdk *x, const struct iovec *payload);
+void dpdk_payload_free(struct dpdk *x, struct rte_mbuf *mbuf);
+
+static inline struct frame *dpdk_frame_of(const struct heap *heap, struct rte_mbuf *mbuf)
+{
+	return (struct frame *)((char *)mbuf - heap->frame_room);
+}
+
+/* burst.c */
+uint32_t dpdk_rx_burst(struct netdev *dev, struct frame **frames, uint32_t max);
+uint32_t dpdk_tx_burst(struct netdev *dev, struct frame **frames, uint32_t count);
+int dpdk_arm(struct netdev *dev);
+void dpdk_disarm(struct netdev *dev);

@@ -1,0 +1,299 @@
+/* SPDX-License-Identifier: MIT
+ * netdev/dpdk/open.c - from configuration to a port that moves frames.  All here is 0 or -errno,
+ * told to the log.
+ */
+#include "netdev/dpdk/dpdk.h"
+
+#include "netdev/interface.h"
+
+#include <errno.h>
+#include <rte_dev.h>
+#include <rte_eal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <unistd.h>
+
+#define ROOM_MIN     2048 /* of a received frame: network cards want buffers of whole KiB */
+#define MTU_DEFAULT  1500
+#define MEMIF_BUFFER 2048 /* bytes, unless the argument bsize says otherwise */
+#define RX_CHECKSUMS (RTE_ETH_RX_OFFLOAD_UDP_CKSUM | RTE_ETH_RX_OFFLOAD_TCP_CKSUM)
+#define TX_CHECKSUMS (RTE_ETH_TX_OFFLOAD_UDP_CKSUM | RTE_ETH_TX_OFFLOAD_TCP_CKSUM)
+
+static int tell(const struct dpdk *x, const char *what, int err)
+{
+	const char *said = eal_said();
+
+	log_write(&x->dev.sched->log, LOG_LEVEL_ERROR, "DPDK, device %s: %s: %s%s%s%s", x->name,
+		  what, strerror(-err), *said ? " (it said: " : "", said, *said ? ")" : "");
+	return err;
+}
+
+/* ---- the port ---- */
+
+/* Has the driver bring the device up: a virtual one, or one of the PCI bus. */
+static int probe(struct dpdk *x, const char *device)
+{
+	const char *arguments = strchr(device, ',');
+	size_t length = arguments ? (size_t)(arguments - device) : strlen(device);
+	bool virtual = strncmp(device, "net_", 4) == 0;
+
+	(void)snprintf(x->name, sizeof(x->name), "%.*s", (int)length, device);
+	int err = 0;
+	if (rte_eth_dev_get_port_by_name(x->name, &x->port)) {
+		err = rte_eal_hotplug_add(virtual ? "vdev" : "pci", x->name,
+					  arguments ? arguments + 1 : "");
+		if (!err)
+			err = rte_eth_dev_get_port_by_name(x->name, &x->port);
+	} else if (virtual) {
+		err = -EBUSY; /* of another instance of this process */
+	}
+	if (err)
+		return tell(x, "can't be used", err);
+	x->probed = true;
+	return 0;
+}
+
+/* The number behind a word of the device's arguments, as bsize=; or the default. */
+static uint32_t argument(const char *device, const char *word, uint32_t otherwise)
+{
+	const char *at = strstr(device, word);
+	unsigned long value = at ? strtoul(at + strlen(word), NULL, 10) : 0;
+
+	return value > 0 && value <= UINT16_MAX ? (uint32_t)value : otherwise;
+}
+
+/* The largest packet that the device takes, before it is configured. */
+static uint32_t choose_mtu(const struct dpdk *x, const struct rte_eth_dev_info *info)
+{
+	const struct config *config = &x->dev.sched->config;
+	uint32_t wanted = config->mtu > 0 ? (uint32_t)config->mtu : MTU_DEFAULT;
+
+	if (strcmp(info->driver_name, "net_memif") == 0) /* says 1518, and takes whole buffers */
+		return argument(config->dpdk_device, ",bsize=", MEMIF_BUFFER) - DPDK_ETHERNET;
+	return wanted < info->max_mtu ? wanted : info->max_mtu;
+}
+
+/* Bytes of a buffer: a packet, and what the driver insists on. */
+static uint32_t choose_room(const struct dpdk *x, const struct rte_eth_dev_info *info)
+{
+	uint32_t room = x->dev.mtu + DPDK_ETHERNET + DPDK_VLAN;
+	uint32_t least = ROOM_MIN;
+
+	if (strcmp(info->driver_name, "net_af_packet") == 0) /* whatever it could receive */
+		least = argument(x->dev.sched->config.dpdk_device, ",framesz=", ROOM_MIN);
+	return FRAME_HEADROOM + (room > least ? room : least);
+}
+
+static int set_up_queues(struct dpdk *x, uint16_t descriptors)
+{
+	uint16_t rx = descriptors;
+	uint16_t tx = descriptors;
+	int socket = rte_eth_dev_socket_id(x->port);
+	int err = rte_eth_dev_adjust_nb_rx_tx_desc(x->port, &rx, &tx);
+
+	if (!err)
+		err = rte_eth_rx_queue_setup(x->port, 0, rx, (unsigned)socket, NULL, x->frames);
+	if (!err)
+		err = rte_eth_tx_queue_setup(x->port, 0, tx, (unsigned)socket, NULL);
+	return err;
+}
+
+static int start_port(struct dpdk *x, const struct rte_eth_dev_info *info, bool interrupts)
+{
+	uint32_t said = info->max_rx_pktlen - DPDK_ETHERNET - 4; /* of Ethernet's checksum */
+	struct rte_eth_conf conf = {
+		.rxmode.mtu = x->dev.mtu < said ? x->dev.mtu : said,
+		.rxmode.offloads = info->rx_offload_capa & RX_CHECKSUMS,
+		.txmode.offloads = info->tx_offload_capa & RTE_ETH_TX_OFFLOAD_MULTI_SEGS,
+		.intr_conf.rxq = interrupts,
+	};
+
+	if ((info->tx_offload_capa & TX_CHECKSUMS) == TX_CHECKSUMS)
+		conf.txmode.offloads |= TX_CHECKSUMS;
+	int err = rte_eth_dev_configure(x->port, 1, 1, &conf);
+	if (!err)
+		err = set_up_queues(x, (uint16_t)x->dev.sched->config.dpdk_descriptors);
+	if (!err)
+		err = rte_eth_dev_start(x->port);
+	if (err)
+		return err;
+	x->started = true;
+	x->dev.offloads = (conf.txmode.offloads & TX_CHECKSUMS ? NETDEV_TX_CHECKSUM : 0) |
+			  (conf.rxmode.offloads == RX_CHECKSUMS ? NETDEV_RX_CHECKSUM : 0);
+	x->segments_max = conf.txmode.offloads & RTE_ETH_TX_OFFLOAD_MULTI_SEGS
+				  ? info->tx_desc_lim.nb_seg_max
+				  : 1;
+	if (conf.txmode.offloads && x->segments_max == 0) /* it does not say */
+		x->segments_max = FRAME_SEGMENTS + 1;
+	return 0;
+}
+
+/* With the receive interrupt if the driver has it. */
+static int start_either_way(struct dpdk *x, const struct rte_eth_dev_info *info)
+{
+	int err = start_port(x, info, true);
+
+	if (!err)
+		x->watch.fd = rte_eth_dev_rx_intr_ctl_q_get_fd(x->port, 0);
+	else
+		err = start_port(x, info, false);
+	return err ? tell(x, "does not start", err) : 0;
+}
+
+/* ---- what it is to the stack ---- */
+
+static int settle_address(struct dpdk *x)
+{
+	struct rte_ether_addr address;
+	int err = rte_eth_macaddr_get(x->port, &address);
+
+	if (!err)
+		err = interface_mac(x->dev.sched, address.addr_bytes, x->dev.mac);
+	if (err)
+		return err;
+	if (memcmp(x->dev.mac, address.addr_bytes, sizeof(x->dev.mac)) != 0) {
+		memcpy(address.addr_bytes, x->dev.mac, sizeof(x->dev.mac));
+		if (rte_eth_dev_default_mac_addr_set(x->port, &address))
+			(void)rte_eth_promiscuous_enable(x->port);
+	}
+	if (rte_eth_allmulticast_enable(x->port)) /* groups: the stack filters */
+		(void)rte_eth_promiscuous_enable(x->port);
+	return 0;
+}
+
+static int settle(struct dpdk *x)
+{
+	uint32_t segments = x->segments_max - 1U;
+
+	x->dev.max_segments = (uint8_t)(segments < FRAME_SEGMENTS ? segments : FRAME_SEGMENTS);
+	int err = settle_address(x);
+	if (err)
+		return err;
+	(void)snprintf(x->dev.mode, sizeof(x->dev.mode), "%.20s%s%s", x->name,
+		       x->dev.max_segments > 0 ? ", zero copy" : "",
+		       x->watch.fd >= 0 ? ", interrupts" : "");
+	log_write(&x->dev.sched->log, LOG_LEVEL_INFO, "DPDK: %s, packets of %u bytes at most",
+		  x->dev.mode, x->dev.mtu);
+	return 0;
+}
+
+static int open_device(struct dpdk *x)
+{
+	struct sched *sched = x->dev.sched;
+	const struct config *config = &sched->config;
+	struct rte_eth_dev_info info;
+
+	if (!*config->dpdk_device) {
+		log_write(&sched->log, LOG_LEVEL_ERROR,
+			  "demitasse.dpdk.device: catnip needs one: a PCI address, or a virtual "
+			  "device with its arguments");
+		return -EINVAL;
+	}
+	int err = eal_start(sched, config->dpdk_device, (uint64_t)config->dpdk_memory_bytes);
+	if (!err)
+		err = probe(x, config->dpdk_device);
+	if (err)
+		return err;
+	err = rte_eth_dev_info_get(x->port, &info);
+	if (err)
+		return tell(x, "tells nothing of itself", err);
+	x->dev.mtu = choose_mtu(x, &info);
+	err = dpdk_memory_open(x, (uint64_t)config->dpdk_memory_bytes, choose_room(x, &info));
+	if (!err)
+		err = start_either_way(x, &info);
+	return err ? err : settle(x);
+}
+
+/* ---- the device ---- */
+
+static uint64_t dpdk_next_deadline(struct netdev *dev)
+{
+	const struct dpdk *x = dpdk_of(dev);
+
+	return x->retry_ns;
+}
+
+static void dpdk_event(struct fd_watch *watch, uint32_t events)
+{
+	uint64_t count;
+
+	(void)events;
+	(void)!read(watch->fd, &count, sizeof(count)); /* that it came is all there is to know */
+}
+
+static int dpdk_start(struct netdev *dev)
+{
+	struct dpdk *x = dpdk_of(dev);
+
+	if (x->watch.fd < 0)
+		return 0;
+	x->watch.lazy = true;
+	x->watch.fn = dpdk_event;
+	return fdset_add(&dev->sched->fds, &x->watch, EPOLLIN);
+}
+
+static const struct netdev_ops dpdk_ops = {
+	.name = "dpdk",
+	.rx_burst = dpdk_rx_burst,
+	.tx_burst = dpdk_tx_burst,
+	.doorbell = netdev_no_doorbell,
+	.arm = dpdk_arm,
+	.disarm = dpdk_disarm,
+	.next_deadline = dpdk_next_deadline,
+	.start = dpdk_start,
+	.steer = netdev_takes_all,
+	.receives = netdev_receives_all,
+	.close = dpdk_close,
+};
+
+static void close_port(struct dpdk *x)
+{
+	struct rte_eth_dev_info info;
+	bool known = rte_eth_dev_info_get(x->port, &info) == 0;
+
+	struct eal_quiet quiet;
+
+	rte_pktmbuf_free_bulk(x->stash, x->stashed);
+	eal_quiet_begin(&quiet);
+	if (x->started)
+		(void)rte_eth_dev_stop(x->port);
+	(void)rte_eth_dev_close(x->port);
+	if (known)
+		(void)rte_dev_remove(info.device);
+	eal_quiet_end(&quiet);
+}
+
+void dpdk_close(struct netdev *dev)
+{
+	struct dpdk *x = dpdk_of(dev);
+
+	if (x->watch.watched)
+		fdset_remove(&dev->sched->fds, &x->watch);
+	if (x->probed)
+		close_port(x);
+	dpdk_memory_close(x);
+	free(x);
+}
+
+int dpdk_open(struct sched *sched, struct netdev **dev_out)
+{
+	struct dpdk *x = calloc(1, sizeof(*x));
+
+	if (!x)
+		return -ENOMEM;
+	x->dev = (struct netdev){.ops = &dpdk_ops, .sched = sched};
+	x->watch.fd = -1;
+	x->retry_ns = TIMER_NEVER;
+	struct eal_quiet quiet;
+	eal_quiet_begin(&quiet); /* the EAL's threads begin so, too */
+	int err = open_device(x);
+	eal_quiet_end(&quiet);
+	if (err) {
+		dpdk_close(&x->dev);
+		return err;
+	}
+	*dev_out = &x->dev;
+	return 0;
+}
