@@ -29,7 +29,7 @@ LINKS = {
     "memif zero copy": (MEMIF, MEMIF + ",zero-copy=yes"),
     "memif large": (MEMIF + ",bsize=9216", MEMIF + ",bsize=9216"),
     "vhost packed": ("net_vhost0,iface={socket},queues=1", VIRTIO + ",packed_vq=1,mrg_rxbuf=1,in_order=1"),
-    "vhost split": (VIRTIO + ",server=1", "net_vhost0,iface={socket},queues=1,client=1"),
+    "vhost split": ("net_vhost0,iface={socket},queues=1", VIRTIO),
 }
 
 

@@ -13,6 +13,9 @@ static void count_drops(struct dpdk *x, enum drop reason, uint32_t count)
 }
 
 #define RETRY_NS 20000 /* until frames that found no room are tried again */
+#define RETRY_FIRST_NS                                                             \
+	2000000 /* and while no peer has been there yet, which shall not miss them \
+		 */
 
 /* ---- receiving ---- */
 
@@ -64,12 +67,21 @@ static struct frame *take(struct dpdk *x, struct rte_mbuf *mbuf)
 	return frame;
 }
 
+static uint32_t poll_port(struct dpdk *x, struct rte_mbuf **mbufs, uint32_t max)
+{
+	if (unlikely(!gate_enter(x)))
+		return 0;
+	uint32_t n = rte_eth_rx_burst(x->port, 0, mbufs, (uint16_t)max);
+	gate_leave(x);
+	return n;
+}
+
 static uint32_t receive(struct dpdk *x, struct rte_mbuf **mbufs, uint32_t max)
 {
 	uint32_t n = x->stashed;
 
 	if (likely(n == 0))
-		return rte_eth_rx_burst(x->port, 0, mbufs, (uint16_t)max);
+		return poll_port(x, mbufs, max);
 	n = n < max ? n : max;
 	memcpy(mbufs, x->stash, n * sizeof(*mbufs));
 	x->stashed -= n;
@@ -81,8 +93,12 @@ uint32_t dpdk_rx_burst(struct netdev *dev, struct frame **frames, uint32_t max)
 {
 	struct dpdk *x = dpdk_of(dev);
 	struct rte_mbuf *mbufs[NETDEV_BURST];
-	uint32_t count = receive(x, mbufs, max < NETDEV_BURST ? max : NETDEV_BURST);
 	uint32_t n = 0;
+
+	dpdk_own(x);
+	if (unlikely(dpdk_has_strays(x)))
+		dpdk_take_strays(x);
+	uint32_t count = receive(x, mbufs, max < NETDEV_BURST ? max : NETDEV_BURST);
 
 	for (uint32_t i = 0; i < count; i++)
 		rte_prefetch0(rte_pktmbuf_mtod(mbufs[i], void *));
@@ -227,7 +243,11 @@ static uint32_t send_some(struct dpdk *x, struct frame **frames, uint32_t count)
 		if (unlikely(!mbufs[n]))
 			break;
 	}
-	uint32_t sent = n > 0 ? rte_eth_tx_burst(x->port, 0, mbufs, (uint16_t)n) : 0;
+	uint32_t sent = 0;
+	if (likely(n > 0 && gate_enter(x))) {
+		sent = rte_eth_tx_burst(x->port, 0, mbufs, (uint16_t)n);
+		gate_leave(x);
+	}
 	for (uint32_t i = sent; i < n; i++)
 		take_back(x, mbufs[i]);
 	for (uint32_t i = 0; i < sent; i++)
@@ -236,7 +256,7 @@ static uint32_t send_some(struct dpdk *x, struct frame **frames, uint32_t count)
 	return sent;
 }
 
-/* Nobody is at the other end: frames are lost, as on a cable that was pulled. */
+/* Is nobody at the other end?  Frames are lost then, as on a cable that was pulled. */
 static bool is_down(const struct dpdk *x)
 {
 	struct rte_eth_link link;
@@ -250,6 +270,7 @@ uint32_t dpdk_tx_burst(struct netdev *dev, struct frame **frames, uint32_t count
 	struct dpdk *x = dpdk_of(dev);
 	uint32_t done = 0;
 
+	dpdk_own(x);
 	while (done < count) {
 		uint32_t some = count - done < NETDEV_BURST ? count - done : NETDEV_BURST;
 		uint32_t sent = send_some(x, frames + done, some);
@@ -258,16 +279,17 @@ uint32_t dpdk_tx_burst(struct netdev *dev, struct frame **frames, uint32_t count
 			break;
 	}
 	x->retry_ns = TIMER_NEVER;
+	x->was_up |= done > 0;
 	if (likely(done == count))
 		return done;
 	dev->stats.tx_busy++;
-	if (!is_down(x)) {
-		x->retry_ns = dev->sched->now_ns + RETRY_NS;
+	if (is_down(x) && x->was_up) {
+		count_drops(x, DROP_DEVICE, count - done);
+		for (; done < count; done++)
+			frame_free(dev->sched->heap, frames[done]);
 		return done;
 	}
-	count_drops(x, DROP_DEVICE, count - done);
-	for (; done < count; done++)
-		frame_free(dev->sched->heap, frames[done]);
+	x->retry_ns = dev->sched->now_ns + (x->was_up ? RETRY_NS : RETRY_FIRST_NS);
 	return done;
 }
 
@@ -277,12 +299,13 @@ int dpdk_arm(struct netdev *dev)
 {
 	struct dpdk *x = dpdk_of(dev);
 
+	dpdk_own(x);
 	if (x->watch.fd < 0)
 		return -ENOTSUP;
 	if (x->stashed == 0 && rte_eth_dev_rx_intr_enable(x->port, 0))
 		return -ENOTSUP;
 	if (x->stashed == 0) /* what came before it was enabled interrupts nobody */
-		x->stashed = rte_eth_rx_burst(x->port, 0, x->stash, NETDEV_BURST);
+		x->stashed = poll_port(x, x->stash, NETDEV_BURST);
 	if (x->stashed == 0)
 		return 0;
 	(void)rte_eth_dev_rx_intr_disable(x->port, 0);

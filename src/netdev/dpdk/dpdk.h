@@ -19,9 +19,11 @@
 
 #include "netdev/netdev.h"
 
+#include <pthread.h>
 #include <rte_ethdev.h>
 #include <rte_mbuf.h>
 #include <signal.h>
+#include <stdatomic.h>
 
 #define DPDK_ETHERNET 14
 #define DPDK_VLAN     4
@@ -34,18 +36,58 @@ struct dpdk {
 	struct netdev dev;
 	struct fd_watch watch; /* of the receive interrupt; fd -1: the driver has none */
 	uint16_t port;
-	bool probed;           /* the port is there, and ours to close */
-	bool started;          /* and moves frames */
-	uint16_t segments_max; /* that the driver takes of a frame to be sent */
+	bool probed;             /* the port is there, and ours to close */
+	bool started;            /* and moves frames */
+	uint16_t segments_max;   /* that the driver takes of a frame to be sent */
+	_Atomic uintptr_t owner; /* the thread that may touch the heap */
 	struct rte_mempool *frames;
 	struct rte_mempool *payload;
+	_Atomic(struct rte_mbuf *) strays; /* by next; other threads put, the owner takes all */
 	int64_t *iova_of_unit; /* of the region: from address to what the device says; NULL: the
 				  same */
 	struct rte_mbuf *stash[NETDEV_BURST]; /* received when the interrupt was armed */
 	uint32_t stashed;
-	uint64_t retry_ns; /* frames wait for room: when to try again */
+	bool was_up;            /* a peer has been there */
+	uint64_t retry_ns;      /* frames wait for room: when to try again */
+	bool gated;             /* the driver needs what gate.c is for */
+	_Atomic bool inside;    /* in a burst */
+	struct dpdk *gate_next; /* gate.lock */
 	char name[64];
 };
+
+/* gate.c: of the process. */
+struct gate {
+	pthread_mutex_t lock;
+	struct dpdk *members;
+	bool staying;      /* the callback runs, or will */
+	_Atomic bool open; /* the EAL's thread may do anything */
+};
+
+extern struct gate gate;
+
+/* gate.c: from now on the EAL's thread stays away while x is in a burst; no longer.  0 or -errno.
+ */
+int gate_join(struct dpdk *x);
+void gate_part(struct dpdk *x);
+
+/* A burst begins, unless it must not: then it is over already. */
+static inline bool gate_enter(struct dpdk *x)
+{
+	if (!x->gated)
+		return true;
+	atomic_store_explicit(&x->inside, true, memory_order_relaxed);
+	atomic_signal_fence(memory_order_seq_cst);
+	if (likely(!atomic_load_explicit(&gate.open, memory_order_acquire)))
+		return true;
+	atomic_store_explicit(&x->inside, false, memory_order_release);
+	return false;
+}
+
+static inline void gate_leave(struct dpdk *x)
+{
+	if (x->gated)
+		atomic_store_explicit(&x->inside, false, memory_order_release);
+}
 
 static inline struct dpdk *dpdk_of(struct netdev *dev)
 {
@@ -86,6 +128,20 @@ void dpdk_payload_free(struct dpdk *x, struct rte_mbuf *mbuf);
 static inline struct frame *dpdk_frame_of(const struct heap *heap, struct rte_mbuf *mbuf)
 {
 	return (struct frame *)((char *)mbuf - heap->frame_room);
+}
+
+/* The calling thread runs the instance from now on. */
+static inline void dpdk_own(struct dpdk *x)
+{
+	atomic_store_explicit(&x->owner, (uintptr_t)pthread_self(), memory_order_relaxed);
+}
+
+/* pool.c: what a driver gave back on another thread, its own, goes to the heap. */
+void dpdk_take_strays(struct dpdk *x);
+
+static inline bool dpdk_has_strays(struct dpdk *x)
+{
+	return atomic_load_explicit(&x->strays, memory_order_relaxed) != NULL;
 }
 
 /* burst.c */

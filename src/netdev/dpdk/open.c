@@ -7,8 +7,10 @@
 #include "netdev/interface.h"
 
 #include <errno.h>
+#include <rte_alarm.h>
 #include <rte_dev.h>
 #include <rte_eal.h>
+#include <semaphore.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -201,6 +203,8 @@ static int open_device(struct dpdk *x)
 		return tell(x, "tells nothing of itself", err);
 	x->dev.mtu = choose_mtu(x, &info);
 	err = dpdk_memory_open(x, (uint64_t)config->dpdk_memory_bytes, choose_room(x, &info));
+	if (!err && strcmp(info.driver_name, "net_memif") == 0)
+		err = gate_join(x);
 	if (!err)
 		err = start_either_way(x, &info);
 	return err ? err : settle(x);
@@ -248,21 +252,47 @@ static const struct netdev_ops dpdk_ops = {
 	.close = dpdk_close,
 };
 
-static void close_port(struct dpdk *x)
+struct closing {
+	struct dpdk *x;
+	sem_t done;
+};
+
+/* Runs on the EAL's interrupt thread, while the instance's waits. */
+static void close_port(void *arg)
 {
+	struct closing *closing = arg;
+	struct dpdk *x = closing->x;
 	struct rte_eth_dev_info info;
 	bool known = rte_eth_dev_info_get(x->port, &info) == 0;
 
-	struct eal_quiet quiet;
-
+	dpdk_own(x);
+	gate_part(x);
 	rte_pktmbuf_free_bulk(x->stash, x->stashed);
-	eal_quiet_begin(&quiet);
 	if (x->started)
 		(void)rte_eth_dev_stop(x->port);
 	(void)rte_eth_dev_close(x->port);
 	if (known)
 		(void)rte_dev_remove(info.device);
+	(void)sem_post(&closing->done);
+}
+
+/* A driver closes a port whose peer has gone by a callback on the EAL's thread; net_memif does not
+ * lock that out when it is closed by us meanwhile, and both free the same memory.  So we close it
+ * on that thread, too. */
+static void close_in_turn(struct dpdk *x)
+{
+	struct closing closing = {.x = x};
+	struct eal_quiet quiet;
+
+	(void)sem_init(&closing.done, 0, 0);
+	eal_quiet_begin(&quiet);
+	if (rte_eal_alarm_set(1, close_port, &closing))
+		close_port(&closing);
 	eal_quiet_end(&quiet);
+	while (sem_wait(&closing.done)) /* a signal's handler */
+		;
+	(void)sem_destroy(&closing.done);
+	dpdk_own(x);
 }
 
 void dpdk_close(struct netdev *dev)
@@ -272,7 +302,7 @@ void dpdk_close(struct netdev *dev)
 	if (x->watch.watched)
 		fdset_remove(&dev->sched->fds, &x->watch);
 	if (x->probed)
-		close_port(x);
+		close_in_turn(x);
 	dpdk_memory_close(x);
 	free(x);
 }
@@ -286,6 +316,7 @@ int dpdk_open(struct sched *sched, struct netdev **dev_out)
 	x->dev = (struct netdev){.ops = &dpdk_ops, .sched = sched};
 	x->watch.fd = -1;
 	x->retry_ns = TIMER_NEVER;
+	dpdk_own(x);
 	struct eal_quiet quiet;
 	eal_quiet_begin(&quiet); /* the EAL's threads begin so, too */
 	int err = open_device(x);

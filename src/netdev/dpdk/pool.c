@@ -96,11 +96,56 @@ void dpdk_payload_free(struct dpdk *x, struct rte_mbuf *mbuf)
 
 /* ---- what DPDK calls ---- */
 
+/* Drivers give back most of what they have on our thread, but not all: when a peer goes, the EAL's
+ * thread may do it. */
+static bool is_ours(const struct dpdk *x)
+{
+	return atomic_load_explicit(&x->owner, memory_order_relaxed) == (uintptr_t)pthread_self();
+}
+
+/* The pair of dpdk_take_strays' exchange: what is written here is seen there. */
+static void put_strays(struct dpdk *x, void *const *objects, unsigned count)
+{
+	for (unsigned i = 0; i < count; i++) {
+		struct rte_mbuf *mbuf = objects[i];
+		struct rte_mbuf *head = atomic_load_explicit(&x->strays, memory_order_relaxed);
+		do {
+			mbuf->next = head;
+		} while (!atomic_compare_exchange_weak_explicit(
+			&x->strays, &head, mbuf, memory_order_release, memory_order_relaxed));
+	}
+}
+
+static void give_back(struct dpdk *x, struct rte_mbuf *mbuf)
+{
+	struct heap *heap = x->dev.sched->heap;
+
+	if (mbuf->pool == x->frames) {
+		heap_unref_library(heap, dpdk_frame_of(heap, mbuf));
+		return;
+	}
+	heap_unref_library(heap, mbuf->buf_addr); /* payload, then what stood for it */
+	dpdk_payload_free(x, mbuf);
+}
+
+void dpdk_take_strays(struct dpdk *x)
+{
+	struct rte_mbuf *mbuf = atomic_exchange_explicit(&x->strays, NULL, memory_order_acquire);
+
+	while (mbuf) {
+		struct rte_mbuf *next = mbuf->next;
+		give_back(x, mbuf);
+		mbuf = next;
+	}
+}
+
 static int frames_dequeue(struct rte_mempool *pool, void **objects, unsigned count)
 {
 	struct dpdk *x = pool->pool_data;
 	struct heap *heap = x->dev.sched->heap;
 
+	if (unlikely(!is_ours(x)))
+		return -ENOBUFS;
 	for (unsigned i = 0; i < count; i++) {
 		void *object = heap_alloc_frame(heap);
 		if (unlikely(!object)) { /* all or nothing */
@@ -114,13 +159,17 @@ static int frames_dequeue(struct rte_mempool *pool, void **objects, unsigned cou
 	return 0;
 }
 
-static int frames_enqueue(struct rte_mempool *pool, void *const *objects, unsigned count)
+/* Of both pools. */
+static int enqueue(struct rte_mempool *pool, void *const *objects, unsigned count)
 {
-	const struct dpdk *x = pool->pool_data;
-	struct heap *heap = x->dev.sched->heap;
+	struct dpdk *x = pool->pool_data;
 
-	for (unsigned i = 0; i < count; i++)
-		heap_unref_library(heap, dpdk_frame_of(heap, objects[i]));
+	if (likely(is_ours(x))) {
+		for (unsigned i = 0; i < count; i++)
+			give_back(x, objects[i]);
+	} else {
+		put_strays(x, objects, count);
+	}
 	return 0;
 }
 
@@ -129,19 +178,6 @@ static unsigned frames_count(const struct rte_mempool *pool)
 	const struct dpdk *x = pool->pool_data;
 
 	return heap_frames_left(x->dev.sched->heap);
-}
-
-/* Payload was sent: it goes first, then the mbuf that stood for it. */
-static int payload_enqueue(struct rte_mempool *pool, void *const *objects, unsigned count)
-{
-	struct dpdk *x = pool->pool_data;
-
-	for (unsigned i = 0; i < count; i++) {
-		struct rte_mbuf *mbuf = objects[i];
-		heap_unref_library(x->dev.sched->heap, mbuf->buf_addr);
-		dpdk_payload_free(x, mbuf);
-	}
-	return 0;
 }
 
 static int payload_dequeue(struct rte_mempool *pool, void **objects, unsigned count)
@@ -173,7 +209,7 @@ static const struct rte_mempool_ops frames_ops = {
 	.name = FRAMES_OPS,
 	.alloc = pool_alloc,
 	.free = pool_free,
-	.enqueue = frames_enqueue,
+	.enqueue = enqueue,
 	.dequeue = frames_dequeue,
 	.get_count = frames_count,
 };
@@ -182,7 +218,7 @@ static const struct rte_mempool_ops payload_ops = {
 	.name = PAYLOAD_OPS,
 	.alloc = pool_alloc,
 	.free = pool_free,
-	.enqueue = payload_enqueue,
+	.enqueue = enqueue,
 	.dequeue = payload_dequeue,
 	.get_count = payload_count,
 };
@@ -306,6 +342,7 @@ int dpdk_memory_open(struct dpdk *x, uint64_t bytes, uint32_t room)
 
 void dpdk_memory_close(struct dpdk *x)
 {
+	dpdk_take_strays(x);
 	rte_mempool_free(x->frames);
 	rte_mempool_free(x->payload);
 	free(x->iova_of_unit);
