@@ -9,11 +9,11 @@ all: $(BUILD)/build.ninja
 	@ninja -C $(BUILD) -j $(JOBS)
 
 $(BUILD)/build.ninja:
-	@tools/setup core xdp
+	@tools/setup core xdp dpdk
 	meson setup $(BUILD) $(if $(CI),-Dwerror=true)
 
 setup:
-	@tools/setup core xdp
+	@tools/setup core xdp dpdk
 
 run: setup all
 	@$(BUILD)/demi run

@@ -282,7 +282,7 @@ uint32_t dpdk_tx_burst(struct netdev *dev, struct frame **frames, uint32_t count
 	x->was_up |= done > 0;
 	if (likely(done == count))
 		return done;
-	dev->stats.tx_busy++;
+	dev->stats.tx_busy += x->was_up;
 	if (is_down(x) && x->was_up) {
 		count_drops(x, DROP_DEVICE, count - done);
 		for (; done < count; done++)

@@ -59,7 +59,7 @@ struct dpdk {
 struct gate {
 	pthread_mutex_t lock;
 	struct dpdk *members;
-	bool staying;      /* the callback runs, or will */
+	int fd;            /* has the EAL's thread call our callback; -1: not yet */
 	_Atomic bool open; /* the EAL's thread may do anything */
 };
 

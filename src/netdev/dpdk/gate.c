@@ -13,15 +13,16 @@
 
 #include <errno.h>
 #include <linux/membarrier.h>
-#include <rte_alarm.h>
+#include <rte_interrupts.h>
 #include <rte_pause.h>
+#include <sys/eventfd.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
 #define GATE_NS 5000000 /* until a peer that comes or goes is noticed */
 
 /* Stated exception to "no mutable globals": the process has one such thread. */
-struct gate gate = {.lock = PTHREAD_MUTEX_INITIALIZER, .open = true};
+struct gate gate = {.lock = PTHREAD_MUTEX_INITIALIZER, .fd = -1, .open = true};
 
 static void barrier(void)
 {
@@ -37,10 +38,11 @@ static void await_bursts(void)
 	}
 }
 
-/* Runs on the EAL's interrupt thread, and again when that has done what there was. */
+/* Runs on the EAL's interrupt thread, in each of its rounds as long as the eventfd is not 0. */
 static void stay(void *unused)
 {
 	static const struct timespec duration = {.tv_nsec = GATE_NS};
+	eventfd_t count;
 
 	(void)unused;
 	atomic_store_explicit(&gate.open, false, memory_order_release);
@@ -48,24 +50,46 @@ static void stay(void *unused)
 	atomic_store_explicit(&gate.open, true, memory_order_relaxed);
 	(void)pthread_mutex_lock(&gate.lock);
 	await_bursts();
-	gate.staying = gate.members && rte_eal_alarm_set(1, stay, NULL) == 0;
+	if (!gate.members)
+		(void)eventfd_read(gate.fd, &count);
 	(void)pthread_mutex_unlock(&gate.lock);
+}
+
+static bool have_called(int fd, void (*fn)(void *))
+{
+	struct rte_intr_handle *handle = rte_intr_instance_alloc(RTE_INTR_INSTANCE_F_PRIVATE);
+	bool done = handle && !rte_intr_type_set(handle, RTE_INTR_HANDLE_EXT) &&
+		    !rte_intr_fd_set(handle, fd) && !rte_intr_callback_register(handle, fn, NULL);
+
+	rte_intr_instance_free(handle); /* the EAL has a copy */
+	return done;
+}
+
+/* For the rest of the process's life.  0 or -errno. */
+static int install(void)
+{
+	int fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+
+	if (fd < 0)
+		return -errno;
+	if (syscall(SYS_membarrier, MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED, 0, 0) ||
+	    !have_called(fd, stay)) {
+		(void)close(fd);
+		return -ENOTSUP;
+	}
+	gate.fd = fd;
+	return 0;
 }
 
 int gate_join(struct dpdk *x)
 {
-	int err = 0;
-
-	if (syscall(SYS_membarrier, MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED, 0, 0))
-		return -errno;
 	(void)pthread_mutex_lock(&gate.lock);
-	if (!gate.staying)
-		err = rte_eal_alarm_set(1, stay, NULL);
+	int err = gate.fd < 0 ? install() : 0;
 	if (!err) {
-		gate.staying = true;
 		x->gate_next = gate.members;
 		gate.members = x;
 		x->gated = true;
+		(void)eventfd_write(gate.fd, 1);
 	}
 	(void)pthread_mutex_unlock(&gate.lock);
 	return err;
