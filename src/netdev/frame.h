@@ -40,8 +40,8 @@ struct frame {
 	uint16_t
 		transport_offset; /* FRAME_CHECKSUM: where the transport header begins, from data */
 	uint16_t checksum_offset; /* FRAME_CHECKSUM: where its checksum stands, from that header */
-	uint16_t reserved;
-	struct frame *next; /* for whoever has it */
+	uint16_t held;            /* for the device: it has the frame */
+	struct frame *next;       /* for whoever has it */
 	struct iovec segments[FRAME_SEGMENTS];
 	uint8_t bytes[]; /* aligned to 16 */
 };

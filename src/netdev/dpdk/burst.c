@@ -56,6 +56,7 @@ static struct frame *take(struct dpdk *x, struct rte_mbuf *mbuf)
 		struct frame *object = dpdk_frame_of(heap, mbuf);
 		uint8_t *data = rte_pktmbuf_mtod(mbuf, uint8_t *);
 		uint32_t length = mbuf->data_len;
+		object->held = 0;
 		heap_hand_over(object);
 		frame = frame_init(object, heap->frame_room, 0);
 		frame->data = data;
@@ -181,6 +182,7 @@ static struct rte_mbuf *give(struct dpdk *x, struct frame *frame)
 	if (frame->flags & FRAME_CHECKSUM)
 		offload_checksum(mbuf, frame);
 	heap_take_over(frame);
+	frame->held = DPDK_HELD;
 	return mbuf;
 }
 
@@ -197,6 +199,7 @@ static void take_back(struct dpdk *x, struct rte_mbuf *mbuf)
 		dpdk_payload_free(x, part);
 		part = next;
 	}
+	frame->held = 0;
 	heap_hand_over(frame);
 }
 

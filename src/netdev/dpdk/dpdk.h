@@ -119,6 +119,9 @@ const char *eal_said(void);
 int dpdk_memory_open(struct dpdk *x, uint64_t bytes, uint32_t room);
 void dpdk_memory_close(struct dpdk *x);
 
+/* frame->held of what DPDK has.  The application can't reach it: it was given data behind it. */
+#define DPDK_HELD 0x4450
+
 /* pool.c: the mbuf of a frame of the region, or NULL: the frame is elsewhere. */
 struct rte_mbuf *dpdk_mbuf_of(const struct dpdk *x, struct frame *frame);
 /* An mbuf for payload of the region, whose library reference it gets; NULL: memory is short. */

@@ -121,7 +121,9 @@ static void give_back(struct dpdk *x, struct rte_mbuf *mbuf)
 	struct heap *heap = x->dev.sched->heap;
 
 	if (mbuf->pool == x->frames) {
-		heap_unref_library(heap, dpdk_frame_of(heap, mbuf));
+		struct frame *frame = dpdk_frame_of(heap, mbuf);
+		frame->held = 0;
+		heap_unref_library(heap, frame);
 		return;
 	}
 	heap_unref_library(heap, mbuf->buf_addr); /* payload, then what stood for it */
@@ -147,14 +149,15 @@ static int frames_dequeue(struct rte_mempool *pool, void **objects, unsigned cou
 	if (unlikely(!is_ours(x)))
 		return -ENOBUFS;
 	for (unsigned i = 0; i < count; i++) {
-		void *object = heap_alloc_frame(heap);
-		if (unlikely(!object)) { /* all or nothing */
+		struct frame *frame = heap_alloc_frame(heap);
+		if (unlikely(!frame)) { /* all or nothing */
 			while (i-- > 0)
-				heap_unref_library(heap, dpdk_frame_of(heap, objects[i]));
+				give_back(x, objects[i]);
 			return -ENOBUFS;
 		}
-		heap_take_over(object);
-		objects[i] = mbuf_in(x, object);
+		heap_take_over(frame);
+		frame->held = DPDK_HELD;
+		objects[i] = mbuf_in(x, frame);
 	}
 	return 0;
 }
@@ -303,7 +306,7 @@ static int look_up_iovas(struct dpdk *x, const char *region, uint32_t units)
 
 static int make_region(struct dpdk *x, uint32_t units, uint64_t frame_bytes)
 {
-	char *region = rte_malloc(NULL, units * SUPERBLOCK_BYTES, (unsigned)SUPERBLOCK_BYTES);
+	char *region = rte_zmalloc(NULL, units * SUPERBLOCK_BYTES, (unsigned)SUPERBLOCK_BYTES);
 	int err = region ? lend_addresses() : -ENOMEM;
 
 	if (!err)
@@ -340,9 +343,33 @@ int dpdk_memory_open(struct dpdk *x, uint64_t bytes, uint32_t room)
 	return err;
 }
 
+/* A port that was closed should have given back all buffers; net_memif keeps those that it was to
+ * receive into without a copy. */
+static void reclaim(struct dpdk *x, struct superblock *sb)
+{
+	for (uint32_t i = 0; i < sb->fresh; i++) {
+		struct frame *frame = (struct frame *)(sb->base + i * sb->object_bytes);
+		struct rte_mbuf *mbuf = (struct rte_mbuf *)((char *)frame + sb->heap->frame_room);
+		if (!heap_object_live(&sb->objects[i]) || frame->held != DPDK_HELD)
+			continue;
+		while (mbuf) {
+			struct rte_mbuf *next = mbuf->next;
+			give_back(x, mbuf);
+			mbuf = next;
+		}
+	}
+}
+
 void dpdk_memory_close(struct dpdk *x)
 {
+	const struct heap *heap = x->dev.sched->heap;
+
 	dpdk_take_strays(x);
+	list_for_each (node, &heap->superblocks) {
+		struct superblock *sb = container_of(node, struct superblock, in_heap);
+		if (sb->in_region && sb->class == HEAP_FRAMES)
+			reclaim(x, sb);
+	}
 	rte_mempool_free(x->frames);
 	rte_mempool_free(x->payload);
 	free(x->iova_of_unit);
