@@ -135,12 +135,19 @@ void heap_set_frames(struct heap *heap, uint64_t frame_bytes, uint32_t count);
 int heap_set_region(struct heap *heap, int fd, uint64_t frame_bytes, uint32_t frame_units,
 		    uint32_t units);
 
-/* The same with memory that a device has lent (pages_lend), of which it gets the last device_bytes
- * of each frame for itself; put gives it back, when the last object in it is freed, on whatever
- * thread that is. */
-int heap_lend_region(struct heap *heap, char *region, void (*put)(char *region, uint64_t bytes),
-		     uint64_t frame_bytes, uint64_t device_bytes, uint32_t frame_units,
-		     uint32_t units);
+/* Memory that a device has lent (pages_lend). */
+struct heap_loan {
+	char *region;
+	void (*put)(char *region, uint64_t bytes); /* gives it back, when the last object in it is
+						      freed, on whatever thread that is */
+	uint64_t frame_bytes;
+	uint64_t device_bytes; /* at the end of each frame, the device's own */
+	uint32_t frame_units;
+	uint32_t units;
+};
+
+/* As heap_set_region, with such memory. */
+int heap_lend_region(struct heap *heap, const struct heap_loan *loan);
 
 /* Is it memory of the region? */
 static inline bool heap_in_region(const struct heap *heap, const void *ptr)

@@ -233,21 +233,19 @@ int heap_set_region(struct heap *heap, int fd, uint64_t frame_bytes, uint32_t fr
 	return err;
 }
 
-int heap_lend_region(struct heap *heap, char *region, void (*put)(char *region, uint64_t bytes),
-		     uint64_t frame_bytes, uint64_t device_bytes, uint32_t frame_units,
-		     uint32_t units)
+int heap_lend_region(struct heap *heap, const struct heap_loan *loan)
 {
-	ASSERT(heap->frame_bytes == 0 && frame_units > 0 && frame_units <= units);
-	ASSERT(device_bytes < frame_bytes);
-	int err = enter_region(heap, region, units);
+	ASSERT(heap->frame_bytes == 0 && loan->frame_units > 0 && loan->frame_units <= loan->units);
+	ASSERT(loan->device_bytes < loan->frame_bytes);
+	int err = enter_region(heap, loan->region, loan->units);
 	if (err)
 		return err;
-	err = make_frames(heap, frame_bytes, frame_units);
+	err = make_frames(heap, loan->frame_bytes, loan->frame_units);
 	if (err) {
 		forget_region(heap);
 		return err;
 	}
-	heap->region_put = put;
-	heap->frame_room = frame_bytes - device_bytes;
+	heap->region_put = loan->put;
+	heap->frame_room = loan->frame_bytes - loan->device_bytes;
 	return 0;
 }

@@ -958,7 +958,8 @@ static void test_lent_region(void **state)
 	assert_null(pages_find(region));
 
 	struct heap *heap = open_heap(GIB);
-	assert_int_equal(heap_lend_region(heap, region, put_lent, 2304, 128, 2, REGION_UNITS), 0);
+	const struct heap_loan loan = {region, put_lent, 2304, 128, 2, REGION_UNITS};
+	assert_int_equal(heap_lend_region(heap, &loan), 0);
 	heap_check(heap);
 	char *frame = heap_alloc_frame(heap);
 	char *object = heap_alloc(heap, 1000);

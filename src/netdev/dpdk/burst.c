@@ -19,8 +19,19 @@ static void count_drops(struct dpdk *x, enum drop reason, uint32_t count)
 
 /* ---- receiving ---- */
 
-/* What a driver without our room gave in several buffers becomes a frame in one piece; NULL: there
- * is no memory. */
+/* Appends the buffers of an mbuf; false: their sum is not what it said. */
+static bool gather(struct frame *frame, const struct rte_mbuf *mbuf)
+{
+	for (; mbuf; mbuf = mbuf->next) {
+		if (mbuf->data_len > frame_tailroom(frame))
+			return false;
+		memcpy(frame->data + frame->length, rte_pktmbuf_mtod(mbuf, void *), mbuf->data_len);
+		frame->length += mbuf->data_len;
+	}
+	return true;
+}
+
+/* What a driver gave in several buffers becomes a frame in one piece; NULL: there is no memory. */
 static struct frame *put_together(struct dpdk *x, struct rte_mbuf *mbuf)
 {
 	struct heap *heap = x->dev.sched->heap;
@@ -28,14 +39,9 @@ static struct frame *put_together(struct dpdk *x, struct rte_mbuf *mbuf)
 	void *object = heap_alloc(heap, bytes);
 	struct frame *frame = object ? frame_init(object, bytes, FRAME_PAD) : NULL;
 
-	for (const struct rte_mbuf *part = mbuf; frame && part; part = part->next) {
-		if (part->data_len > frame_tailroom(frame)) { /* its sum was not what it said */
-			frame_free(heap, frame);
-			frame = NULL;
-			break;
-		}
-		memcpy(frame->data + frame->length, rte_pktmbuf_mtod(part, void *), part->data_len);
-		frame->length += part->data_len;
+	if (frame && !gather(frame, mbuf)) {
+		frame_free(heap, frame);
+		frame = NULL;
 	}
 	rte_pktmbuf_free(mbuf);
 	return frame;
@@ -236,25 +242,26 @@ static uint32_t send_some(struct dpdk *x, struct frame **frames, uint32_t count)
 {
 	struct rte_mbuf *mbufs[NETDEV_BURST];
 	uint32_t n = 0;
-	uint64_t bytes[NETDEV_BURST];
+	uint64_t bytes = 0;
 
 	for (; n < count; n++) {
 		if (unlikely(!is_readable(x, frames[n])) && !copy(x, &frames[n]))
 			break;
-		bytes[n] = frame_bytes(frames[n]);
 		mbufs[n] = give(x, frames[n]);
 		if (unlikely(!mbufs[n]))
 			break;
+		bytes += mbufs[n]->pkt_len;
 	}
 	uint32_t sent = 0;
 	if (likely(n > 0 && gate_enter(x))) {
 		sent = rte_eth_tx_burst(x->port, 0, mbufs, (uint16_t)n);
 		gate_leave(x);
 	}
-	for (uint32_t i = sent; i < n; i++)
+	for (uint32_t i = sent; i < n; i++) {
+		bytes -= mbufs[i]->pkt_len;
 		take_back(x, mbufs[i]);
-	for (uint32_t i = 0; i < sent; i++)
-		x->dev.stats.tx_bytes += bytes[i];
+	}
+	x->dev.stats.tx_bytes += bytes;
 	x->dev.stats.tx_frames += sent;
 	return sent;
 }

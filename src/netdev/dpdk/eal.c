@@ -92,15 +92,15 @@ static void keep_log(void)
 
 static uint64_t huge_bytes_free(void)
 {
-	unsigned long long pages = 0;
+	char text[32] = "";
 	FILE *file = fopen(HUGE_PAGE_FREE, "re");
 
 	if (!file)
 		return 0;
-	if (fscanf(file, "%llu", &pages) != 1)
-		pages = 0;
+	if (!fgets(text, sizeof(text), file))
+		text[0] = '\0';
 	(void)fclose(file);
-	return pages * 2 * MIB;
+	return strtoull(text, NULL, 10) * 2 * MIB;
 }
 
 /* Words of text, which is cut up, behind the first num of argv; how many there are then. */

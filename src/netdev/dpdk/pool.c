@@ -311,9 +311,16 @@ static int make_region(struct dpdk *x, uint32_t units, uint64_t frame_bytes)
 
 	if (!err)
 		err = look_up_iovas(x, region, units);
+	const struct heap_loan loan = {
+		.region = region,
+		.put = put_region,
+		.frame_bytes = frame_bytes,
+		.device_bytes = sizeof(struct rte_mbuf),
+		.frame_units = (units + 1) / 2,
+		.units = units,
+	};
 	if (!err)
-		err = heap_lend_region(x->dev.sched->heap, region, put_region, frame_bytes,
-				       sizeof(struct rte_mbuf), (units + 1) / 2, units);
+		err = heap_lend_region(x->dev.sched->heap, &loan);
 	if (err)
 		rte_free(region);
 	return err;
