@@ -27,6 +27,7 @@
 
 #define DPDK_ETHERNET 14
 #define DPDK_VLAN     4
+#define DPDK_SPARES   (2 * NETDEV_BURST)
 /* From the start of a frame's object to the buffer that DPDK knows, whose data begins behind its
  * headroom: where frame_init puts it. (That is in the object of the frame before; nobody writes
  * there: a driver's header in front of received data is 16 bytes at most.) */
@@ -43,8 +44,10 @@ struct dpdk {
 	struct rte_mempool *frames;
 	struct rte_mempool *payload;
 	_Atomic(struct rte_mbuf *) strays; /* by next; other threads put, the owner takes all */
-	int64_t *iova_of_unit; /* of the region: from address to what the device says; NULL: the
-				  same */
+	int64_t *iova_of_unit;    /* of the region: from address to what the device says; NULL: the
+				     same */
+	void *spare[DPDK_SPARES]; /* buffers of the mempool of frames */
+	uint32_t spares;
 	struct rte_mbuf *stash[NETDEV_BURST]; /* received when the interrupt was armed */
 	uint32_t stashed;
 	bool was_up;            /* a peer has been there */
@@ -70,6 +73,9 @@ extern struct gate gate;
 int gate_join(struct dpdk *x);
 void gate_part(struct dpdk *x);
 
+/* gate.c: not now; if the EAL's thread waits for our core, it gets it. */
+void gate_yield(struct dpdk *x);
+
 /* A burst begins, unless it must not: then it is over already. */
 static inline bool gate_enter(struct dpdk *x)
 {
@@ -79,7 +85,7 @@ static inline bool gate_enter(struct dpdk *x)
 	atomic_signal_fence(memory_order_seq_cst);
 	if (likely(!atomic_load_explicit(&gate.open, memory_order_acquire)))
 		return true;
-	atomic_store_explicit(&x->inside, false, memory_order_release);
+	gate_yield(x);
 	return false;
 }
 

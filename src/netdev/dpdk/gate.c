@@ -14,7 +14,7 @@
 #include <errno.h>
 #include <linux/membarrier.h>
 #include <rte_interrupts.h>
-#include <rte_pause.h>
+#include <sched.h>
 #include <sys/eventfd.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -34,7 +34,7 @@ static void await_bursts(void)
 	barrier();
 	for (struct dpdk *x = gate.members; x; x = x->gate_next) {
 		while (atomic_load_explicit(&x->inside, memory_order_acquire))
-			rte_pause();
+			(void)sched_yield(); /* it may be on our core */
 	}
 }
 
@@ -93,6 +93,12 @@ int gate_join(struct dpdk *x)
 	}
 	(void)pthread_mutex_unlock(&gate.lock);
 	return err;
+}
+
+void gate_yield(struct dpdk *x)
+{
+	atomic_store_explicit(&x->inside, false, memory_order_release);
+	(void)sched_yield();
 }
 
 void gate_part(struct dpdk *x)

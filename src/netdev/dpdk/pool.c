@@ -141,38 +141,55 @@ void dpdk_take_strays(struct dpdk *x)
 	}
 }
 
-static int frames_dequeue(struct rte_mempool *pool, void **objects, unsigned count)
+/* Takes count buffers from the heap: all or nothing. */
+static bool take_from_heap(struct dpdk *x, void **objects, unsigned count)
 {
-	struct dpdk *x = pool->pool_data;
 	struct heap *heap = x->dev.sched->heap;
 
-	if (unlikely(!is_ours(x)))
-		return -ENOBUFS;
 	for (unsigned i = 0; i < count; i++) {
 		struct frame *frame = heap_alloc_frame(heap);
-		if (unlikely(!frame)) { /* all or nothing */
+		if (unlikely(!frame)) {
 			while (i-- > 0)
 				give_back(x, objects[i]);
-			return -ENOBUFS;
+			return false;
 		}
 		heap_take_over(frame);
 		frame->held = DPDK_HELD;
 		objects[i] = mbuf_in(x, frame);
 	}
-	return 0;
+	return true;
 }
 
-/* Of both pools. */
-static int enqueue(struct rte_mempool *pool, void *const *objects, unsigned count)
+/* Some drivers take a burst of buffers for each packet and give back what is left: spare ones stay
+ * as they are, at hand. */
+static int frames_dequeue(struct rte_mempool *pool, void **objects, unsigned count)
 {
 	struct dpdk *x = pool->pool_data;
 
-	if (likely(is_ours(x))) {
-		for (unsigned i = 0; i < count; i++)
-			give_back(x, objects[i]);
-	} else {
+	if (unlikely(!is_ours(x)))
+		return -ENOBUFS;
+	unsigned spares = count < x->spares ? count : x->spares;
+	if (unlikely(!take_from_heap(x, objects + spares, count - spares)))
+		return -ENOBUFS;
+	x->spares -= spares;
+	memcpy(objects, x->spare + x->spares, spares * sizeof(*objects));
+	return 0;
+}
+
+static int frames_enqueue(struct rte_mempool *pool, void *const *objects, unsigned count)
+{
+	struct dpdk *x = pool->pool_data;
+
+	if (unlikely(!is_ours(x))) {
 		put_strays(x, objects, count);
+		return 0;
 	}
+	unsigned room = DPDK_SPARES - x->spares;
+	unsigned spares = count < room ? count : room;
+	memcpy(x->spare + x->spares, objects, spares * sizeof(*objects));
+	x->spares += spares;
+	for (unsigned i = spares; i < count; i++)
+		give_back(x, objects[i]);
 	return 0;
 }
 
@@ -181,6 +198,19 @@ static unsigned frames_count(const struct rte_mempool *pool)
 	const struct dpdk *x = pool->pool_data;
 
 	return heap_frames_left(x->dev.sched->heap);
+}
+
+static int payload_enqueue(struct rte_mempool *pool, void *const *objects, unsigned count)
+{
+	struct dpdk *x = pool->pool_data;
+
+	if (unlikely(!is_ours(x))) {
+		put_strays(x, objects, count);
+		return 0;
+	}
+	for (unsigned i = 0; i < count; i++)
+		give_back(x, objects[i]);
+	return 0;
 }
 
 static int payload_dequeue(struct rte_mempool *pool, void **objects, unsigned count)
@@ -212,7 +242,7 @@ static const struct rte_mempool_ops frames_ops = {
 	.name = FRAMES_OPS,
 	.alloc = pool_alloc,
 	.free = pool_free,
-	.enqueue = enqueue,
+	.enqueue = frames_enqueue,
 	.dequeue = frames_dequeue,
 	.get_count = frames_count,
 };
@@ -221,7 +251,7 @@ static const struct rte_mempool_ops payload_ops = {
 	.name = PAYLOAD_OPS,
 	.alloc = pool_alloc,
 	.free = pool_free,
-	.enqueue = enqueue,
+	.enqueue = payload_enqueue,
 	.dequeue = payload_dequeue,
 	.get_count = payload_count,
 };
