@@ -135,7 +135,9 @@ static int start_port(struct dpdk *x, const struct rte_eth_dev_info *info, bool 
 /* With the receive interrupt if the driver has it. */
 static int start_either_way(struct dpdk *x, const struct rte_eth_dev_info *info)
 {
-	int err = start_port(x, info, true);
+	/* says that it has them, and none comes (82574 by vfio-pci, tests/lab/guest/catnip.sh) */
+	bool deaf = strcmp(info->driver_name, "net_e1000_em") == 0;
+	int err = deaf ? -ENOTSUP : start_port(x, info, true);
 
 	if (!err)
 		x->watch.fd = rte_eth_dev_rx_intr_ctl_q_get_fd(x->port, 0);

@@ -3,21 +3,13 @@
 # limit: 60 s
 set -euo pipefail
 . tests/lab/guest/lib/drives
-modprobe vfio-pci
-
+. tests/lab/guest/lib/vfio
 bdf=$(basename "$(readlink -f "$(controller plain)/device")")
 group=$(basename "$(readlink "/sys/bus/pci/devices/$bdf/iommu_group")")
 echo "$bdf is in IOMMU group $group: $(ls "/sys/kernel/iommu_groups/$group/devices")"
 [ "$(ls "/sys/kernel/iommu_groups/$group/devices")" = "$bdf" ]
 
-# to DRIVER: that driver has the device
-to() {
-	echo "$1" >"/sys/bus/pci/devices/$bdf/driver_override"
-	echo "$bdf" >"/sys/bus/pci/devices/$bdf/driver/unbind"
-	echo "$bdf" >/sys/bus/pci/drivers_probe
-	[ "$(basename "$(readlink "/sys/bus/pci/devices/$bdf/driver")")" = "$1" ]
-}
-to vfio-pci
+vfio_take "$bdf"
 [ -c "/dev/vfio/$group" ]
-to nvme
+vfio_give "$bdf"
 [ -b "/dev/$(drive plain)" ]
