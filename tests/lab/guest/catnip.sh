@@ -15,7 +15,7 @@ peer=$(basename "$(echo /sys/bus/pci/devices/0000:00:15.0/net/*)")
 
 server=
 end() {
-	[ -z "$server" ] || kill "$server"
+	[ -z "$server" ] || kill "$server" || true # it may have ended by itself
 	vfio_give "$bdf"
 	ip addr del 10.8.1.2/24 dev "$peer"
 	ip link set "$peer" down
@@ -27,11 +27,12 @@ ip link set "$peer" up
 
 # serve PORT TASK...: a server of ours that does it on one connection; it listens when this returns
 serve() {
-	coproc ours { LIBOS=catnip DEMI_DPDK_DEVICE=$bdf DEMI_ADDRESSES=10.8.1.1/24 exec "$BUILD/tests/interop_peer" serve 10.8.1.1 "$1" 1 "${@:2}" 2>&1; }
+	coproc ours { LIBOS=catnip DEMI_DPDK_DEVICE=$bdf DEMI_ADDRESSES=10.8.1.1/24 exec "$BUILD/tests/interop_peer" serve 10.8.1.1 "$1" 1 "${@:2}" 2>"$LAB/catnip.server"; }
+	# shellcheck disable=SC2154 # coproc sets it
 	server=$ours_PID
 	read -r line <&"${ours[0]}"
 	echo "$line"
-	[ "$line" = ready ]
+	[ "$line" = ready ] || exit 1
 	until ping -c 1 -w 2 10.8.1.1 >/dev/null; do # the card negotiates for some seconds
 		kill -0 "$server"
 	done
@@ -50,7 +51,10 @@ def receive(size):
         got += part
     assert got == stream(size), len(got)
 $(cat)"
-	wait "$server"
+	wait "$server" || {
+		echo "the server ended with status $?: $(cat "$LAB/catnip.server")"
+		exit 1
+	}
 	server=
 }
 
@@ -63,8 +67,12 @@ PYTHON
 serve 7001 receive 2000000 1234
 call 7001 <<'PYTHON'
 peer.sendall(stream(2000000))
+peer.shutdown(socket.SHUT_WR)
+receive(1234)
 PYTHON
 serve 7002 send 2000000 20000 1234
 call 7002 <<'PYTHON'
 receive(2000000)
+assert peer.recv(1) == b"", "more than was sent"
+peer.sendall(stream(1234))
 PYTHON
