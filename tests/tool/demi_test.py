@@ -19,8 +19,9 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent.parent
 DEMI = os.environ.get("DEMI") or str(ROOT / "build" / "demi")
 LIMIT_S = 20
-HAVE_XDP = any((Path(place) / "libdemitasse-xdp.so").exists()
-               for place in (os.environ.get("DEMI_PLUGIN_DIR") or Path(DEMI).parent, Path(DEMI).parent))
+HAVE_XDP, HAVE_DPDK = (any((Path(place) / f"libdemitasse-{name}.so").exists()
+                           for place in (os.environ.get("DEMI_PLUGIN_DIR") or Path(DEMI).parent, Path(DEMI).parent))
+                       for name in ("xdp", "dpdk"))
 ECHO_KEYS = ["what", "libos", "device", "proto", "size_bytes", "connections", "depth", "rtt_min_ns", "rtt_p50_ns", "rtt_p90_ns",
              "rtt_p99_ns", "rtt_p999_ns", "rtt_max_ns", "requests_per_s", "server_cpu_ns_per_request"]
 CORE_KEYS = ["what", "memory_queue_roundtrip_ns", "coroutine_switch_ns", "coroutine_switch_tsc", "operation_ns", "wait_any_1_ns",
@@ -277,9 +278,9 @@ def bench_net_runs_one_thing():
 
 
 @contextlib.contextmanager
-def server():
-    """A catnap server that stays: the process and its port."""
-    process = subprocess.Popen([DEMI, "bench", "echo", "--role", "server"], env=ENVIRONMENT, stdout=subprocess.PIPE, text=True)
+def server(*arguments):
+    """A server that stays: the process and its port."""
+    process = subprocess.Popen([DEMI, "bench", "echo", "--role", "server", *arguments], env=ENVIRONMENT, stdout=subprocess.PIPE, text=True)
     try:
         yield process, re.search(r"port (\d+)", process.stdout.readline())[1]
     finally:
@@ -435,6 +436,27 @@ def the_benchmark_makes_its_link():
         out, err = demi("bench", "echo", *arguments, status=1 if named == "nonsense" else 2)
         check(named in err, err)
     check(leftovers() == before, f"{before} {leftovers()}")
+
+
+@test
+def the_benchmark_over_shared_memory():
+    if not HAVE_DPDK:
+        raise Skip("DPDK was not built")
+    short = ["--seconds", "0.02", "--pairs", "2"]
+    for device in ("memif", "memif,zero-copy=yes", "vhost"):
+        for proto in ("tcp", "udp"):
+            one, other = rows("bench", "echo", "--libos", "catnip", "--device", device, "--proto", proto, "--reference", "posix-spin", *short)
+            check(one["device"] == device.split(",")[0] and one["requests"] > 0 and one["errors"] == 0, str(one))
+            check(other["device"] == "lo" and one["ratio"] > 0, str(other))
+    with tempfile.TemporaryDirectory() as directory:
+        link = ["--libos", "catnip", "--device", f"memif,socket={directory}/memif,id=3", "--address", "198.19.7.1/24"]
+        with server(*link) as (_, port):
+            row, = rows("bench", "echo", *link, "--role", "client", "--local", "198.19.7.2/24", "--port", port, "--rounds", "100")
+            check((row["requests"], row["errors"]) == (100, 0), str(row))
+    for named, *arguments in [("--local", "--role", "client", "--address", "10.0.0.1", "--port", "7"), ("--address", "--role", "server"),
+                              ("catpowder does not drive", "--libos", "catpowder")]:
+        out, err = demi("bench", "echo", "--libos", "catnip", "--device", "memif", *arguments, status=2)
+        check(named in err, err)
 
 
 @test

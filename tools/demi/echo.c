@@ -4,6 +4,7 @@
  */
 #include "echo.h"
 
+#include "echo_dpdk.h"
 #include "process.h"
 #include "tool.h"
 
@@ -23,6 +24,7 @@
 #define READY_MS      10000
 #define STALL_MS      10000 /* a client without any answer for so long is given up */
 #define SERVER_END_MS 3000  /* above the library's linger time */
+#define DPDK_SOCKET   "/tmp/demi-bench.sock" /* of an end alone that is not told another */
 
 #define BOTH (ECHO_TCP | ECHO_UDP)
 
@@ -226,8 +228,11 @@ static const char *address_default(const struct echo_spec *spec)
 static void address_set(struct echo_end *end, uint16_t port)
 {
 	const struct echo_spec *spec = end->spec;
-	const char *text = spec->address ? spec->address : address_default(spec);
+	const char *given = spec->address ? spec->address : address_default(spec);
+	char text[INET6_ADDRSTRLEN];
 
+	tool_copy_text(text, sizeof(text), given);
+	text[strcspn(text, "/")] = '\0'; /* the prefix is the device's affair */
 	memset(&end->address, 0, sizeof(end->address));
 	if (end->spec->server->local) {
 		address_set_local(end);
@@ -256,12 +261,17 @@ static int take_side(struct echo_end *end, enum echo_side side)
 	if (error)
 		return echo_fail(end, error, "its network namespace: %s", strerror(-error));
 	if (spec->device && spec->link)
-		fits = echo_link_device(side, spec->device, end->device, sizeof(end->device));
+		fits = echo_link_device(spec->link, side, spec->device, end->device,
+					sizeof(end->device));
+	else if (echo_dpdk_is(spec->device))
+		fits = echo_dpdk_device(side, spec->device, DPDK_SOCKET,
+					side == ECHO_SERVER ? spec->address : spec->local,
+					end->device, sizeof(end->device));
 	else if (spec->device)
 		fits = strlen(spec->device) < sizeof(end->device);
 	if (!fits)
 		return echo_fail(end, -EINVAL, "device: longer than %d bytes", ECHO_DEVICE_MAX - 1);
-	if (spec->device && !spec->link)
+	if (spec->device && !spec->link && !echo_dpdk_is(spec->device))
 		tool_copy_text(end->device, sizeof(end->device), spec->device);
 	return 0;
 }

@@ -40,7 +40,9 @@ struct echo_spec {
 	uint64_t rounds;     /* 0: by time */
 	double seconds;      /* of the timed part */
 	int core;            /* the server's; the client's is the next */
-	const char *address; /* numeric; NULL: the loopback address, or all of a device's */
+	const char *address; /* numeric, of a device of DPDK with a prefix; NULL: the loopback
+				address, or all of a device's */
+	const char *local;   /* the client's, with a prefix: for a device of DPDK */
 	uint16_t port;       /* 0: the server chooses */
 };
 

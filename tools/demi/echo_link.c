@@ -3,6 +3,7 @@
  */
 #include "echo_link.h"
 
+#include "echo_dpdk.h"
 #include "tool.h"
 
 #include <errno.h>
@@ -34,7 +35,7 @@ static bool is_called(const char *device, const char *name)
 bool echo_link_is(const char *device)
 {
 	return device && (is_called(device, "veth") || is_called(device, "afpacket") ||
-			  is_called(device, "tap"));
+			  is_called(device, "tap") || echo_dpdk_is(device));
 }
 
 /* ---- commands ---- */
@@ -154,8 +155,27 @@ static int open_tap(struct echo_link *link)
 	return error;
 }
 
+static int open_directory(struct echo_link *link)
+{
+	*link = (struct echo_link){
+		.home = -1, .sides = {-1, -1}, .directory = "/tmp/demi-bench-XXXXXX"};
+	if (mkdtemp(link->directory))
+		return 0;
+	int error = -errno;
+	tool_complain("%s: %s", link->directory, strerror(-error));
+	link->directory[0] = '\0';
+	return error;
+}
+
+static void socket_of(const struct echo_link *link, char path[64])
+{
+	snprintf(path, 64, "%s/socket", link->directory);
+}
+
 int echo_link_open(struct echo_link *link, const char *device)
 {
+	if (echo_dpdk_is(device))
+		return open_directory(link);
 	*link = (struct echo_link){.home = current_namespace(), .sides = {-1, -1}};
 	if (link->home < 0)
 		return link->home;
@@ -173,6 +193,13 @@ int echo_link_open(struct echo_link *link, const char *device)
 
 void echo_link_close(struct echo_link *link)
 {
+	if (link->directory[0]) {
+		char path[64];
+		socket_of(link, path);
+		unlink(path);
+		rmdir(link->directory);
+		link->directory[0] = '\0';
+	}
 	for (int side = 0; side < 2; side++) {
 		if (link->sides[side] >= 0)
 			close(link->sides[side]);
@@ -185,6 +212,13 @@ void echo_link_close(struct echo_link *link)
 
 int echo_link_enter(const struct echo_link *link, enum echo_side side)
 {
+	if (link->directory[0]) {
+		char path[64];
+		socket_of(link, path);
+		if (side == ECHO_SERVER) /* of the run before */
+			unlink(path);
+		return 0;
+	}
 	return enter(link->sides[side]);
 }
 
@@ -194,11 +228,19 @@ const char *echo_link_address(const struct echo_link *link, bool device)
 {
 	if (device)
 		return ours[ECHO_SERVER];
-	return link->tap ? "127.0.0.1" : kernels[ECHO_SERVER];
+	return link->tap || link->directory[0] ? "127.0.0.1" : kernels[ECHO_SERVER];
 }
 
-bool echo_link_device(enum echo_side side, const char *device, char *out, size_t room)
+bool echo_link_device(const struct echo_link *link, enum echo_side side, const char *device,
+		      char *out, size_t room)
 {
+	if (link->directory[0]) {
+		char address[32];
+		char path[64];
+		socket_of(link, path);
+		snprintf(address, sizeof(address), "%s/24", ours[side]);
+		return echo_dpdk_device(side, device, path, address, out, room);
+	}
 	const char *keys = strchr(device, ',');
 	int length = (int)(keys ? (size_t)(keys - device) : strlen(device));
 	bool veth = is_called(device, "veth");

@@ -5,6 +5,9 @@
  * The namespaces have no names, only descriptors of this process: they and all that is in them go
  * with it, however it ends.  Needs root, and `ip` of iproute2.
  *
+ * Or shared memory by one of DPDK's virtual devices (memif, vhost), which needs neither: catnip
+ * drives them, and what uses the kernel's sockets is on loopback.
+ *
  * Each side has an address of the kernel's, for sockets, and one for a library OS that drives the
  * interface.
  */
@@ -19,9 +22,11 @@ struct echo_link {
 	int home;     /* where this process was; -1: not open */
 	int sides[2]; /* network namespace of each */
 	bool tap;
+	char directory[32]; /* where a virtual device of DPDK has its socket; "": none */
 };
 
-/* Can a link of this name be made here ("veth", "afpacket", "tap"), whatever follows it? */
+/* Can a link of this name be made here ("veth", "afpacket", "tap", "memif", "vhost"),
+ * whatever follows it? */
 bool echo_link_is(const char *device);
 
 /* 0, or -errno after a complaint. */
@@ -37,4 +42,5 @@ const char *echo_link_address(const struct echo_link *link, bool device);
 
 /* The device of a library OS on its side: what was asked for, with interface and address.  False:
  * it is too long. */
-bool echo_link_device(enum echo_side side, const char *device, char *out, size_t room);
+bool echo_link_device(const struct echo_link *link, enum echo_side side, const char *device,
+		      char *out, size_t room);

@@ -3,6 +3,7 @@
  */
 #include "echo_options.h"
 
+#include "echo_dpdk.h"
 #include "tool.h"
 
 #include <arpa/inet.h>
@@ -98,10 +99,14 @@ static const struct echo_backend *backend_or_complain(const char *option, const 
 	return NULL;
 }
 
-static bool address_is_good(const char *text)
+/* Behind it may be a prefix, which the library looks at. */
+static bool address_is_good(const char *given)
 {
 	struct in6_addr address;
+	char text[INET6_ADDRSTRLEN];
 
+	tool_copy_text(text, sizeof(text), given);
+	text[strcspn(text, "/")] = '\0';
 	return inet_pton(AF_INET, text, &address) == 1 || inet_pton(AF_INET6, text, &address) == 1;
 }
 
@@ -194,7 +199,7 @@ static void set_defaults(struct echo_options *options, enum echo_command command
 int echo_options_read(struct echo_options *options, enum echo_command command, int argc,
 		      char **argv)
 {
-	struct option_spec specs[OPTIONS_COUNT + 2] = {0};
+	struct option_spec specs[OPTIONS_COUNT + 3] = {0};
 	struct operands none;
 	size_t count = OPTIONS_COUNT;
 
@@ -209,6 +214,14 @@ int echo_options_read(struct echo_options *options, enum echo_command command, i
 					      NULL,
 					      "A",
 					      "where the server is or listens (127.0.0.1)"};
+	specs[count++] = (struct option_spec){"local",
+					      OPTION_TEXT,
+					      &options->local,
+					      0,
+					      0,
+					      NULL,
+					      "A/PREFIX",
+					      "over memif or vhost: the address of a client alone"};
 	specs[count++] = (struct option_spec){"port", OPTION_WHOLE, &options->port, 1, 65535,
 					      NULL,   "P",          "its port"};
 	switch (options_parse(specs, count, argc, argv, 0, &none)) {
@@ -269,6 +282,7 @@ static struct echo_spec spec_of(const struct echo_options *options,
 		.seconds = options->seconds,
 		.core = (int)options->core,
 		.address = options->address,
+		.local = options->local,
 		.port = (uint16_t)options->port,
 	};
 
@@ -345,6 +359,11 @@ static int check_device(const struct echo_options *options, const struct echo_ba
 			      backend->name);
 		return -1;
 	}
+	if (echo_dpdk_is(options->device) && backend->device &&
+	    strcmp(backend->name, "catnip") != 0) {
+		tool_complain("--device: %s does not drive devices of DPDK", backend->name);
+		return -1;
+	}
 	if (options->link && options->address) {
 		tool_complain("--address: the link of --device has its own");
 		return -1;
@@ -356,6 +375,12 @@ static int check_device(const struct echo_options *options, const struct echo_ba
 			"--role: %s needs a device for each end: --device veth makes both, or "
 			"run --role server and --role client, each with its own --device",
 			backend->name);
+		return -1;
+	}
+	if (echo_dpdk_is(options->device) &&
+	    (!options->address || (strcmp(options->role, "client") == 0 && !options->local))) {
+		tool_complain("--address: memif and vhost want the server's address with its "
+			      "prefix, and a client its own: --local");
 		return -1;
 	}
 	if (strcmp(options->role, "client") == 0 && !options->address) {

@@ -10,8 +10,8 @@
 #define ECHO_RATES_MAX 32
 
 struct echo_options {
-	const char *libos, *client, *reference, *device, *proto, *idle, *role, *address, *rates,
-		*json, *plot;
+	const char *libos, *client, *reference, *device, *proto, *idle, *role, *address, *local,
+		*rates, *json, *plot;
 	uint64_t size, connections, depth, rounds, pairs, core, port;
 	double seconds;
 	struct echo_link own_link;

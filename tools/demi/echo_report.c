@@ -19,7 +19,7 @@ static const char *device_of(const struct echo_spec *spec)
 	if (spec->device)
 		return spec->device;
 	if (spec->link)
-		return spec->link->tap ? "lo" : "veth";
+		return spec->link->tap || spec->link->directory[0] ? "lo" : "veth";
 	if (spec->server->local)
 		return "none";
 	if (!spec->address || strncmp(spec->address, "127.", 4) == 0 ||
