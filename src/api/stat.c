@@ -260,10 +260,15 @@ static void request_event(struct fd_watch *watch, uint32_t events)
 		obey(stat);
 }
 
-/* A client that says nothing is one of old, which wants the document. */
+/* A client that says nothing is one of old, which wants the document.  One whose words came while
+ * we were busy would be reset if they stayed unread. */
 static void patience_ends(struct timer *timer)
 {
-	obey(container_of(timer, struct stat_server, patience));
+	struct stat_server *stat = container_of(timer, struct stat_server, patience);
+
+	request_event(&stat->connection, 0);
+	if (stat->connection.fd >= 0 && stat->connection.fn == request_event)
+		obey(stat);
 }
 
 static void accept_event(struct fd_watch *watch, uint32_t events)

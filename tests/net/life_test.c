@@ -694,6 +694,8 @@ static void read_stat(int fd, char *out, size_t room)
 			break;
 		if (n > 0)
 			got += (size_t)n;
+		else
+			assert_int_equal(errno, EAGAIN);
 		assert_int_equal(demi_sleep(&moment), 0);
 		assert_true(net_now_ns() < deadline);
 	}
@@ -814,6 +816,25 @@ static void test_stat_sockets_of_several(void **state)
 	assert_int_equal(access(path, F_OK), -1);
 }
 
+/* The request comes while the application computes, for longer than the instance waits for one: the
+ * connection is not reset, as it would be with words unread. */
+static void test_stat_of_a_busy_instance(void **state)
+{
+	static char text[1 << 18];
+	char path[128];
+
+	(void)state;
+	make_instance();
+	socket_path(path, sizeof(path), 0);
+	int fd = connect_stat(path);
+	look(20);
+	assert_int_equal(send(fd, "stat\n", 5, MSG_NOSIGNAL), 5);
+	(void)usleep(200000);
+	read_stat(fd, text, sizeof(text));
+	assert_non_null(strstr(text, "\"pid\":"));
+	assert_int_equal(demi_fini(), 0);
+}
+
 static void test_stat_socket_off(void **state)
 {
 	char path[100];
@@ -925,6 +946,7 @@ int main(void)
 		cmocka_unit_test(test_default_log),
 		cmocka_unit_test(test_log_function_is_the_threads),
 		cmocka_unit_test(test_stat_socket),
+		cmocka_unit_test(test_stat_of_a_busy_instance),
 		cmocka_unit_test(test_stat_socket_off),
 		cmocka_unit_test(test_stat_socket_without_a_place),
 		cmocka_unit_test(test_an_idle_server_sleeps),
