@@ -159,17 +159,14 @@ static int open_directory(struct echo_link *link)
 {
 	*link = (struct echo_link){
 		.home = -1, .sides = {-1, -1}, .directory = "/tmp/demi-bench-XXXXXX"};
-	if (mkdtemp(link->directory))
+	if (mkdtemp(link->directory)) {
+		snprintf(link->socket, sizeof(link->socket), "%s/socket", link->directory);
 		return 0;
+	}
 	int error = -errno;
 	tool_complain("%s: %s", link->directory, strerror(-error));
 	link->directory[0] = '\0';
 	return error;
-}
-
-static void socket_of(const struct echo_link *link, char path[64])
-{
-	snprintf(path, 64, "%s/socket", link->directory);
 }
 
 int echo_link_open(struct echo_link *link, const char *device)
@@ -194,9 +191,7 @@ int echo_link_open(struct echo_link *link, const char *device)
 void echo_link_close(struct echo_link *link)
 {
 	if (link->directory[0]) {
-		char path[64];
-		socket_of(link, path);
-		unlink(path);
+		unlink(link->socket);
 		rmdir(link->directory);
 		link->directory[0] = '\0';
 	}
@@ -213,10 +208,8 @@ void echo_link_close(struct echo_link *link)
 int echo_link_enter(const struct echo_link *link, enum echo_side side)
 {
 	if (link->directory[0]) {
-		char path[64];
-		socket_of(link, path);
 		if (side == ECHO_SERVER) /* of the run before */
-			unlink(path);
+			unlink(link->socket);
 		return 0;
 	}
 	return enter(link->sides[side]);
@@ -236,10 +229,8 @@ bool echo_link_device(const struct echo_link *link, enum echo_side side, const c
 {
 	if (link->directory[0]) {
 		char address[32];
-		char path[64];
-		socket_of(link, path);
 		snprintf(address, sizeof(address), "%s/24", ours[side]);
-		return echo_dpdk_device(side, device, path, address, out, room);
+		return echo_dpdk_device(side, device, link->socket, address, out, room);
 	}
 	const char *keys = strchr(device, ',');
 	int length = (int)(keys ? (size_t)(keys - device) : strlen(device));

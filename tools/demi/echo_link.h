@@ -22,7 +22,8 @@ struct echo_link {
 	int home;     /* where this process was; -1: not open */
 	int sides[2]; /* network namespace of each */
 	bool tap;
-	char directory[32]; /* where a virtual device of DPDK has its socket; "": none */
+	char directory[32]; /* of a link by a virtual device of DPDK; "": it is another */
+	char socket[64];    /* in it */
 };
 
 /* Can a link of this name be made here ("veth", "afpacket", "tap", "memif", "vhost"),

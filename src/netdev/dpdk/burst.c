@@ -7,15 +7,13 @@
 #include <string.h>
 #include <sys/epoll.h>
 
+#define RETRY_NS       20000   /* until frames that found no room are tried again */
+#define RETRY_FIRST_NS 2000000 /* the same while no peer has been there yet */
+
 static void count_drops(struct dpdk *x, enum drop reason, uint32_t count)
 {
 	x->dev.sched->counters.drops[reason] += count;
 }
-
-#define RETRY_NS 20000 /* until frames that found no room are tried again */
-#define RETRY_FIRST_NS                                                             \
-	2000000 /* and while no peer has been there yet, which shall not miss them \
-		 */
 
 /* ---- receiving ---- */
 
@@ -123,11 +121,13 @@ uint32_t dpdk_rx_burst(struct netdev *dev, struct frame **frames, uint32_t max)
 
 /* ---- sending ---- */
 
-/* Can the device read all of it where it is? */
+/* Can the device read all of it where it is?  Frames are in the region. */
 static bool is_readable(const struct dpdk *x, const struct frame *frame)
 {
 	const struct heap *heap = x->dev.sched->heap;
-	bool readable = heap_in_region(heap, frame) && frame->num_segments < x->segments_max;
+	/* one that was made when all frames were in use is another object, without an mbuf */
+	bool readable =
+		pages_find(frame)->class == HEAP_FRAMES && frame->num_segments < x->segments_max;
 
 	for (uint32_t i = 0; i < frame->num_segments && readable; i++)
 		readable = heap_in_region(heap, frame->segments[i].iov_base);
@@ -178,8 +178,6 @@ static struct rte_mbuf *give(struct dpdk *x, struct frame *frame)
 {
 	struct rte_mbuf *mbuf = dpdk_mbuf_of(x, frame);
 
-	if (unlikely(!mbuf))
-		return NULL;
 	mbuf->data_off = (uint16_t)(frame->data - (uint8_t *)mbuf->buf_addr);
 	mbuf->data_len = (uint16_t)frame->length;
 	mbuf->pkt_len = frame->length;
@@ -218,10 +216,7 @@ static bool copy(struct dpdk *x, struct frame **frame)
 
 	if (!to)
 		return false;
-	if (frame_bytes(from) > frame_tailroom(to)) { /* longer than the device's MTU */
-		frame_free(heap, to);
-		return false;
-	}
+	ASSERT(frame_bytes(from) <= frame_tailroom(to)); /* a frame has room for the MTU */
 	to->flags = from->flags;
 	to->transport_offset = from->transport_offset;
 	to->checksum_offset = from->checksum_offset;
@@ -293,7 +288,7 @@ uint32_t dpdk_tx_burst(struct netdev *dev, struct frame **frames, uint32_t count
 	if (likely(done == count))
 		return done;
 	dev->stats.tx_busy += x->was_up;
-	if (is_down(x) && x->was_up) {
+	if (x->was_up && is_down(x)) {
 		count_drops(x, DROP_DEVICE, count - done);
 		for (; done < count; done++)
 			frame_free(dev->sched->heap, frames[done]);

@@ -1,19 +1,19 @@
 /* SPDX-License-Identifier: MIT
  * netdev/dpdk/dpdk.h - libOS catnip: frames to and from a port of DPDK, a network card or one of
- *its virtual devices, by a queue pair that is polled.
+ * its virtual devices, by a queue pair that is polled.
  *
- * Memory.  The heap's region is a memzone of DPDK's own memory, which virtual devices can share
- *with their peers.  An object of its frames is
+ * Memory.  The heap's region is DPDK's own memory, which virtual devices can share with their
+ * peers.  An object of its frames is
  *
  *	struct frame | room: headroom, data | struct rte_mbuf
  *
  * so that a frame becomes an mbuf and an mbuf a frame without a look-up.  DPDK's mempool of frames
- * holds nothing: it takes from the heap and gives back to it (pool.c).  Whatever DPDK has is under
- *a library reference each: buffers to receive into, frames that are being sent, and payload, which
- * has a small mbuf of its own chained to that of its frame.
+ * takes from the heap and gives back to it, but for DPDK_SPARES that stay at hand (pool.c).  What
+ * DPDK has is under a library reference each: buffers to receive into, frames that are being sent,
+ * and payload, which has a small mbuf of its own chained to that of its frame.
  *
- * Invariant: an mbuf of a frame is written anew whenever DPDK gets it, so what an application wrote
- * behind received data does not matter.
+ * Invariant: an mbuf of a frame is written anew whenever it leaves the heap's hands, so what an
+ * application wrote behind received data does not matter.
  */
 #pragma once
 
@@ -128,7 +128,7 @@ void dpdk_memory_close(struct dpdk *x);
 /* frame->held of what DPDK has.  The application can't reach it: it was given data behind it. */
 #define DPDK_HELD 0x4450
 
-/* pool.c: the mbuf of a frame of the region, or NULL: the frame is elsewhere. */
+/* pool.c: the mbuf of an object of frames, made anew: nothing is in it. */
 struct rte_mbuf *dpdk_mbuf_of(const struct dpdk *x, struct frame *frame);
 /* An mbuf for payload of the region, whose library reference it gets; NULL: memory is short. */
 struct rte_mbuf *dpdk_payload(struct dpdk *x, const struct iovec *payload);

@@ -127,7 +127,7 @@ static int start_port(struct dpdk *x, const struct rte_eth_dev_info *info, bool 
 	x->segments_max = conf.txmode.offloads & RTE_ETH_TX_OFFLOAD_MULTI_SEGS
 				  ? info->tx_desc_lim.nb_seg_max
 				  : 1;
-	if (conf.txmode.offloads && x->segments_max == 0) /* it does not say */
+	if (x->segments_max == 0) /* it does not say */
 		x->segments_max = FRAME_SEGMENTS + 1;
 	return 0;
 }

@@ -9,7 +9,6 @@
 #include <rte_errno.h>
 #include <rte_malloc.h>
 #include <rte_mempool.h>
-#include <rte_memzone.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -53,26 +52,17 @@ static void init_mbuf(struct rte_mbuf *mbuf, struct rte_mempool *pool, void *buf
 	mbuf->priv_size = 0;
 }
 
-static struct rte_mbuf *mbuf_in(const struct dpdk *x, void *object)
+struct rte_mbuf *dpdk_mbuf_of(const struct dpdk *x, struct frame *frame)
 {
 	const struct heap *heap = x->dev.sched->heap;
-	struct rte_mbuf *mbuf = (struct rte_mbuf *)((char *)object + heap->frame_room);
-	char *buffer = (char *)object + DPDK_BUFFER;
+	struct rte_mbuf *mbuf = (struct rte_mbuf *)((char *)frame + heap->frame_room);
+	char *buffer = (char *)frame + DPDK_BUFFER;
 
 	/* the address that the device knows is that of data behind the headroom, which is ours */
 	rte_iova_t data = iova_of(x, buffer + RTE_PKTMBUF_HEADROOM);
 	init_mbuf(mbuf, x->frames, buffer, data - RTE_PKTMBUF_HEADROOM,
 		  (uint32_t)((char *)mbuf - buffer));
 	return mbuf;
-}
-
-struct rte_mbuf *dpdk_mbuf_of(const struct dpdk *x, struct frame *frame)
-{
-	const struct superblock *sb = pages_find(frame);
-
-	if (unlikely(sb->class != HEAP_FRAMES))
-		return NULL;
-	return mbuf_in(x, frame);
 }
 
 struct rte_mbuf *dpdk_payload(struct dpdk *x, const struct iovec *payload)
@@ -155,7 +145,7 @@ static bool take_from_heap(struct dpdk *x, void **objects, unsigned count)
 		}
 		heap_take_over(frame);
 		frame->held = DPDK_HELD;
-		objects[i] = mbuf_in(x, frame);
+		objects[i] = dpdk_mbuf_of(x, frame);
 	}
 	return true;
 }
@@ -262,10 +252,10 @@ RTE_MEMPOOL_REGISTER_OPS(payload_ops);
 
 /* ---- life ---- */
 
-/* A number of its own for what DPDK knows by name. */
+/* A number of its own for what DPDK knows by name.  Stated exception to "no mutable globals". */
 static unsigned next_number(void)
 {
-	static _Atomic unsigned number; /* stated exception, as above */
+	static _Atomic unsigned number;
 
 	return atomic_fetch_add_explicit(&number, 1, memory_order_relaxed);
 }
