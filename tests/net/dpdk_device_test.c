@@ -46,22 +46,10 @@ static void finish(void)
 
 static void test_frames_pass(void **state)
 {
-	static const uint32_t sizes[] = {60, 61, 1000, MTU + DEVICE_ETHERNET - 1,
-					 MTU + DEVICE_ETHERNET};
-
 	(void)state;
 	NEED_DPDK;
 	start();
-	for (uint32_t i = 0; i < ARRAY_LENGTH(sizes); i++) {
-		device_peer_send(bench.dev->mac, sizes[i], i);
-		device_expect(bench.dev->mac, sizes[i], i);
-		device_transmit(device_make(sizes[i], i, 0));
-		device_peer_expect(sizes[i], i);
-	}
-	for (uint32_t segments = 1; segments <= FRAME_SEGMENTS; segments++) {
-		device_transmit(device_make(MTU + DEVICE_ETHERNET, segments, segments));
-		device_peer_expect(MTU + DEVICE_ETHERNET, segments);
-	}
+	device_exchange(MTU);
 	finish();
 }
 
@@ -103,13 +91,7 @@ static const char *find_missing(void)
 	if (!netns_enter())
 		return "privilege: network interfaces need CAP_NET_ADMIN";
 	prepare();
-	int err = device_try_open();
-	if (!err) {
-		bench.dev->ops->close(bench.dev);
-		sched_close(&bench.sched);
-	}
-	netns_run("ip link del vA");
-	return err == -ENOENT ? "build: libdemitasse-dpdk.so is not there" : NULL;
+	return device_lacks_plugin("vA") ? "build: libdemitasse-dpdk.so is not there" : NULL;
 }
 
 int main(void)

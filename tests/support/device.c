@@ -2,6 +2,7 @@
 #include "support/device.h"
 
 #include "support/net.h"
+#include "support/netns.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
@@ -224,4 +225,36 @@ void device_peer_expect(uint32_t bytes, uint32_t seed)
 		net_stream_check(seed, 0, buffer + device_header(), bytes - device_header());
 		return;
 	}
+}
+
+void device_exchange(uint32_t mtu)
+{
+	const uint32_t most = mtu + DEVICE_ETHERNET;
+	const uint32_t sizes[] = {device_header() + 1, 60, 61, 1000, most - 1, most};
+
+	for (uint32_t i = 0; i < ARRAY_LENGTH(sizes); i++) {
+		device_peer_send(bench.dev->mac, sizes[i], i);
+		device_expect(bench.dev->mac, sizes[i], i);
+		device_transmit(device_make(sizes[i], i, 0));
+		device_peer_expect(sizes[i], i);
+	}
+	for (uint32_t segments = 1; segments <= FRAME_SEGMENTS; segments++) {
+		device_transmit(device_make(most, segments, segments));
+		device_peer_expect(most, segments);
+	}
+	assert_int_equal(bench.dev->stats.rx_frames, ARRAY_LENGTH(sizes));
+	assert_int_equal(bench.dev->stats.tx_frames, ARRAY_LENGTH(sizes) + FRAME_SEGMENTS);
+	assert_int_equal(bench.dev->stats.tx_busy, 0);
+}
+
+bool device_lacks_plugin(const char *link)
+{
+	int err = device_try_open();
+
+	if (!err) {
+		bench.dev->ops->close(bench.dev);
+		sched_close(&bench.sched);
+	}
+	netns_run("ip link del %s", link);
+	return err == -ENOENT;
 }

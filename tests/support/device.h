@@ -68,3 +68,10 @@ void device_expect(const uint8_t to[6], uint32_t bytes, uint32_t seed);
 struct frame *device_make(uint32_t bytes, uint32_t seed, uint32_t segments);
 /* Sends; the device must take all. */
 void device_transmit(struct frame *frame);
+
+/* Of a device that was just started: frames of all sizes pass both ways, up to that MTU, and of all
+ * numbers of segments out, and are counted. */
+void device_exchange(uint32_t mtu);
+
+/* Can what was prepared not be opened for lack of its plug-in?  Takes the link away again. */
+bool device_lacks_plugin(const char *link);
