@@ -248,6 +248,22 @@ void ip_input_v6(struct net *net, struct frame *frame, struct cursor *c, bool br
 		dispatch(net, frame, &packet);
 }
 
+/* Fragments reach all instances that share the device; what they become is for one of them. */
+static bool is_ours_of_several(const struct net *net, const struct ip_packet *packet)
+{
+	bool ports = (packet->protocol == IP_UDP || packet->protocol == IP_TCP) &&
+		     packet->length >= 4;
+	const uint8_t *at = packet->payload;
+	const struct netdev_flow flow = {
+		.local = &packet->to,
+		.remote = &packet->from,
+		.local_port = ports ? (uint16_t)(at[2] << 8 | at[3]) : 0,
+		.remote_port = ports ? (uint16_t)(at[0] << 8 | at[1]) : 0,
+	};
+
+	return packet->broadcast || net_is_answered(net, &flow);
+}
+
 /* A packet whose source and destination are right: of ours to ourselves, or of fragments that were
  * looked at. */
 static void input_again(struct net *net, struct frame *frame, bool reassembled, bool broadcast)
@@ -264,6 +280,8 @@ static void input_again(struct net *net, struct frame *frame, bool reassembled, 
 		packet.fragmented = true;
 	else if (likely(!drop))
 		packet.broadcast = ip_is_group(net, &packet.to);
+	if (!drop && reassembled && !is_ours_of_several(net, &packet))
+		drop = DROP_IP_INSTANCE;
 	if (unlikely(problem.send))
 		icmpv6_parameter_problem(net, &packet, &problem);
 	if (unlikely(drop))

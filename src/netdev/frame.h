@@ -18,6 +18,7 @@
 
 #include <stdbool.h>
 #include <stdint.h>
+#include <string.h>
 #include <sys/uio.h>
 
 #define FRAME_SEGMENTS 4
@@ -133,6 +134,23 @@ static inline uint32_t frame_bytes(const struct frame *frame)
 	for (uint32_t i = 0; i < frame->num_segments; i++)
 		bytes += (uint32_t)frame->segments[i].iov_len;
 	return bytes;
+}
+
+/* Copies all bytes of from, and what the device is to know of it, to an empty frame that has room
+ * for them. */
+static inline void frame_gather(struct frame *to, const struct frame *from)
+{
+	ASSERT(frame_bytes(from) <= frame_tailroom(to));
+	to->flags = from->flags;
+	to->transport_offset = from->transport_offset;
+	to->checksum_offset = from->checksum_offset;
+	memcpy(to->data, from->data, from->length);
+	to->length = from->length;
+	for (uint32_t i = 0; i < from->num_segments; i++) {
+		memcpy(to->data + to->length, from->segments[i].iov_base,
+		       from->segments[i].iov_len);
+		to->length += (uint32_t)from->segments[i].iov_len;
+	}
 }
 
 /* A received frame, which has no segments. */

@@ -1,8 +1,8 @@
-/* tests/support/steer_model.h: the rules of netdev/afxdp/decide.h over tables in user space. */
+/* tests/support/steer_model.h: the rules of netdev/spread/decide.h over tables in user space. */
 #pragma once
 
 /* What it leaves to its includers is defined below. */
-#include "netdev/afxdp/decide.h"
+#include "netdev/spread/decide.h"
 
 #include <assert.h>
 #include <string.h>

@@ -9,6 +9,7 @@
 #include "netdev/afxdp/mail.h"
 #include "netdev/afxdp/pool.h"
 #include "netdev/afxdp/share.h"
+#include "netdev/spread/for_all.h"
 
 #include <errno.h>
 #include <poll.h>
@@ -93,9 +94,9 @@ static void test_which_frames(void **state)
 			packet[cases[i].at[0]] = cases[i].at[1];
 			if (cases[i].at[2])
 				packet[cases[i].at[2]] = cases[i].at[3];
-			assert_int_equal(mail_is_for_all(frame, sizeof(frame)), cases[i].for_all);
+			assert_int_equal(frame_is_for_all(frame, sizeof(frame)), cases[i].for_all);
 			for (uint32_t length = 0; length < 22 + tag; length++)
-				assert_false(mail_is_for_all(frame, length) && length < 14 + tag);
+				assert_false(frame_is_for_all(frame, length) && length < 14 + tag);
 		}
 	}
 }

@@ -3,6 +3,7 @@
  * several instances of the process on the interface.
  */
 #include "netdev/afxdp/afxdp.h"
+#include "netdev/spread/for_all.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -87,6 +88,13 @@ static uint32_t take_mail(struct afxdp *x, struct frame **frames, uint32_t max)
 
 typedef uint32_t rx_burst_fn(struct netdev *dev, struct frame **frames, uint32_t max);
 
+/* By hash, fragments are for whoever the whole is for. */
+static inline bool is_for_all(const struct afxdp *x, const struct frame *frame)
+{
+	return frame_is_for_all(frame->data, frame->length) ||
+	       (x->pool && frame_is_fragment(frame->data, frame->length));
+}
+
 /* What others passed on, then what the socket received. */
 static inline uint32_t receive_all(struct netdev *dev, struct frame **frames, uint32_t max,
 				   rx_burst_fn *rx_burst)
@@ -96,7 +104,7 @@ static inline uint32_t receive_all(struct netdev *dev, struct frame **frames, ui
 	uint32_t n = mails + rx_burst(dev, frames + mails, max - mails);
 
 	for (uint32_t i = mails; i < n; i++) {
-		if (unlikely(mail_is_for_all(frames[i]->data, frames[i]->length)))
+		if (unlikely(is_for_all(x, frames[i])))
 			dev->sched->counters.drops[DROP_RX_RING] +=
 				mail_pass_on(x->mail, frames[i]->data, frames[i]->length);
 	}

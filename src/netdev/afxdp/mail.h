@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: MIT
- * netdev/afxdp/mail.h - frames that reach one of several instances and are for all: answers of ARP
- * and neighbour discovery, router advertisements, redirects, ICMP errors, queries for groups, and
- * datagrams to groups and to all hosts.  Who receives one passes copies on.
+ * netdev/afxdp/mail.h - frames that reach one of several instances and are for all
+ * (spread/for_all.h).  Who receives one passes copies on.
  *
  * Only where instances share an interface, and mostly for the control path.  A mailbox belongs to
  * its instance; others write into it under the lock of all, which is held for copies of one frame.
@@ -35,9 +34,8 @@ struct mailbox {
 int mail_open(int index, struct mailbox **box_out);
 void mail_close(struct mailbox *box);
 
-/* Is a received frame one for all? */
-bool mail_is_for_all(const uint8_t *frame, uint32_t length);
-/* Into the mailboxes of all others of the interface.  Returns how many had no room. */
+/* Into the mailboxes of all others of the interface.  Returns how many had no room; a frame too
+ * long for them counts once. */
 uint32_t mail_pass_on(const struct mailbox *from, const uint8_t *frame, uint32_t length);
 
 static inline bool mail_is_there(const struct mailbox *box)

@@ -3,7 +3,7 @@
  * copied out of the memory that they share, and into it.
  */
 #include "netdev/afxdp/afxdp.h"
-#include "netdev/afxdp/flow.h"
+#include "netdev/spread/place.h"
 
 #include <string.h>
 #include <sys/socket.h>
@@ -143,9 +143,6 @@ uint32_t afxdp_pooled_tx_burst(struct netdev *dev, struct frame **frames, uint32
 bool afxdp_pooled_receives(struct netdev *dev, const struct netdev_flow *flow)
 {
 	const struct afxdp *x = afxdp_of(dev);
-	struct steer_flow both = {.port = {flow->local_port, flow->remote_port}};
 
-	memcpy(&both.address[0], flow->local, sizeof(both.address[0]));
-	memcpy(&both.address[1], flow->remote, sizeof(both.address[1]));
-	return steer_nth(&both, x->spread) == x->grant->place;
+	return place_of_flow(flow, x->spread) == x->grant->place;
 }

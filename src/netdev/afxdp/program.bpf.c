@@ -4,8 +4,8 @@
  *
  * decide.h has the rules.  steer.c fills the maps, knowing them by their names.
  */
-#include "netdev/afxdp/decide.h"
-#include "netdev/afxdp/tables.h"
+#include "netdev/spread/decide.h"
+#include "netdev/spread/tables.h"
 
 #include <linux/bpf.h>
 

@@ -2,7 +2,7 @@
 #include "netdev/afxdp/steer.h"
 
 #include "netdev/afxdp/attach.h"
-#include "netdev/afxdp/tables.h"
+#include "netdev/spread/tables.h"
 
 #include <bpf/bpf.h>
 #include <bpf/libbpf.h>

@@ -14,7 +14,7 @@
 
 #include "base/address.h"
 #include "base/log.h"
-#include "netdev/afxdp/tables.h"
+#include "netdev/spread/tables.h"
 
 #include <stdbool.h>
 #include <stdint.h>

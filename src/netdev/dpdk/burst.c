@@ -216,17 +216,7 @@ static bool copy(struct dpdk *x, struct frame **frame)
 
 	if (!to)
 		return false;
-	ASSERT(frame_bytes(from) <= frame_tailroom(to)); /* a frame has room for the MTU */
-	to->flags = from->flags;
-	to->transport_offset = from->transport_offset;
-	to->checksum_offset = from->checksum_offset;
-	memcpy(to->data, from->data, from->length);
-	to->length = from->length;
-	for (uint32_t i = 0; i < from->num_segments; i++) {
-		memcpy(to->data + to->length, from->segments[i].iov_base,
-		       from->segments[i].iov_len);
-		to->length += (uint32_t)from->segments[i].iov_len;
-	}
+	frame_gather(to, from); /* a frame has room for the MTU */
 	frame_free(heap, *frame);
 	*frame = to;
 	return true;

@@ -5,6 +5,7 @@
 #include "netdev/dpdk/dpdk.h"
 
 #include "netdev/interface.h"
+#include "netdev/spread/shared.h"
 
 #include <errno.h>
 #include <rte_alarm.h>
@@ -34,6 +35,24 @@ static int tell(const struct dpdk *x, const char *what, int err)
 
 /* ---- the port ---- */
 
+/* The port is this instance's until it is closed; false: it is another one's. */
+static bool claim(const struct dpdk *x)
+{
+	struct rte_eth_dev_owner owner = {.name = "demitasse"};
+
+	return rte_eth_dev_owner_new(&owner.id) == 0 &&
+	       rte_eth_dev_owner_set(x->port, &owner) == 0;
+}
+
+static int tell_taken(const struct dpdk *x)
+{
+	log_write(&x->dev.sched->log, LOG_LEVEL_ERROR,
+		  "demitasse.dpdk.queues: 1, and another instance of this process has %s: all that "
+		  "share it need the same number above 1",
+		  x->name);
+	return -EBUSY;
+}
+
 /* Has the driver bring the device up: a virtual one, or one of the PCI bus. */
 static int probe(struct dpdk *x, const char *device)
 {
@@ -48,9 +67,9 @@ static int probe(struct dpdk *x, const char *device)
 					  arguments ? arguments + 1 : "");
 		if (!err)
 			err = rte_eth_dev_get_port_by_name(x->name, &x->port);
-	} else if (virtual) {
-		err = -EBUSY; /* of another instance of this process */
 	}
+	if (!err && !claim(x))
+		return tell_taken(x);
 	if (err)
 		return tell(x, "can't be used", err);
 	x->probed = true;
@@ -309,7 +328,7 @@ void dpdk_close(struct netdev *dev)
 	free(x);
 }
 
-int dpdk_open(struct sched *sched, struct netdev **dev_out)
+static int open_alone(struct sched *sched, struct netdev **dev_out)
 {
 	struct dpdk *x = calloc(1, sizeof(*x));
 
@@ -329,4 +348,16 @@ int dpdk_open(struct sched *sched, struct netdev **dev_out)
 	}
 	*dev_out = &x->dev;
 	return 0;
+}
+
+int dpdk_open(struct sched *sched, struct netdev **dev_out)
+{
+	const struct shared_wish wish = {
+		.name = sched->config.dpdk_device,
+		.key = "demitasse.dpdk.queues",
+		.places = (uint32_t)sched->config.dpdk_queues,
+		.open = open_alone,
+	};
+
+	return wish.places > 1 ? shared_open(sched, &wish, dev_out) : open_alone(sched, dev_out);
 }

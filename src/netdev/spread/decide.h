@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT
- * netdev/afxdp/decide.h - whether a frame is ours, and in which slot of its target it belongs.
+ * netdev/spread/decide.h - whether a frame is ours, and in which slot of its target it belongs.
  *
  * One text for two: the XDP program, where the verifier proves that no access leaves the frame, and
  * tests and fuzzers in user space.  So it includes nothing of libc and keeps to what the verifier
@@ -18,7 +18,7 @@
  */
 #pragma once
 
-#include "netdev/afxdp/flow.h"
+#include "netdev/spread/tables.h"
 
 #include <stdbool.h>
 #include <stddef.h>

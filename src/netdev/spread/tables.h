@@ -1,20 +1,17 @@
 /* SPDX-License-Identifier: MIT
- * netdev/afxdp/tables.h - the maps of the XDP program, as it and user space see them.
+ * netdev/spread/tables.h - the maps of the XDP program, as it and user space see them.
  *
  * Without libc, which the program does not have.
  */
 #pragma once
+
+#include "netdev/spread/flow.h"
 
 #include <stdint.h>
 
 #define STEER_SLOTS     256 /* sockets of an interface */
 #define STEER_ADDRESSES 1024
 #define STEER_PORTS     65536 /* of each protocol */
-
-/* struct ip_address, where libc is missing. */
-struct steer_key {
-	uint64_t pair[2];
-};
 
 /* struct steer_target as the tables have it, in one word, so that it changes at once. */
 #define STEER_KERNEL  0ULL /* none: the kernel's */
@@ -48,4 +45,13 @@ enum steer_count {
 static inline uint32_t steer_port_index(uint64_t protocol, uint64_t port)
 {
 	return (uint32_t)((protocol == 17 ? STEER_PORTS : 0) + port);
+}
+
+/* The slot of a target, or -1: the target has none for this queue. */
+STEER_INLINE int32_t steer_slot(uint64_t entry, const struct steer_flow *flow, uint32_t queue)
+{
+	uint32_t count = steer_entry_count(entry);
+	uint32_t n = entry & STEER_BY_HASH ? steer_nth(flow, count) : queue;
+
+	return n < count ? (int32_t)(steer_entry_first(entry) + n) : -1;
 }

@@ -1,22 +1,25 @@
 /* SPDX-License-Identifier: MIT
- * netdev/afxdp/flow.h - which socket of several a flow belongs to: the XDP program finds it for
- * what arrives, an instance for what it is about to begin.
+ * netdev/spread/flow.h - which of several instances a flow belongs to: whoever receives finds it for what
+ * arrives (an instance, the XDP program of afxdp), an instance for what it is about to begin.
  *
  * Without libc, which the program does not have.
  */
 #pragma once
 
-#include "netdev/afxdp/tables.h"
-
 #include <stdint.h>
 
 #define STEER_INLINE static inline __attribute__((always_inline))
+
+/* struct ip_address, where libc is missing. */
+struct steer_key {
+	uint64_t pair[2];
+};
 
 /* What is spread: the same for both ways. */
 struct steer_flow {
 	struct steer_key address[2];
 	uint64_t port[2];
-	uint64_t protocol; /* of decide.h */
+	uint64_t protocol; /* for afxdp/decide.h */
 	uint64_t ours;     /* which of the two is this end: 0 or 1 */
 };
 
@@ -39,17 +42,8 @@ STEER_INLINE uint32_t steer_hash(const struct steer_flow *flow)
 			  32);
 }
 
-/* Which of count sockets. */
+/* Which of count. */
 STEER_INLINE uint32_t steer_nth(const struct steer_flow *flow, uint32_t count)
 {
 	return (uint32_t)((uint64_t)steer_hash(flow) * count >> 32);
-}
-
-/* The slot of a target, or -1: the target has none for this queue. */
-STEER_INLINE int32_t steer_slot(uint64_t entry, const struct steer_flow *flow, uint32_t queue)
-{
-	uint32_t count = steer_entry_count(entry);
-	uint32_t n = entry & STEER_BY_HASH ? steer_nth(flow, count) : queue;
-
-	return n < count ? (int32_t)(steer_entry_first(entry) + n) : -1;
 }

@@ -1,0 +1,617 @@
+/* SPDX-License-Identifier: MIT
+ * netdev/spread/shared.c - see shared.h.
+ *
+ * Sleeping.  Who is about to sleep says so, then looks into its lanes; who has put something into
+ * one looks whether the taker sleeps.  Both are sequentially consistent, so one of the two sees the
+ * other.
+ */
+#include "netdev/spread/shared.h"
+
+#include "netdev/spread/lane.h"
+#include "netdev/spread/place.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <sched.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#define NAME_BYTES  256
+#define RETRY_NS    20000 /* until frames that found no room are tried again */
+#define LAST_YIELDS 1000  /* for the receiver to take what an instance that goes sent last */
+
+/* What a place has, whoever is there. */
+struct side {
+	struct lane to;   /* it, from the receiver */
+	struct lane from; /* it, to the receiver */
+	_Atomic bool present;
+	_Atomic bool asleep;
+	int bell; /* eventfd: there is something for it */
+};
+
+struct port {
+	struct list in_all;
+	char name[NAME_BYTES];
+	uint32_t places;
+	uint32_t taken;
+	struct netdev traits; /* of the device, as far as netdev_copy_traits goes */
+	struct side sides[];
+};
+
+struct shared {
+	struct netdev dev;
+	struct netdev *inner; /* the receiver's */
+	struct port *port;
+	uint32_t place;
+	struct fd_watch watch; /* of the bell */
+	uint64_t retry_ns;
+	uint32_t pending; /* frames of others, copied, that the device had no room for */
+	struct frame *frames[NETDEV_BURST];
+};
+
+/* Stated exception to "no mutable globals": the instances of this process that share devices. */
+static struct {
+	pthread_mutex_t lock; /* for coming and going */
+	struct list all;
+} ports = {.lock = PTHREAD_MUTEX_INITIALIZER, .all = {.next = &ports.all, .prev = &ports.all}};
+
+static struct shared *shared_of(struct netdev *dev)
+{
+	return container_of(dev, struct shared, dev);
+}
+
+static bool is_receiver(const struct shared *s)
+{
+	return s->place == 0;
+}
+
+static struct side *side_of(const struct shared *s)
+{
+	return &s->port->sides[s->place];
+}
+
+static bool is_present(const struct port *port, uint32_t place)
+{
+	return atomic_load_explicit(&port->sides[place].present, memory_order_relaxed);
+}
+
+static void count_drop(struct shared *s, enum drop reason, uint32_t count)
+{
+	s->dev.sched->counters.drops[reason] += count;
+}
+
+static void publish(struct lane *lane, struct side *taker)
+{
+	if (lane_publish(lane) && atomic_load(&taker->asleep))
+		(void)eventfd_write(taker->bell, 1);
+}
+
+/* ---- the receiver ---- */
+
+static void send_pending(struct shared *s)
+{
+	struct netdev *inner = s->inner;
+	uint32_t sent = inner->ops->tx_burst(inner, s->frames, s->pending);
+
+	s->pending -= sent;
+	memmove(s->frames, s->frames + sent, s->pending * sizeof(struct frame *));
+	s->retry_ns = s->pending > 0 ? s->dev.sched->now_ns + RETRY_NS : TIMER_NEVER;
+}
+
+/* Copies frames of another instance to those that are pending; false: memory is short. */
+static bool collect(struct shared *s, struct lane *lane)
+{
+	struct heap *heap = s->dev.sched->heap;
+	uint32_t count = lane_begin(lane);
+	uint32_t n = 0;
+
+	if (likely(count == 0))
+		return true;
+	if (count > NETDEV_BURST - s->pending)
+		count = NETDEV_BURST - s->pending;
+	for (; n < count; n++) {
+		const struct frame *from = lane_at(lane, n);
+		struct frame *to = frame_alloc(heap);
+		if (unlikely(!to))
+			break;
+		if (likely(frame_bytes(from) <= frame_tailroom(to))) {
+			frame_gather(to, from);
+			s->frames[s->pending++] = to;
+		} else {
+			count_drop(s, DROP_DEVICE, 1);
+			frame_free(heap, to);
+		}
+	}
+	lane_end(lane, n);
+	return n == count;
+}
+
+static void send_for_others(struct shared *s)
+{
+	struct port *port = s->port;
+
+	if (unlikely(s->pending > 0))
+		send_pending(s);
+	for (uint32_t place = 1; place < port->places && s->pending == 0; place++) {
+		bool whole = collect(s, &port->sides[place].from);
+		if (s->pending > 0)
+			send_pending(s);
+		if (unlikely(!whole))
+			s->retry_ns = s->dev.sched->now_ns + RETRY_NS;
+	}
+}
+
+/* Hands a frame over; it is lost if there is no room for it. */
+static void hand_over(struct shared *s, struct frame *frame, uint32_t place)
+{
+	struct heap *heap = s->dev.sched->heap;
+
+	if (likely(lane_give(&s->port->sides[place].to, heap, frame)))
+		return;
+	count_drop(s, DROP_RX_RING, 1);
+	frame_free(heap, frame);
+}
+
+static struct frame *copy(struct heap *heap, const struct frame *from)
+{
+	uint64_t bytes = sizeof(struct frame) + FRAME_PAD + from->length;
+	struct frame *to = frame_alloc(heap);
+
+	if (unlikely(to && frame_tailroom(to) < from->length)) {
+		frame_free_received(heap, to);
+		void *object = heap_alloc(heap, bytes);
+		to = object ? frame_init(object, bytes, FRAME_PAD) : NULL;
+	}
+	if (likely(to))
+		frame_gather(to, from);
+	return to;
+}
+
+static void copy_to_all(struct shared *s, const struct frame *frame)
+{
+	for (uint32_t place = 1; place < s->port->places; place++) {
+		if (!is_present(s->port, place))
+			continue;
+		struct frame *one = copy(s->dev.sched->heap, frame);
+		if (one)
+			hand_over(s, one, place);
+		else
+			count_drop(s, DROP_FRAMES, 1);
+	}
+}
+
+/* What others are to see is seen, what they saw is freed. */
+static void settle_lanes(struct shared *s)
+{
+	for (uint32_t place = 1; place < s->port->places; place++) {
+		struct side *side = &s->port->sides[place];
+		if (!lane_holds(&side->to))
+			continue;
+		publish(&side->to, side);
+		lane_reap(&side->to, s->dev.sched->heap);
+	}
+}
+
+static uint32_t receiver_rx_burst(struct netdev *dev, struct frame **frames, uint32_t max)
+{
+	struct shared *s = shared_of(dev);
+	uint32_t n = 0;
+
+	send_for_others(s);
+	uint32_t count = s->inner->ops->rx_burst(s->inner, frames, max);
+
+	for (uint32_t i = 0; i < count; i++) {
+		struct frame *frame = frames[i];
+		uint32_t place = place_of_frame(frame->data, frame->length, s->port->places);
+		if (unlikely(place == PLACE_ALL)) {
+			copy_to_all(s, frame);
+			place = 0;
+		}
+		if (place > 0 && is_present(s->port, place))
+			hand_over(s, frame, place);
+		else
+			frames[n++] = frame;
+	}
+	settle_lanes(s);
+	return n;
+}
+
+static uint32_t receiver_tx_burst(struct netdev *dev, struct frame **frames, uint32_t count)
+{
+	struct netdev *inner = shared_of(dev)->inner;
+
+	return inner->ops->tx_burst(inner, frames, count);
+}
+
+static void receiver_doorbell(struct netdev *dev)
+{
+	struct netdev *inner = shared_of(dev)->inner;
+
+	inner->ops->doorbell(inner);
+}
+
+static bool has_work(const struct shared *s)
+{
+	for (uint32_t place = 1; place < s->port->places; place++) {
+		if (!lane_is_empty(&s->port->sides[place].from))
+			return true;
+	}
+	return false;
+}
+
+static int receiver_arm(struct netdev *dev)
+{
+	struct shared *s = shared_of(dev);
+	struct side *side = side_of(s);
+
+	atomic_store(&side->asleep, true);
+	int err = has_work(s) ? -EAGAIN : s->inner->ops->arm(s->inner);
+	if (err)
+		atomic_store(&side->asleep, false);
+	return err;
+}
+
+static void receiver_disarm(struct netdev *dev)
+{
+	struct shared *s = shared_of(dev);
+
+	atomic_store(&side_of(s)->asleep, false);
+	s->inner->ops->disarm(s->inner);
+}
+
+static uint64_t receiver_next_deadline(struct netdev *dev)
+{
+	const struct shared *s = shared_of(dev);
+	uint64_t next = s->inner->ops->next_deadline(s->inner);
+
+	return next < s->retry_ns ? next : s->retry_ns;
+}
+
+static int receiver_steer(struct netdev *dev, const struct ip_address *address, bool wanted)
+{
+	struct netdev *inner = shared_of(dev)->inner;
+
+	return inner->ops->steer(inner, address, wanted);
+}
+
+/* ---- the others ---- */
+
+static uint32_t other_rx_burst(struct netdev *dev, struct frame **frames, uint32_t max)
+{
+	struct shared *s = shared_of(dev);
+	struct heap *heap = dev->sched->heap;
+	struct side *side = side_of(s);
+	uint32_t count = lane_begin(&side->to);
+	uint32_t n = 0;
+
+	if (lane_holds(&side->from))
+		lane_reap(&side->from, heap);
+	if (count == 0)
+		return 0;
+	if (count > max)
+		count = max;
+	for (uint32_t i = 0; i < count; i++) {
+		struct frame *frame = copy(heap, lane_at(&side->to, i));
+		if (unlikely(!frame)) {
+			count_drop(s, DROP_FRAMES, 1);
+			continue;
+		}
+		dev->stats.rx_bytes += frame->length;
+		frames[n++] = frame;
+	}
+	lane_end(&side->to, count);
+	dev->stats.rx_frames += n;
+	return n;
+}
+
+static void lose(struct shared *s, struct frame **frames, uint32_t count)
+{
+	count_drop(s, DROP_DEVICE, count);
+	for (uint32_t i = 0; i < count; i++)
+		frame_free(s->dev.sched->heap, frames[i]);
+}
+
+static uint32_t other_tx_burst(struct netdev *dev, struct frame **frames, uint32_t count)
+{
+	struct shared *s = shared_of(dev);
+	struct side *side = side_of(s);
+	uint32_t n = 0;
+
+	s->retry_ns = TIMER_NEVER;
+	if (unlikely(!lane_has_taker(&side->from))) {
+		lose(s, frames, count);
+		return count;
+	}
+	for (; n < count; n++) {
+		uint32_t bytes = frame_bytes(frames[n]);
+		if (unlikely(!lane_give(&side->from, dev->sched->heap, frames[n])))
+			break;
+		dev->stats.tx_bytes += bytes;
+	}
+	publish(&side->from, &s->port->sides[0]);
+	dev->stats.tx_frames += n;
+	if (unlikely(n < count)) {
+		dev->stats.tx_busy++;
+		s->retry_ns = dev->sched->now_ns + RETRY_NS;
+	}
+	return n;
+}
+
+static int other_arm(struct netdev *dev)
+{
+	struct side *side = side_of(shared_of(dev));
+
+	atomic_store(&side->asleep, true);
+	if (lane_is_empty(&side->to))
+		return 0;
+	atomic_store(&side->asleep, false);
+	return -EAGAIN;
+}
+
+static void other_disarm(struct netdev *dev)
+{
+	atomic_store(&side_of(shared_of(dev))->asleep, false);
+}
+
+static uint64_t other_next_deadline(struct netdev *dev)
+{
+	return shared_of(dev)->retry_ns;
+}
+
+/* ---- both ---- */
+
+static bool shared_receives(struct netdev *dev, const struct netdev_flow *flow)
+{
+	const struct shared *s = shared_of(dev);
+	uint32_t place = place_of_flow(flow, s->port->places);
+
+	return place == s->place || (is_receiver(s) && !is_present(s->port, place));
+}
+
+static void rung(struct fd_watch *watch, uint32_t events)
+{
+	eventfd_t count;
+
+	(void)events;
+	(void)eventfd_read(watch->fd, &count);
+}
+
+static int shared_start(struct netdev *dev)
+{
+	struct shared *s = shared_of(dev);
+
+	s->watch = (struct fd_watch){.fd = side_of(s)->bell, .lazy = true, .fn = rung};
+	int err = fdset_add(&dev->sched->fds, &s->watch, EPOLLIN);
+	if (err || !s->inner)
+		return err;
+	s->inner->sched = dev->sched;
+	return s->inner->ops->start(s->inner);
+}
+
+static void shared_dropped(struct netdev *dev, const struct frame *frame, enum drop reason)
+{
+	struct netdev *inner = shared_of(dev)->inner;
+
+	if (inner && inner->dropped)
+		inner->dropped(inner, frame, reason);
+}
+
+/* ---- coming and going; under the lock ---- */
+
+static struct port *find_port(const char *name)
+{
+	list_for_each (node, &ports.all) {
+		struct port *port = container_of(node, struct port, in_all);
+		if (strcmp(port->name, name) == 0)
+			return port;
+	}
+	return NULL;
+}
+
+static void free_port(struct port *port)
+{
+	for (uint32_t place = 0; place < port->places; place++) {
+		if (port->sides[place].bell >= 0)
+			(void)close(port->sides[place].bell);
+	}
+	free(port);
+}
+
+static int make_port(const struct shared_wish *wish, struct port **port_out)
+{
+	uint64_t bytes = sizeof(struct port) + wish->places * sizeof(struct side);
+	struct port *port = aligned_alloc(CACHE_LINE, round_up(bytes, CACHE_LINE));
+
+	if (!port)
+		return -ENOMEM;
+	memset(port, 0, bytes);
+	(void)snprintf(port->name, sizeof(port->name), "%s", wish->name);
+	port->places = wish->places;
+	int err = 0;
+	for (uint32_t place = 0; place < port->places; place++) {
+		port->sides[place].bell = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+		if (port->sides[place].bell < 0)
+			err = -errno;
+	}
+	if (err) {
+		free_port(port);
+		return err;
+	}
+	list_append(&ports.all, &port->in_all);
+	*port_out = port;
+	return 0;
+}
+
+/* The lowest free place of the port that is wished for. */
+static int find_place(const struct sched *sched, const struct shared_wish *wish, struct shared *s)
+{
+	struct port *port = find_port(wish->name);
+	int err = port ? 0 : make_port(wish, &port);
+
+	if (err)
+		return err;
+	s->port = port;
+	if (port->places != wish->places) {
+		log_write(&sched->log, LOG_LEVEL_ERROR, "%s: %u, but %u of an instance that has %s",
+			  wish->key, wish->places, port->places, wish->name);
+		return -EINVAL;
+	}
+	while (s->place < port->places && is_present(port, s->place))
+		s->place++;
+	if (s->place < port->places)
+		return 0;
+	log_write(&sched->log, LOG_LEVEL_ERROR, "%s: %u, and so many instances have %s already",
+		  wish->key, wish->places, wish->name);
+	return -EBUSY;
+}
+
+static void come(struct shared *s)
+{
+	struct port *port = s->port;
+
+	for (uint32_t place = 1; place < port->places; place++) {
+		struct side *side = &port->sides[place];
+		if (is_receiver(s)) {
+			lane_open_giver(&side->to);
+			lane_open_taker(&side->from);
+		} else if (place == s->place) {
+			lane_open_giver(&side->from);
+			lane_open_taker(&side->to);
+		}
+	}
+	atomic_store(&side_of(s)->present, true);
+	port->taken++;
+}
+
+/* Lets the receiver send what was handed to it last. */
+static void await_receiver(const struct shared *s)
+{
+	struct lane *lane = &side_of(s)->from;
+
+	for (uint32_t i = 0; i < LAST_YIELDS && lane_has_taker(lane) && !lane_is_empty(lane); i++)
+		(void)sched_yield();
+}
+
+static void go(struct shared *s)
+{
+	struct port *port = s->port;
+	struct heap *heap = s->dev.sched->heap;
+
+	if (!is_present(port, s->place))
+		return;
+	for (uint32_t place = 1; place < port->places; place++) {
+		struct side *side = &port->sides[place];
+		if (is_receiver(s)) {
+			lane_close_giver(&side->to, heap);
+			lane_close_taker(&side->from);
+		} else if (place == s->place) {
+			lane_close_giver(&side->from, heap);
+			lane_close_taker(&side->to);
+		}
+	}
+	atomic_store(&side_of(s)->asleep, false);
+	atomic_store(&side_of(s)->present, false);
+	port->taken--;
+}
+
+static void shared_close(struct netdev *dev)
+{
+	struct shared *s = shared_of(dev);
+
+	if (s->watch.watched)
+		fdset_remove(&dev->sched->fds, &s->watch);
+	if (!is_receiver(s))
+		await_receiver(s);
+	(void)pthread_mutex_lock(&ports.lock);
+	go(s);
+	for (uint32_t i = 0; i < s->pending; i++)
+		frame_free(dev->sched->heap, s->frames[i]);
+	if (s->inner)
+		s->inner->ops->close(s->inner);
+	if (s->port->taken == 0) {
+		list_remove(&s->port->in_all);
+		free_port(s->port);
+	}
+	(void)pthread_mutex_unlock(&ports.lock);
+	free(s);
+}
+
+static const struct netdev_ops receiver_ops = {
+	.name = "shared",
+	.rx_burst = receiver_rx_burst,
+	.tx_burst = receiver_tx_burst,
+	.doorbell = receiver_doorbell,
+	.arm = receiver_arm,
+	.disarm = receiver_disarm,
+	.next_deadline = receiver_next_deadline,
+	.start = shared_start,
+	.steer = receiver_steer,
+	.receives = shared_receives,
+	.close = shared_close,
+};
+
+static const struct netdev_ops other_ops = {
+	.name = "shared",
+	.rx_burst = other_rx_burst,
+	.tx_burst = other_tx_burst,
+	.doorbell = netdev_no_doorbell,
+	.arm = other_arm,
+	.disarm = other_disarm,
+	.next_deadline = other_next_deadline,
+	.start = shared_start,
+	.steer = netdev_takes_all,
+	.receives = shared_receives,
+	.close = shared_close,
+};
+
+static int open_locked(struct sched *sched, const struct shared_wish *wish, struct shared *s)
+{
+	int err = find_place(sched, wish, s);
+
+	if (!err && is_receiver(s)) {
+		err = wish->open(sched, &s->inner);
+		if (!err)
+			netdev_copy_traits(&s->port->traits, s->inner);
+	}
+	if (err) {
+		if (s->port && s->port->taken == 0) {
+			list_remove(&s->port->in_all);
+			free_port(s->port);
+		}
+		return err;
+	}
+	netdev_copy_traits(&s->dev, &s->port->traits);
+	if (!is_receiver(s))
+		s->dev.max_segments = FRAME_SEGMENTS; /* they are copied */
+	(void)snprintf(s->dev.mode, sizeof(s->dev.mode), "%.28s, %u of %u", s->port->traits.mode,
+		       s->place + 1, wish->places);
+	come(s);
+	log_write(&sched->log, LOG_LEVEL_INFO, "%s: shared, place %u of %u", wish->name,
+		  s->place + 1, wish->places);
+	return 0;
+}
+
+int shared_open(struct sched *sched, const struct shared_wish *wish, struct netdev **dev_out)
+{
+	struct shared *s = calloc(1, sizeof(*s));
+
+	ASSERT(wish->places <= SHARED_PLACES && strlen(wish->name) < NAME_BYTES);
+	if (!s)
+		return -ENOMEM;
+	s->dev.sched = sched;
+	s->dev.dropped = shared_dropped;
+	s->retry_ns = TIMER_NEVER;
+	(void)pthread_mutex_lock(&ports.lock);
+	int err = open_locked(sched, wish, s);
+	(void)pthread_mutex_unlock(&ports.lock);
+	if (err) {
+		free(s);
+		return err;
+	}
+	s->dev.ops = is_receiver(s) ? &receiver_ops : &other_ops;
+	*dev_out = &s->dev;
+	return 0;
+}
