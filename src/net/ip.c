@@ -257,8 +257,8 @@ static bool is_ours_of_several(const struct net *net, const struct ip_packet *pa
 	const struct netdev_flow flow = {
 		.local = &packet->to,
 		.remote = &packet->from,
-		.local_port = ports ? (uint16_t)(at[2] << 8 | at[3]) : 0,
-		.remote_port = ports ? (uint16_t)(at[0] << 8 | at[1]) : 0,
+		.local_port = ports ? load16(at + 2) : 0,
+		.remote_port = ports ? load16(at) : 0,
 	};
 
 	return packet->broadcast || net_is_answered(net, &flow);
