@@ -98,6 +98,12 @@ static const struct echo_backend backends[] = {
 	 .client_connections = 1,
 	 .server = echo_block_server,
 	 .client = echo_block_client},
+	{.name = "raw",
+	 .protos = BOTH,
+	 .device = true,
+	 .idle = "spin",
+	 .server = echo_raw_server,
+	 .client = echo_raw_client},
 	{.name = "generator", .protos = BOTH, .idle = "spin", .client = echo_generator_client},
 };
 

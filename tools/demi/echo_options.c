@@ -79,7 +79,7 @@ static void print_names(void)
 	fputs("\nnames:", stdout);
 	for (size_t i = 0; i < echo_backend_count(); i++)
 		printf(" %s", echo_backend_at(i)->name);
-	fputs("\n(generator: a client only; raw: the bare device of a back end that drives one)\n",
+	fputs("\n(generator: a client only; raw: bare frames over memif or vhost)\n",
 	      stdout);
 }
 
@@ -89,13 +89,8 @@ static const struct echo_backend *backend_or_complain(const char *option, const 
 
 	if (backend)
 		return backend;
-	if (strcmp(name, "raw") == 0)
-		tool_complain(
-			"--%s: raw measures a bare device: no back end of this build drives one",
-			option);
-	else
-		tool_complain("--%s: '%s' is not a library OS or baseline (--help lists them)",
-			      option, name);
+	tool_complain("--%s: '%s' is not a library OS or baseline (--help lists them)", option,
+		      name);
 	return NULL;
 }
 
@@ -359,8 +354,13 @@ static int check_device(const struct echo_options *options, const struct echo_ba
 			      backend->name);
 		return -1;
 	}
-	if (echo_dpdk_is(options->device) && backend->device &&
-	    strcmp(backend->name, "catnip") != 0) {
+	bool dpdk = strcmp(backend->name, "catnip") == 0 || strcmp(backend->name, "raw") == 0;
+
+	if (strcmp(backend->name, "raw") == 0 && !echo_dpdk_is(options->device)) {
+		tool_complain("--device: raw is over memif or vhost");
+		return -1;
+	}
+	if (echo_dpdk_is(options->device) && backend->device && !dpdk) {
 		tool_complain("--device: %s does not drive devices of DPDK", backend->name);
 		return -1;
 	}

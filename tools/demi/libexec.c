@@ -25,10 +25,25 @@ static bool own_directory(char *path, size_t room)
 	return slash != NULL;
 }
 
+static const char *const places[] = {"", "/" DEMI_LIBEXEC};
+
+bool libexec_path(const char *file, char *path, size_t room)
+{
+	char own[PATH_MAX];
+
+	if (!own_directory(own, sizeof(own)))
+		return false;
+	for (size_t i = 0; i < TOOL_COUNT(places); i++) {
+		int length = snprintf(path, room, "%s%s/%s", own, places[i], file);
+		if (length > 0 && (size_t)length < room && access(path, R_OK) == 0)
+			return true;
+	}
+	return false;
+}
+
 /* Becomes the program; returns if that fails. */
 static int become(const char *program, const char *command, char **argv)
 {
-	static const char *const places[] = {"", "/" DEMI_LIBEXEC};
 	char own[PATH_MAX];
 	char path[PATH_MAX + 256];
 
