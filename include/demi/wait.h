@@ -44,13 +44,28 @@ extern int demi_wait_any(_Out_ demi_qresult_t *qr_out, _Out_ int *ready_offset_o
 			 _In_opt_ const struct timespec *timeout);
 
 /* Waits for the next num_qrs results (at least 1) of any operations that the caller issued, in
- * order of completion. *num_qrs_out is how many of qrs_out are filled: num_qrs, or fewer with
+ * order of completion (but see demi_set_schedule). *num_qrs_out is how many of qrs_out are filled: num_qrs, or fewer with
  * ETIMEDOUT (those are valid and spent). The caller is the application outside of coroutines, or
  * one coroutine. */
 ATTR_NONNULL(1, 3)
 extern int demi_wait_next_n(_Out_writes_to_(num_qrs, *num_qrs_out) demi_qresult_t *qrs_out,
 			    _In_ int num_qrs, _Out_ int *num_qrs_out,
 			    _In_opt_ const struct timespec *timeout);
+
+/* Says whether a completed operation is a long request: 0, it is short.  Called once for each
+ * result, failed ones too, in a wait of the caller's; what qr says is good while it runs, and it
+ * frees nothing.  Only calls for memory (demi/memory.h, demi/sga.h) are allowed in it. */
+typedef int (*demi_classify_t)(void *arg, const demi_qresult_t *qr);
+
+/* Orders what demi_wait_next_n of this instance returns: short results first, each kind in order of
+ * completion, and long ones only while more than reserved of a call's num_qrs places are left.
+ * With num_qrs the number of workers that are free, so many of them stay free for short requests;
+ * a call of no more places than that returns no long ones.  demi_wait_next_n then waits until it
+ * has one result to return, not num_qrs of them.  Other waits are as before.  classify NULL: in
+ * order of completion again, what arg and reserved say does not matter.  Does not block.  EINVAL:
+ * reserved is negative. */
+extern int demi_set_schedule(_In_opt_ demi_classify_t classify, _In_opt_ void *arg,
+			     _In_ int reserved);
 
 #ifdef __cplusplus
 }

@@ -11,6 +11,7 @@
 #include "queue/queue.h"
 
 #include <demi/instance.h>
+#include <demi/wait.h>
 #include <errno.h>
 #include <stdatomic.h>
 
@@ -23,6 +24,8 @@ struct demi {
 	struct queue_table queues;
 	struct engine *engine;
 	struct stat_server stat;
+	demi_classify_t classify; /* of demi_set_schedule; NULL */
+	void *classify_arg;
 	struct fd_watch timer;            /* demi_event_fd: a timerfd; fd -1 until then */
 	bool from_init;                   /* ended by the thread's exit */
 	_Atomic(struct thread *) entered; /* the thread whose current instance this is */

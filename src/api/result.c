@@ -113,7 +113,7 @@ static void write_accept(struct demi *demi, const struct op *op, demi_accept_res
 		memcpy(&ares->addr, &peer, sizeof(ares->addr));
 }
 
-void result_write(struct demi *demi, struct op *op, demi_qresult_t *qr)
+void result_read(struct demi *demi, const struct op *op, demi_qresult_t *qr)
 {
 	qr->qr_opcode = (enum demi_opcode)op->opcode;
 	qr->qr_qd = op->qd;
@@ -129,5 +129,10 @@ void result_write(struct demi *demi, struct op *op, demi_qresult_t *qr)
 	} else {
 		memset(&qr->qr_value, 0, sizeof(qr->qr_value));
 	}
+}
+
+void result_write(struct demi *demi, struct op *op, demi_qresult_t *qr)
+{
+	result_read(demi, op, qr);
 	op_free(&demi->sched.ops, op);
 }

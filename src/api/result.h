@@ -61,5 +61,8 @@ static inline int api_issued(struct queue *queue, struct op *op, int err, demi_q
 /* Checks an array and copies it into a push.  0 or EINVAL. */
 int result_from_array(struct sched *sched, struct op *op, const demi_sgarray_t *sga);
 
+/* Writes the result of a complete operation, whose memory stays the operation's. */
+void result_read(struct demi *demi, const struct op *op, demi_qresult_t *qr);
+
 /* Writes the result of a complete operation that was taken from its waitset, and frees it. */
 void result_write(struct demi *demi, struct op *op, demi_qresult_t *qr);

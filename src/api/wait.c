@@ -125,7 +125,7 @@ int demi_wait_next_n(demi_qresult_t *qrs_out, int num_qrs, int *num_qrs_out,
 		return EINVAL;
 	sched_flush(&demi->sched);
 	err = wait_next(&demi->sched, (uint32_t)num_qrs, deadline_ns);
-	while (n < num_qrs && (op = wait_next_take(&demi->sched)))
+	while (n < num_qrs && (op = wait_next_take(&demi->sched, (uint32_t)(num_qrs - n))))
 		result_write(demi, op, &qrs_out[n++]);
 	*num_qrs_out = n;
 	sched_fast_end(&demi->sched);

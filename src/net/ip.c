@@ -251,8 +251,8 @@ void ip_input_v6(struct net *net, struct frame *frame, struct cursor *c, bool br
 /* Fragments reach all instances that share the device; what they become is for one of them. */
 static bool is_ours_of_several(const struct net *net, const struct ip_packet *packet)
 {
-	bool ports = (packet->protocol == IP_UDP || packet->protocol == IP_TCP) &&
-		     packet->length >= 4;
+	bool ports =
+		(packet->protocol == IP_UDP || packet->protocol == IP_TCP) && packet->length >= 4;
 	const uint8_t *at = packet->payload;
 	const struct netdev_flow flow = {
 		.local = &packet->to,

@@ -29,7 +29,7 @@ struct waitset;
 /* Values are those of demi_opcode_t; src/api/ asserts it. */
 enum op_code { OP_INVALID, OP_PUSH, OP_POP, OP_ACCEPT, OP_CONNECT, OP_CLOSE, OP_FAILED };
 
-enum op_state { OP_FREE, OP_PENDING, OP_READY, OP_PARKED };
+enum op_state { OP_FREE, OP_PENDING, OP_READY, OP_PARKED, OP_LONG };
 
 enum op_flags {
 	OP_AWAITED = 1, /* a coroutine is blocked on this one token */

@@ -91,6 +91,7 @@ struct sched {
 	uint64_t spin_ns;
 	struct fdset fds;
 	struct timer_wheel timers;
+	struct wait_policy policy;
 	struct sched_world world;
 	uint32_t clock_reads; /* so many: two deadlines between which there was one may be a pause
 				 apart */

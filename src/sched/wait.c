@@ -16,11 +16,14 @@ void waitset_init(struct waitset *ws, struct coroutine *co)
 	*ws = (struct waitset){.coroutine = co};
 	op_list_init(&ws->ready);
 	op_list_init(&ws->parked);
+	op_list_init(&ws->long_ones);
 }
 
 static struct op_list *list_of(struct waitset *ws, const struct op *op)
 {
-	return op->state == OP_PARKED ? &ws->parked : &ws->ready;
+	if (likely(op->state == OP_READY))
+		return &ws->ready;
+	return op->state == OP_PARKED ? &ws->parked : &ws->long_ones;
 }
 
 static void append_ready(struct sched *sched, struct waitset *ws, struct op *op)
@@ -53,11 +56,17 @@ static void take_out(struct sched *sched, struct op *op)
 	ws->count--;
 }
 
-static void park(struct sched *sched, struct waitset *ws, struct op *op)
+/* From ready to another list. */
+static void set_aside(struct sched *sched, struct waitset *ws, struct op *op, enum op_state state)
 {
 	op_list_remove(&sched->ops, &ws->ready, op);
-	op_list_append(&sched->ops, &ws->parked, op);
-	op->state = OP_PARKED;
+	op->state = (uint8_t)state;
+	op_list_append(&sched->ops, list_of(ws, op), op);
+}
+
+static bool has_aside(const struct waitset *ws)
+{
+	return !op_list_empty(&ws->parked) || !op_list_empty(&ws->long_ones);
 }
 
 static void give(struct sched *sched, struct op *op, struct waitset *to)
@@ -173,7 +182,7 @@ static int full_pass(struct sched *sched, struct waitset *ws, const uint64_t *to
 				return err;
 		}
 		op->index = i;
-		if (unlikely(op->state == OP_PARKED))
+		if (unlikely(op->state >= OP_PARKED))
 			give(sched, op, ws);
 	}
 	return 0;
@@ -203,7 +212,7 @@ static int pick(struct sched *sched, struct waitset *ws, const uint64_t *tokens,
 	if (err)
 		return err;
 	while (!(*op_out = take_match(sched, ws, tokens, count)) && !op_list_empty(&ws->ready))
-		park(sched, ws, op_list_first(&sched->ops, &ws->ready));
+		set_aside(sched, ws, op_list_first(&sched->ops, &ws->ready), OP_PARKED);
 	return 0;
 }
 
@@ -211,7 +220,7 @@ static bool pass_due(struct waitset *ws, uint32_t count)
 {
 	if (count <= WAIT_SMALL)
 		return true;
-	return ++ws->unpassed >= count && !op_list_empty(&ws->parked);
+	return ++ws->unpassed >= count && has_aside(ws);
 }
 
 /* Suspends until an operation of the array is ready.  passed: the array was looked at whole. */
@@ -225,8 +234,7 @@ static int wait_any_blocked(struct sched *sched, struct waitset *ws, bool passed
 	for (;;) {
 		int wait = sched_suspend(sched, deadline_ns, passed);
 		if (wait && !passed &&
-		    (deadline_ns != WAIT_POLL || ws->unpassed >= count ||
-		     !op_list_empty(&ws->parked))) {
+		    (deadline_ns != WAIT_POLL || ws->unpassed >= count || has_aside(ws))) {
 			err = full_pass(sched, ws, tokens, count);
 			passed = true;
 		}
@@ -265,10 +273,52 @@ int wait_any(struct sched *sched, const uint64_t *tokens, uint32_t count, uint64
 
 /* ---- next ---- */
 
+/* Looks at what has completed since. */
+static void classify(struct sched *sched, struct waitset *ws)
+{
+	struct op *op;
+
+	while ((op = op_list_first(&sched->ops, &ws->ready))) {
+		bool is_long = sched->policy.is_long(sched, op);
+		set_aside(sched, ws, op, is_long ? OP_LONG : OP_PARKED);
+	}
+}
+
+/* Lets the policy one pass, of a call with so many places? */
+static bool lets_one_pass(const struct sched *sched, const struct waitset *ws, uint32_t places)
+{
+	return !op_list_empty(&ws->parked) ||
+	       (places > sched->policy.reserved && !op_list_empty(&ws->long_ones));
+}
+
+static int wait_next_by_policy(struct sched *sched, uint32_t places, uint64_t deadline_ns)
+{
+	struct waitset *ws = running_waits(sched);
+	bool looked = false;
+
+	for (;;) {
+		classify(sched, ws);
+		if (lets_one_pass(sched, ws, places)) {
+			if (!looked)
+				sched_fast_call(sched);
+			return 0;
+		}
+		ws->want = ws->count + 1;
+		int err = sched_suspend(sched, deadline_ns, true);
+		if (err) {
+			classify(sched, ws);
+			return err;
+		}
+		looked = true;
+	}
+}
+
 int wait_next(struct sched *sched, uint32_t want, uint64_t deadline_ns)
 {
 	struct waitset *ws = running_waits(sched);
 
+	if (unlikely(sched->policy.is_long))
+		return wait_next_by_policy(sched, want, deadline_ns);
 	if (ws->count >= want) {
 		sched_fast_call(sched);
 		return 0;
@@ -278,13 +328,15 @@ int wait_next(struct sched *sched, uint32_t want, uint64_t deadline_ns)
 	return err;
 }
 
-struct op *wait_next_take(struct sched *sched)
+struct op *wait_next_take(struct sched *sched, uint32_t left)
 {
 	struct waitset *ws = running_waits(sched);
 	struct op *op = op_list_first(&sched->ops, &ws->parked);
 
-	if (!op)
+	if (!op && !sched->policy.is_long)
 		op = op_list_first(&sched->ops, &ws->ready);
+	if (!op && left > sched->policy.reserved) /* 0 without a policy: those of an earlier one */
+		op = op_list_first(&sched->ops, &ws->long_ones);
 	return op ? redeem(sched, op) : NULL;
 }
 
@@ -343,13 +395,13 @@ struct op *wait_take(struct sched *sched, uint64_t token)
 void waitset_check(struct sched *sched, const struct waitset *ws)
 {
 	uint32_t count = 0;
-	const struct op_list *lists[] = {&ws->ready, &ws->parked};
+	const struct op_list *lists[] = {&ws->ready, &ws->parked, &ws->long_ones};
 
-	for (uint32_t i = 0; i < 2; i++) {
+	for (uint32_t i = 0; i < 3; i++) {
 		for (struct op *op = op_list_first(&sched->ops, lists[i]); op;
 		     op = op_list_next(&sched->ops, op)) {
 			ASSERT(op->owner == ws);
-			ASSERT(op->state == (i == 0 ? OP_READY : OP_PARKED));
+			ASSERT(op->state == OP_READY + i);
 			count++;
 		}
 	}

@@ -13,8 +13,13 @@
  * also made on every call for arrays of up to WAIT_SMALL tokens, before the first sleep, and once
  * in as many calls as the array is long while something is parked or a poll finds nothing.
  *
- * Invariant: count == length(ready) + length(parked); each operation there has owner == this
- * waitset.
+ * A policy (struct wait_policy) orders what wait_next takes: it looks at each complete operation
+ * once, moves it from ready to parked or, if it is a long request, to long_ones, and these are
+ * taken last and only while more than the reserved places are left.  wait_any takes them as it
+ * takes parked ones.
+ *
+ * Invariant: count == length(ready) + length(parked) + length(long_ones); each operation there has
+ * owner == this waitset.
  */
 #pragma once
 
@@ -33,6 +38,7 @@ struct sched;
 struct waitset {
 	struct op_list ready;
 	struct op_list parked;
+	struct op_list long_ones;
 	struct coroutine *coroutine;
 	uint32_t count;
 	uint32_t issued;        /* operations owned, pending ones too */
@@ -44,6 +50,12 @@ struct waitset {
 	uint32_t num_tokens;
 	bool blocked;
 	bool woken;
+};
+
+/* How the results of wait_next are ordered.  is_long NULL: in order of completion. */
+struct wait_policy {
+	bool (*is_long)(struct sched *sched, const struct op *op);
+	uint32_t reserved; /* places of a call that long requests do not get */
 };
 
 void waitset_init(struct waitset *ws, struct coroutine *co);
@@ -60,10 +72,11 @@ void op_complete(struct sched *sched, struct op *op, int err);
 int wait_one(struct sched *sched, uint64_t token, uint64_t deadline_ns, struct op **op_out);
 int wait_any(struct sched *sched, const uint64_t *tokens, uint32_t count, uint64_t deadline_ns,
 	     struct op **op_out, uint32_t *index_out);
-/* Waits until want results are there (or the deadline passes: -ETIMEDOUT); wait_next_take takes
- * them one by one. */
+/* Waits until want results are there, with a policy until there is one that it lets pass (or the
+ * deadline passes: -ETIMEDOUT); wait_next_take takes them one by one, left telling how many places
+ * there still are. */
 int wait_next(struct sched *sched, uint32_t want, uint64_t deadline_ns);
-struct op *wait_next_take(struct sched *sched);
+struct op *wait_next_take(struct sched *sched, uint32_t left);
 /* Waits until all are complete; wait_take takes each. */
 int wait_all(struct sched *sched, const uint64_t *tokens, uint32_t count, uint64_t deadline_ns);
 struct op *wait_take(struct sched *sched, uint64_t token);

@@ -16,7 +16,8 @@ static void prepare(void)
 {
 	static const char *const settings[][2] = {
 		{"LIBOS", "catnip"},
-		{"DEMI_DPDK_DEVICE", "net_af_packet0,iface=vQ,qdisc_bypass=1,framesz=8192,blocksz=65536"},
+		{"DEMI_DPDK_DEVICE",
+		 "net_af_packet0,iface=vQ,qdisc_bypass=1,framesz=8192,blocksz=65536"},
 		{"DEMI_DPDK_QUEUES", "4"},
 		{"DEMI_DPDK_MEMORY_BYTES", "33554432"},
 		{"DEMI_ADDRESSES", "10.9.0.2/24"},

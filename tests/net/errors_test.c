@@ -1022,6 +1022,7 @@ static void nothing(void *arg)
 	X(demi_getsockopt(500, SOL_SOCKET, SO_RCVBUF, &scratch_int, &scratch_length))       \
 	X(demi_getpeername(500, &scratch_address.any, &scratch_length))                     \
 	X(demi_getsockname(500, &scratch_address.any, &scratch_length))                     \
+	X(demi_set_schedule(NULL, NULL, 0))                                                 \
 	X(demi_shutdown(500, SHUT_WR))                                                      \
 	X(demi_queue(&scratch_int))                                                         \
 	X(demi_cancel(1))                                                                   \

@@ -79,8 +79,8 @@ static void go_all(void)
 static void make(uint8_t bytes[LENGTH], uint16_t flow, uint32_t number)
 {
 	static const uint8_t headers[38] = {
-		2, 0, 0, 0, 0x52, 1, 2, 0, 0, 0,  0x52, 0, 8, 0,  0x45, 0, 0, 46, 0,
-		0, 0, 0, 64, 17,  0, 0, 10, 0, 0, 2,   10, 0, 0, 1, 0,    0, 0, 7,
+		2, 0, 0, 0,  0x52, 1, 2, 0,  0, 0, 0x52, 0,  8, 0, 0x45, 0, 0, 46, 0,
+		0, 0, 0, 64, 17,   0, 0, 10, 0, 0, 2,    10, 0, 0, 1,    0, 0, 0,  7,
 	};
 
 	memset(bytes, 0, LENGTH);
@@ -529,10 +529,10 @@ static void test_threads(void **state)
 int main(void)
 {
 	static const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_places),        cmocka_unit_test(test_flows),
-		cmocka_unit_test(test_for_all),       cmocka_unit_test(test_nobody_takes),
-		cmocka_unit_test(test_sending),       cmocka_unit_test(test_a_full_device),
-		cmocka_unit_test(test_sleeping),      cmocka_unit_test(test_threads),
+		cmocka_unit_test(test_places),   cmocka_unit_test(test_flows),
+		cmocka_unit_test(test_for_all),  cmocka_unit_test(test_nobody_takes),
+		cmocka_unit_test(test_sending),  cmocka_unit_test(test_a_full_device),
+		cmocka_unit_test(test_sleeping), cmocka_unit_test(test_threads),
 	};
 
 	return test_run("shared", tests);

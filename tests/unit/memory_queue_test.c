@@ -51,7 +51,7 @@ static void close_bench(struct bench *bench)
 	if (bench->queue)
 		bench->queue->ops->close(bench->queue);
 	struct op *op;
-	while ((op = wait_next_take(&bench->rig.sched)))
+	while ((op = wait_next_take(&bench->rig.sched, 1)))
 		op_free(&bench->rig.sched.ops, op);
 	assert_int_equal(bench->rig.sched.ops.used, 0);
 	assert_int_equal(live_objects(bench), 0);

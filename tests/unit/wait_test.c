@@ -538,19 +538,19 @@ static void test_next(void **state)
 
 	(void)state;
 	open_rig(&rig, &busy);
-	assert_null(wait_next_take(&rig.sched));
+	assert_null(wait_next_take(&rig.sched, 1));
 	for (int i = 0; i < 10; i++)
 		ops[i] = issue(&rig);
 	for (int i = 0; i < 10; i++)
 		complete(&rig, ops[i * 3 % 10]);
 	assert_int_equal(wait_next(&rig.sched, 10, WAIT_POLL), 0);
 	for (int i = 0; i < 10; i++) {
-		struct op *op = wait_next_take(&rig.sched);
+		struct op *op = wait_next_take(&rig.sched, 1);
 		assert_ptr_equal(op, ops[i * 3 % 10]);
 		spend(&rig, op);
 		rig_check(&rig);
 	}
-	assert_null(wait_next_take(&rig.sched));
+	assert_null(wait_next_take(&rig.sched, 1));
 	assert_int_equal(main_waits(&rig)->issued, 0);
 	rig_close(&rig);
 }
@@ -589,7 +589,7 @@ static void test_next_waits_for_all(void **state)
 			 -ETIMEDOUT); /* there are no more than 20 */
 	assert_int_equal(main_waits(&rig)->count, 20);
 	for (uint32_t i = 0; i < 20; i++) {
-		struct op *op = wait_next_take(&rig.sched);
+		struct op *op = wait_next_take(&rig.sched, 1);
 		assert_int_equal(op_slot(&rig.sched.ops, op), op_slot(&rig.sched.ops, first) + i);
 		spend(&rig, op);
 	}
@@ -613,7 +613,7 @@ static void test_next_takes_parked(void **state)
 		ops[i] = issue_done(&rig);
 	assert_int_equal(wait_next(&rig.sched, 6, WAIT_POLL), 0);
 	for (int i = 0; i < 6; i++) {
-		struct op *op = wait_next_take(&rig.sched);
+		struct op *op = wait_next_take(&rig.sched, 1);
 		assert_ptr_equal(op, ops[i]);
 		spend(&rig, op);
 	}
@@ -793,7 +793,7 @@ static void test_coroutine_waits(void **state)
 			assert_int_equal(worker.err, 0);
 			rig_check(&rig);
 			struct op *op;
-			while ((op = wait_next_take(&rig.sched)))
+			while ((op = wait_next_take(&rig.sched, 1)))
 				spend(&rig, op); /* wait_any left them */
 			assert_int_equal(rig.sched.ops.used, 0);
 		}
@@ -856,7 +856,7 @@ static void test_any_is_busy(void **state)
 		assert_true(any.ended);
 		assert_int_equal(any.err, 0);
 		rig_check(&rig);
-		while ((op = wait_next_take(&rig.sched)))
+		while ((op = wait_next_take(&rig.sched, 1)))
 			spend(&rig, op);
 		assert_int_equal(rig.sched.ops.used, 0);
 	}
@@ -937,7 +937,7 @@ static void test_adoption(void **state)
 		if (done)
 			spend(&rig, op);
 		assert_int_equal(main_waits(&rig)->count, done ? 38 : 40);
-		while ((op = wait_next_take(&rig.sched)))
+		while ((op = wait_next_take(&rig.sched, 1)))
 			spend(&rig, op);
 		assert_int_equal(main_waits(&rig)->issued, 0);
 		worker.ended = true;
@@ -1017,7 +1017,7 @@ static void test_wakes_for_heritage(void **state)
 	assert_int_equal(wait_next(&rig.sched, 3, rig.now_ns + 10 * SOON_NS), 0);
 	assert_true(worker.ended);
 	for (int i = 0; i < 3; i++) {
-		op = wait_next_take(&rig.sched);
+		op = wait_next_take(&rig.sched, 1);
 		assert_int_equal(op->token, worker.tokens[2 * i]);
 		spend(&rig, op);
 	}
@@ -1169,7 +1169,7 @@ static void model_all(struct model *model)
 
 static void model_next(struct model *model)
 {
-	struct op *op = wait_next_take(&model->rig.sched);
+	struct op *op = wait_next_take(&model->rig.sched, 1);
 
 	if (op)
 		model_spent(model, op);

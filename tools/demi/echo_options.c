@@ -79,8 +79,7 @@ static void print_names(void)
 	fputs("\nnames:", stdout);
 	for (size_t i = 0; i < echo_backend_count(); i++)
 		printf(" %s", echo_backend_at(i)->name);
-	fputs("\n(generator: a client only; raw: bare frames over memif or vhost)\n",
-	      stdout);
+	fputs("\n(generator: a client only; raw: bare frames over memif or vhost)\n", stdout);
 }
 
 static const struct echo_backend *backend_or_complain(const char *option, const char *name)

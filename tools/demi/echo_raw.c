@@ -10,8 +10,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define HEADER     54 /* Ethernet, and what IPv4 and TCP would have */
-#define FLOW_AT    14 /* number of the flow: 4 bytes */
+#define HEADER     54   /* Ethernet, and what IPv4 and TCP would have */
+#define FLOW_AT    14   /* number of the flow: 4 bytes */
 #define TYPE       0x88 /* 0x88b5 and 0x88b6: for local experiments (IEEE 802) */
 #define TYPE_ECHO  0xb5
 #define TYPE_END   0xb6

@@ -40,8 +40,7 @@ static bool claim(const struct dpdk *x)
 {
 	struct rte_eth_dev_owner owner = {.name = "demitasse"};
 
-	return rte_eth_dev_owner_new(&owner.id) == 0 &&
-	       rte_eth_dev_owner_set(x->port, &owner) == 0;
+	return rte_eth_dev_owner_new(&owner.id) == 0 && rte_eth_dev_owner_set(x->port, &owner) == 0;
 }
 
 static int tell_taken(const struct dpdk *x)

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT
- * netdev/spread/flow.h - which of several instances a flow belongs to: whoever receives finds it for what
- * arrives (an instance, the XDP program of afxdp), an instance for what it is about to begin.
+ * netdev/spread/flow.h - which of several instances a flow belongs to: whoever receives finds it
+ * for what arrives (an instance, the XDP program of afxdp), an instance for what it is about to
+ * begin.
  *
  * Without libc, which the program does not have.
  */

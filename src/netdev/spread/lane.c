@@ -78,11 +78,10 @@ uint32_t lane_begin(struct lane *lane)
 		return 0;
 	atomic_store(&lane->inside, true);
 	/* acquire: the frames are there; pairs with the store in lane_publish */
-	uint32_t count =
-		atomic_load(&lane->giver)
-			? atomic_load_explicit(&lane->put, memory_order_acquire) -
-				  atomic_load_explicit(&lane->taken, memory_order_relaxed)
-			: 0;
+	uint32_t count = atomic_load(&lane->giver)
+				 ? atomic_load_explicit(&lane->put, memory_order_acquire) -
+					   atomic_load_explicit(&lane->taken, memory_order_relaxed)
+				 : 0;
 	if (count == 0)
 		atomic_store_explicit(&lane->inside, false, memory_order_release);
 	return count;

@@ -25,12 +25,18 @@ static uint16_t port;
 static int start_eal(void)
 {
 	char cores[32];
-	char *argv[] = {(char[]){"demi"},           (char[]){"--no-pci"},
-			(char[]){"--no-huge"},      (char[]){"--no-shconf"},
-			(char[]){"--no-telemetry"}, (char[]){"--single-file-segments"},
-			(char[]){"-m"},             (char[]){"256"},
-			(char[]){"--log-level"},    (char[]){"error"},
-			(char[]){"--lcores"},       cores};
+	char *argv[] = {(char[]){"demi"},
+			(char[]){"--no-pci"},
+			(char[]){"--no-huge"},
+			(char[]){"--no-shconf"},
+			(char[]){"--no-telemetry"},
+			(char[]){"--single-file-segments"},
+			(char[]){"-m"},
+			(char[]){"256"},
+			(char[]){"--log-level"},
+			(char[]){"error"},
+			(char[]){"--lcores"},
+			cores};
 	int cpu = sched_getcpu();
 
 	(void)snprintf(cores, sizeof(cores), "0@%d", cpu < 0 ? 0 : cpu);
@@ -108,7 +114,8 @@ static uint32_t make(struct raw_frame *frames, uint32_t count, uint32_t length)
 static uint32_t receive(struct raw_frame *frames, uint32_t max)
 {
 	struct rte_mbuf *mbufs[RAW_BURST];
-	uint16_t n = rte_eth_rx_burst(port, 0, mbufs, (uint16_t)(max < RAW_BURST ? max : RAW_BURST));
+	uint16_t n =
+		rte_eth_rx_burst(port, 0, mbufs, (uint16_t)(max < RAW_BURST ? max : RAW_BURST));
 
 	for (uint32_t i = 0; i < n; i++)
 		describe(&frames[i], mbufs[i]);
