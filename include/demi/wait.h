@@ -44,9 +44,9 @@ extern int demi_wait_any(_Out_ demi_qresult_t *qr_out, _Out_ int *ready_offset_o
 			 _In_opt_ const struct timespec *timeout);
 
 /* Waits for the next num_qrs results (at least 1) of any operations that the caller issued, in
- * order of completion (but see demi_set_schedule). *num_qrs_out is how many of qrs_out are filled: num_qrs, or fewer with
- * ETIMEDOUT (those are valid and spent). The caller is the application outside of coroutines, or
- * one coroutine. */
+ * order of completion (but see demi_set_schedule). *num_qrs_out is how many of qrs_out are filled:
+ * num_qrs, or fewer with ETIMEDOUT (those are valid and spent). The caller is the application
+ * outside of coroutines, or one coroutine. */
 ATTR_NONNULL(1, 3)
 extern int demi_wait_next_n(_Out_writes_to_(num_qrs, *num_qrs_out) demi_qresult_t *qrs_out,
 			    _In_ int num_qrs, _Out_ int *num_qrs_out,

@@ -200,6 +200,8 @@ def open_loop_keeps_its_rate():
 
 @test
 def core_has_all_figures():
+    tails = {(row["policy"], row["requests"]): row["p999_ns"] for row in rows("bench", "schedule", "--requests", "100k")}
+    check(tails["completion", "short"] > 10 * tails["reserved", "short"], f"the tail of short requests: {tails}")
     row, = rows("bench", "core", "--quick", "--repeats", "1")
     check(row["what"] == "core", "what")
     for key in CORE_KEYS:

@@ -41,6 +41,7 @@ static const struct command benches[] = {
 	{"echo", bench_echo, "round trips between a server and a client process"},
 	{"size", bench_size, "the same for 64 bytes to 256 KiB"},
 	{"core", bench_core, "nanoseconds of the library's own operations"},
+	{"schedule", bench_schedule, "the tail of short requests behind long ones, simulated"},
 	{"net", bench_net, "our TCP/IP stack, two instances back to back, beside lwIP"},
 };
 
