@@ -20,7 +20,7 @@ struct steer_key {
 struct steer_flow {
 	struct steer_key address[2];
 	uint64_t port[2];
-	uint64_t protocol; /* for afxdp/decide.h */
+	uint64_t protocol; /* for decide.h */
 	uint64_t ours;     /* which of the two is this end: 0 or 1 */
 };
 

@@ -133,7 +133,9 @@ static void send_for_others(struct shared *s)
 {
 	struct port *port = s->port;
 
-	if (unlikely(s->pending > 0))
+	if (likely(s->pending == 0))
+		s->retry_ns = TIMER_NEVER; /* who was waited for may have gone */
+	else
 		send_pending(s);
 	for (uint32_t place = 1; place < port->places && s->pending == 0; place++) {
 		bool whole = collect(s, &port->sides[place].from);
