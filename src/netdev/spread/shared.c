@@ -7,39 +7,18 @@
  */
 #include "netdev/spread/shared.h"
 
-#include "netdev/spread/lane.h"
 #include "netdev/spread/place.h"
+#include "netdev/spread/port.h"
 
 #include <errno.h>
-#include <pthread.h>
 #include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
-#include <unistd.h>
 
-#define NAME_BYTES  256
 #define RETRY_NS    20000 /* until frames that found no room are tried again */
 #define LAST_YIELDS 1000  /* for the receiver to take what an instance that goes sent last */
-
-/* What a place has, whoever is there. */
-struct side {
-	struct lane to;   /* it, from the receiver */
-	struct lane from; /* it, to the receiver */
-	_Atomic bool present;
-	_Atomic bool asleep;
-	int bell; /* eventfd: there is something for it */
-};
-
-struct port {
-	struct list in_all;
-	char name[NAME_BYTES];
-	uint32_t places;
-	uint32_t taken;
-	struct netdev traits; /* of the device, as far as netdev_copy_traits goes */
-	struct side sides[];
-};
 
 struct shared {
 	struct netdev dev;
@@ -51,12 +30,6 @@ struct shared {
 	uint32_t pending; /* frames of others, copied, that the device had no room for */
 	struct frame *frames[NETDEV_BURST];
 };
-
-/* Stated exception to "no mutable globals": the instances of this process that share devices. */
-static struct {
-	pthread_mutex_t lock; /* for coming and going */
-	struct list all;
-} ports = {.lock = PTHREAD_MUTEX_INITIALIZER, .all = {.next = &ports.all, .prev = &ports.all}};
 
 static struct shared *shared_of(struct netdev *dev)
 {
@@ -71,11 +44,6 @@ static bool is_receiver(const struct shared *s)
 static struct side *side_of(const struct shared *s)
 {
 	return &s->port->sides[s->place];
-}
-
-static bool is_present(const struct port *port, uint32_t place)
-{
-	return atomic_load_explicit(&port->sides[place].present, memory_order_relaxed);
 }
 
 static void count_drop(struct shared *s, enum drop reason, uint32_t count)
@@ -175,7 +143,7 @@ static struct frame *copy(struct heap *heap, const struct frame *from)
 static void copy_to_all(struct shared *s, const struct frame *frame)
 {
 	for (uint32_t place = 1; place < s->port->places; place++) {
-		if (!is_present(s->port, place))
+		if (!port_has(s->port, place))
 			continue;
 		struct frame *one = copy(s->dev.sched->heap, frame);
 		if (one)
@@ -212,7 +180,7 @@ static uint32_t receiver_rx_burst(struct netdev *dev, struct frame **frames, uin
 			copy_to_all(s, frame);
 			place = 0;
 		}
-		if (place > 0 && is_present(s->port, place))
+		if (place > 0 && port_has(s->port, place))
 			hand_over(s, frame, place);
 		else
 			frames[n++] = frame;
@@ -370,7 +338,7 @@ static bool shared_receives(struct netdev *dev, const struct netdev_flow *flow)
 	const struct shared *s = shared_of(dev);
 	uint32_t place = place_of_flow(flow, s->port->places);
 
-	return place == s->place || (is_receiver(s) && !is_present(s->port, place));
+	return place == s->place || (is_receiver(s) && !port_has(s->port, place));
 }
 
 static void rung(struct fd_watch *watch, uint32_t events)
@@ -401,92 +369,7 @@ static void shared_dropped(struct netdev *dev, const struct frame *frame, enum d
 		inner->dropped(inner, frame, reason);
 }
 
-/* ---- coming and going; under the lock ---- */
-
-static struct port *find_port(const char *name)
-{
-	list_for_each (node, &ports.all) {
-		struct port *port = container_of(node, struct port, in_all);
-		if (strcmp(port->name, name) == 0)
-			return port;
-	}
-	return NULL;
-}
-
-static void free_port(struct port *port)
-{
-	for (uint32_t place = 0; place < port->places; place++) {
-		if (port->sides[place].bell >= 0)
-			(void)close(port->sides[place].bell);
-	}
-	free(port);
-}
-
-static int make_port(const struct shared_wish *wish, struct port **port_out)
-{
-	uint64_t bytes = sizeof(struct port) + wish->places * sizeof(struct side);
-	struct port *port = aligned_alloc(CACHE_LINE, round_up(bytes, CACHE_LINE));
-
-	if (!port)
-		return -ENOMEM;
-	memset(port, 0, bytes);
-	(void)snprintf(port->name, sizeof(port->name), "%s", wish->name);
-	port->places = wish->places;
-	int err = 0;
-	for (uint32_t place = 0; place < port->places; place++) {
-		port->sides[place].bell = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-		if (port->sides[place].bell < 0)
-			err = -errno;
-	}
-	if (err) {
-		free_port(port);
-		return err;
-	}
-	list_append(&ports.all, &port->in_all);
-	*port_out = port;
-	return 0;
-}
-
-/* The lowest free place of the port that is wished for. */
-static int find_place(const struct sched *sched, const struct shared_wish *wish, struct shared *s)
-{
-	struct port *port = find_port(wish->name);
-	int err = port ? 0 : make_port(wish, &port);
-
-	if (err)
-		return err;
-	s->port = port;
-	if (port->places != wish->places) {
-		log_write(&sched->log, LOG_LEVEL_ERROR, "%s: %u, but %u of an instance that has %s",
-			  wish->key, wish->places, port->places, wish->name);
-		return -EINVAL;
-	}
-	while (s->place < port->places && is_present(port, s->place))
-		s->place++;
-	if (s->place < port->places)
-		return 0;
-	log_write(&sched->log, LOG_LEVEL_ERROR, "%s: %u, and so many instances have %s already",
-		  wish->key, wish->places, wish->name);
-	return -EBUSY;
-}
-
-static void come(struct shared *s)
-{
-	struct port *port = s->port;
-
-	for (uint32_t place = 1; place < port->places; place++) {
-		struct side *side = &port->sides[place];
-		if (is_receiver(s)) {
-			lane_open_giver(&side->to);
-			lane_open_taker(&side->from);
-		} else if (place == s->place) {
-			lane_open_giver(&side->from);
-			lane_open_taker(&side->to);
-		}
-	}
-	atomic_store(&side_of(s)->present, true);
-	port->taken++;
-}
+/* ---- coming and going ---- */
 
 /* Lets the receiver send what was handed to it last. */
 static void await_receiver(const struct shared *s)
@@ -497,28 +380,6 @@ static void await_receiver(const struct shared *s)
 		(void)sched_yield();
 }
 
-static void go(struct shared *s)
-{
-	struct port *port = s->port;
-	struct heap *heap = s->dev.sched->heap;
-
-	if (!is_present(port, s->place))
-		return;
-	for (uint32_t place = 1; place < port->places; place++) {
-		struct side *side = &port->sides[place];
-		if (is_receiver(s)) {
-			lane_close_giver(&side->to, heap);
-			lane_close_taker(&side->from);
-		} else if (place == s->place) {
-			lane_close_giver(&side->from, heap);
-			lane_close_taker(&side->to);
-		}
-	}
-	atomic_store(&side_of(s)->asleep, false);
-	atomic_store(&side_of(s)->present, false);
-	port->taken--;
-}
-
 static void shared_close(struct netdev *dev)
 {
 	struct shared *s = shared_of(dev);
@@ -527,17 +388,14 @@ static void shared_close(struct netdev *dev)
 		fdset_remove(&dev->sched->fds, &s->watch);
 	if (!is_receiver(s))
 		await_receiver(s);
-	(void)pthread_mutex_lock(&ports.lock);
-	go(s);
+	port_lock();
+	port_go(s->port, s->place, dev->sched->heap);
 	for (uint32_t i = 0; i < s->pending; i++)
 		frame_free(dev->sched->heap, s->frames[i]);
 	if (s->inner)
 		s->inner->ops->close(s->inner);
-	if (s->port->taken == 0) {
-		list_remove(&s->port->in_all);
-		free_port(s->port);
-	}
-	(void)pthread_mutex_unlock(&ports.lock);
+	port_release(s->port);
+	port_unlock();
 	free(s);
 }
 
@@ -571,7 +429,7 @@ static const struct netdev_ops other_ops = {
 
 static int open_locked(struct sched *sched, const struct shared_wish *wish, struct shared *s)
 {
-	int err = find_place(sched, wish, s);
+	int err = port_find(sched, wish, &s->port, &s->place);
 
 	if (!err && is_receiver(s)) {
 		err = wish->open(sched, &s->inner);
@@ -579,10 +437,7 @@ static int open_locked(struct sched *sched, const struct shared_wish *wish, stru
 			netdev_copy_traits(&s->port->traits, s->inner);
 	}
 	if (err) {
-		if (s->port && s->port->taken == 0) {
-			list_remove(&s->port->in_all);
-			free_port(s->port);
-		}
+		port_release(s->port);
 		return err;
 	}
 	netdev_copy_traits(&s->dev, &s->port->traits);
@@ -590,7 +445,7 @@ static int open_locked(struct sched *sched, const struct shared_wish *wish, stru
 		s->dev.max_segments = FRAME_SEGMENTS; /* they are copied */
 	(void)snprintf(s->dev.mode, sizeof(s->dev.mode), "%.28s, %u of %u", s->port->traits.mode,
 		       s->place + 1, wish->places);
-	come(s);
+	port_come(s->port, s->place);
 	log_write(&sched->log, LOG_LEVEL_INFO, "%s: shared, place %u of %u", wish->name,
 		  s->place + 1, wish->places);
 	return 0;
@@ -600,15 +455,15 @@ int shared_open(struct sched *sched, const struct shared_wish *wish, struct netd
 {
 	struct shared *s = calloc(1, sizeof(*s));
 
-	ASSERT(wish->places <= SHARED_PLACES && strlen(wish->name) < NAME_BYTES);
+	ASSERT(wish->places <= SHARED_PLACES);
 	if (!s)
 		return -ENOMEM;
 	s->dev.sched = sched;
 	s->dev.dropped = shared_dropped;
 	s->retry_ns = TIMER_NEVER;
-	(void)pthread_mutex_lock(&ports.lock);
+	port_lock();
 	int err = open_locked(sched, wish, s);
-	(void)pthread_mutex_unlock(&ports.lock);
+	port_unlock();
 	if (err) {
 		free(s);
 		return err;
