@@ -85,7 +85,8 @@ static uint32_t dev_tx(struct netdev *dev, struct frame **frames, uint32_t count
 	return count;
 }
 
-static const struct netdev_ops dev_ops = {.name = "fuzz", .tx_burst = dev_tx};
+static const struct netdev_ops dev_ops = {
+	.name = "fuzz", .tx_burst = dev_tx, .receives = netdev_receives_all};
 
 /* Nobody speaks the protocol: the whole is dropped here. */
 static void dev_dropped(struct netdev *dev, const struct frame *frame, enum drop reason)

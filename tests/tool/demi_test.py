@@ -94,7 +94,7 @@ def bad_options_are_named():
             ("--sizes", "bench", "echo", "--sizes", "3"), ("--size", "bench", "echo", "--size", "0"),
             ("--size", "bench", "echo", "--size", "1e9"), ("--size", "bench", "echo", "--size"),
             ("--size", "bench", "echo", "--proto", "udp", "--size", "1"), ("--depth", "bench", "echo", "--depth", "x"),
-            ("--libos", "bench", "echo", "--libos", "catfish"), ("--libos", "bench", "echo", "--libos", "raw"),
+            ("--libos", "bench", "echo", "--libos", "catfish"), ("--device", "bench", "echo", "--libos", "raw"),
             ("--proto", "bench", "echo", "--proto", "sctp"), ("--idle", "bench", "echo", "--idle", "|"),
             ("--device", "bench", "echo", "--device", "x"), ("--role", "bench", "echo", "--libos", "catpowder"),
             ("--role", "bench", "size", "--libos", "catpowder"),
