@@ -128,20 +128,43 @@ static void note_line(struct load *load, const struct config_key *key,
 	*line = node->line;
 }
 
+static int file_word(struct load *load, const struct config_key *key,
+		     const struct config_yaml_node *node)
+{
+	if (strlen(node->text) != node->text_bytes)
+		return shape_refuse(load, node, "words without zero bytes");
+	if (config_key_append(key, node->text, load->config))
+		return 0;
+	return shape_refuse(load, node, "fewer words, and no blanks in them");
+}
+
+static const char *shape(const struct config_key *key)
+{
+	switch (key->type) {
+	case CONFIG_KEY_MAP:
+		return "a map of plain values";
+	case CONFIG_KEY_WORDS:
+		return "a list of words";
+	default:
+		return "one plain value";
+	}
+}
+
 static int file_key(struct load *load, const struct config_key *key,
 		    const struct config_yaml_node *node)
 {
 	struct source source = {.file = load->file, .line = node->line};
 
-	if (key->type == CONFIG_KEY_MAP && node->kind == CONFIG_YAML_MAP) {
+	if (node->kind == CONFIG_YAML_ITEM)
+		return file_word(load, key, node);
+	if ((key->type == CONFIG_KEY_MAP && node->kind == CONFIG_YAML_MAP) ||
+	    (key->type == CONFIG_KEY_WORDS && node->kind == CONFIG_YAML_LIST)) {
 		note_line(load, key, node);
 		config_key_reset(key, load->config);
 		return CONFIG_YAML_ENTER;
 	}
 	if (node->kind != CONFIG_YAML_SCALAR && node->kind != CONFIG_YAML_NULL)
-		return shape_refuse(load, node,
-				    key->type == CONFIG_KEY_MAP ? "a map of plain values"
-								: "one plain value");
+		return shape_refuse(load, node, shape(key));
 	if (strlen(node->text) != node->text_bytes)
 		return shape_refuse(load, node, "a value without zero bytes");
 	note_line(load, key, node);

@@ -16,12 +16,14 @@ struct config {
 #define CONFIG_CHOICE(field, path, def, choices, help)        int64_t field;
 #define CONFIG_STRING(field, path, def, longest, help)        char field[(longest) + 1];
 #define CONFIG_MAP(field, path, longest, help)                char field[(longest) + 1];
+#define CONFIG_WORDS(field, path, longest, help)              char field[(longest) + 1];
 #define CONFIG_COMPAT(path)
 #include "base/config.def"
 #undef CONFIG_NUMBER
 #undef CONFIG_CHOICE
 #undef CONFIG_STRING
 #undef CONFIG_MAP
+#undef CONFIG_WORDS
 #undef CONFIG_COMPAT
 };
 

@@ -49,12 +49,20 @@ const struct config_key config_key_table[CONFIG_KEY_COUNT] = {
 	 .type = CONFIG_KEY_MAP,                  \
 	 .text = "",                              \
 	 .longest = (most)},
+#define CONFIG_WORDS(name, yaml, most, help)      \
+	{.field = #name,                          \
+	 .path = (yaml),                          \
+	 .offset = offsetof(struct config, name), \
+	 .type = CONFIG_KEY_WORDS,                \
+	 .text = "",                              \
+	 .longest = (most)},
 #define CONFIG_COMPAT(yaml)
 #include "base/config.def"
 #undef CONFIG_NUMBER
 #undef CONFIG_CHOICE
 #undef CONFIG_STRING
 #undef CONFIG_MAP
+#undef CONFIG_WORDS
 #undef CONFIG_COMPAT
 };
 
@@ -64,12 +72,14 @@ static const char *const compat_paths[] = {
 #define CONFIG_CHOICE(name, yaml, def, names, help)
 #define CONFIG_STRING(name, yaml, def, most, help)
 #define CONFIG_MAP(name, yaml, most, help)
+#define CONFIG_WORDS(name, yaml, most, help)
 #define CONFIG_COMPAT(yaml) (yaml),
 #include "base/config.def"
 #undef CONFIG_NUMBER
 #undef CONFIG_CHOICE
 #undef CONFIG_STRING
 #undef CONFIG_MAP
+#undef CONFIG_WORDS
 #undef CONFIG_COMPAT
 };
 
@@ -87,12 +97,14 @@ static const char *const compat_paths[] = {
 	static_assert(sizeof(def) <= (most) + 1, #name); \
 	static_assert(NAMES_FIT(#name, yaml), #name);
 #define CONFIG_MAP(name, yaml, most, help) static_assert(NAMES_FIT(#name, yaml), #name);
+#define CONFIG_WORDS(name, yaml, most, help) static_assert(NAMES_FIT(#name, yaml), #name);
 #define CONFIG_COMPAT(yaml)                static_assert(sizeof(yaml) <= CONFIG_YAML_PATH_MAX, yaml);
 #include "base/config.def"
 #undef CONFIG_NUMBER
 #undef CONFIG_CHOICE
 #undef CONFIG_STRING
 #undef CONFIG_MAP
+#undef CONFIG_WORDS
 #undef CONFIG_COMPAT
 
 /* libOSes of Demikernel's world: not having one is another error than a name from nowhere. */
@@ -203,6 +215,7 @@ const char *config_key_show(const struct config_key *key, const struct config *c
 		return config_key_choice(key, config);
 	case CONFIG_KEY_STRING:
 	case CONFIG_KEY_MAP:
+	case CONFIG_KEY_WORDS:
 		return (const char *)config + key->offset;
 	}
 	return "";
@@ -338,6 +351,20 @@ bool config_key_add(const struct config_key *key, const char *name, const char *
 	return true;
 }
 
+bool config_key_append(const struct config_key *key, const char *word, struct config *config)
+{
+	char *text = (char *)config + key->offset;
+	size_t used = strlen(text);
+	size_t blank = used > 0;
+
+	if (strchr(word, ' ') || blank + strlen(word) > key->longest - used)
+		return false;
+	if (*word)
+		(void)snprintf(text + used, key->longest - used + 1, "%s%s", blank ? " " : "",
+			       word);
+	return true;
+}
+
 bool config_key_parse(const struct config_key *key, const char *text, struct config *config)
 {
 	switch (key->type) {
@@ -346,6 +373,7 @@ bool config_key_parse(const struct config_key *key, const char *text, struct con
 	case CONFIG_KEY_CHOICE:
 		return choice_parse(key, text, value_of(key, config));
 	case CONFIG_KEY_STRING:
+	case CONFIG_KEY_WORDS:
 		return string_parse(key, text, config);
 	case CONFIG_KEY_MAP:
 		return is_map(text) && string_parse(key, text, config);
@@ -378,6 +406,7 @@ static void range_text(const struct config_key *key, char text[static 160])
 		(void)snprintf(text, 160, "is not one of %s", choices);
 		break;
 	case CONFIG_KEY_STRING:
+	case CONFIG_KEY_WORDS:
 		(void)snprintf(text, 160, "is longer than %zu bytes", key->longest);
 		break;
 	case CONFIG_KEY_MAP:

@@ -17,7 +17,13 @@
 #define CONFIG_KEY_FIELD_MAX   40
 #define CONFIG_KEY_NUMBER_MAX  24
 
-enum config_key_type { CONFIG_KEY_NUMBER, CONFIG_KEY_CHOICE, CONFIG_KEY_STRING, CONFIG_KEY_MAP };
+enum config_key_type {
+	CONFIG_KEY_NUMBER,
+	CONFIG_KEY_CHOICE,
+	CONFIG_KEY_STRING,
+	CONFIG_KEY_MAP,
+	CONFIG_KEY_WORDS,
+};
 
 struct config_key {
 	const char *field;
@@ -29,7 +35,7 @@ struct config_key {
 	int64_t max;
 	const char *unit;
 	const char *choices[CONFIG_KEY_CHOICES_MAX]; /* ended by NULL */
-	const char *text;                            /* default of a string or map */
+	const char *text;                            /* default of a string, map or words */
 	size_t longest;
 };
 
@@ -40,12 +46,14 @@ enum {
 #define CONFIG_CHOICE(name, yaml, def, names, help)           +1
 #define CONFIG_STRING(name, yaml, def, most, help)            +1
 #define CONFIG_MAP(name, yaml, most, help)                    +1
+#define CONFIG_WORDS(name, yaml, most, help)                  +1
 #define CONFIG_COMPAT(yaml)
 #include "base/config.def"
 #undef CONFIG_NUMBER
 #undef CONFIG_CHOICE
 #undef CONFIG_STRING
 #undef CONFIG_MAP
+#undef CONFIG_WORDS
 #undef CONFIG_COMPAT
 };
 
@@ -75,6 +83,10 @@ bool config_key_parse(const struct config_key *key, const char *text, struct con
  * that the map's text is made with, or does not fit: the map is as it was. */
 bool config_key_add(const struct config_key *key, const char *name, const char *value,
 		    struct config *config);
+
+/* Adds a word to a CONFIG_KEY_WORDS; none at all is no word.  False if it holds a blank or does not
+ * fit: the text is as it was. */
+bool config_key_append(const struct config_key *key, const char *word, struct config *config);
 
 /* One error line that names key, value, where it stood and the range.  -EINVAL, or -ENOTSUP for a
  * libOS of Demikernel that is not built. */

@@ -24,6 +24,7 @@ struct walk {
 	void *arg;
 	const struct log *log;
 	bool in_value; /* a key was read, its value comes next */
+	bool in_list;  /* that was entered: the value goes on */
 	uint32_t key_line;
 	uint32_t num_documents;
 	uint32_t skipping;
@@ -153,10 +154,29 @@ static int take_value(struct walk *walk, const yaml_event_t *event)
 
 	if (rc < 0)
 		return rc;
+	walk->in_list = rc == CONFIG_YAML_ENTER && node.kind == CONFIG_YAML_LIST;
+	if (walk->in_list)
+		return 0;
 	if (rc == CONFIG_YAML_ENTER)
 		return enter_map(walk, event);
 	walk->in_value = false;
 	return is_start(event) ? skip_event(walk, event) : 0;
+}
+
+static int take_item(struct walk *walk, const yaml_event_t *event)
+{
+	if (event->type == YAML_SEQUENCE_END_EVENT) {
+		walk->in_list = false;
+		walk->in_value = false;
+		return 0;
+	}
+	if (event->type != YAML_SCALAR_EVENT)
+		return refuse(walk, line_of(event), "an item that is not a word");
+	struct config_yaml_node node = node_of(walk, event);
+	node.kind = CONFIG_YAML_ITEM;
+	node.line = line_of(event);
+	int rc = walk->fn(walk->arg, &node);
+	return rc < 0 ? rc : 0;
 }
 
 /* Outside of any map: the start and end of the document, and its one value, a map or nothing. */
@@ -187,6 +207,8 @@ static int take_event(struct walk *walk, const yaml_event_t *event)
 		return skip_event(walk, event);
 	if (!walk->depth)
 		return take_root(walk, event);
+	if (walk->in_list)
+		return take_item(walk, event);
 	if (walk->in_value)
 		return take_value(walk, event);
 	if (event->type != YAML_MAPPING_END_EVENT)

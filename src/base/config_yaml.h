@@ -20,6 +20,7 @@ enum config_yaml_kind {
 	CONFIG_YAML_LIST,
 	CONFIG_YAML_MAP,
 	CONFIG_YAML_ALIAS,
+	CONFIG_YAML_ITEM, /* of a list; its text is as of a SCALAR.  Only these are in lists */
 };
 
 /* The value of one key of a map; lives during the call. */
@@ -32,7 +33,8 @@ struct config_yaml_node {
 	uint32_t line;     /* of the key, from 1 */
 };
 
-/* Returned for a MAP: call again for the keys in it.  0 passes over it, and over anything else. */
+/* Returned for a MAP: call again for the keys in it; for a LIST: for its items, by the path of the
+ * list.  0 passes over it, and over anything else. */
 #define CONFIG_YAML_ENTER 1
 
 /* An error (-errno) ends the parse and becomes its result. */

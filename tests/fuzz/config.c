@@ -62,12 +62,14 @@ static void check_values(const struct config *config)
 		    (int64_t)(sizeof(CHOICE_LIST choices) / sizeof(const char *)) - 1);
 #define CONFIG_STRING(field, path, def, longest, help) check_string(config->field, longest);
 #define CONFIG_MAP(field, path, longest, help)         check_map(config->field, longest);
+#define CONFIG_WORDS(field, path, longest, help)       check_string(config->field, longest);
 #define CONFIG_COMPAT(path)
 #include "base/config.def"
 #undef CONFIG_NUMBER
 #undef CONFIG_CHOICE
 #undef CONFIG_STRING
 #undef CONFIG_MAP
+#undef CONFIG_WORDS
 #undef CONFIG_COMPAT
 }
 

@@ -161,18 +161,45 @@ def idle(link):
             assert used <= 2, f"{used} ticks of 100 in an idle second"
 
 
+def refuses(link, words, **settings):
+    """A program that wants the server's end gets one error with these words, and lives on."""
+    environment = {**link.environment(0), **{f"DEMI_{key.upper()}": value for key, value in settings.items()}}
+    done = subprocess.run([str(BUILD / "tests/interop_peer"), "call", SERVER[4], "7000", "1", "echo"], timeout=WAIT_S,
+                          env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
+    assert done.returncode == 1 and words in done.stdout, f"{settings}: status {done.returncode}: {done.stdout}"
+    assert done.stdout.count("error:") == 1, done.stdout
+
+
 def refused(link):
-    """Each is one error with the reason, and the process lives on."""
-    environment = link.environment(0)
     for device, words in (("", "demitasse.dpdk.device: catnip needs one"),
                           ("net_nothing0", "DPDK, device net_nothing0: can't be used"),
                           ("net_memif0,role=judge", "DPDK, device net_memif0: can't be used"),
                           ("ffff:ff:1f.7", "DPDK")):
-        done = subprocess.run([str(BUILD / "tests/interop_peer"), "call", SERVER[4], "7000", "1", "echo"], timeout=WAIT_S,
-                              env={**environment, "DEMI_DPDK_DEVICE": device}, stdout=subprocess.PIPE,
-                              stderr=subprocess.STDOUT, text=True, check=False)
-        assert done.returncode == 1 and words in done.stdout, f"{device}: status {done.returncode}: {done.stdout}"
-        assert done.stdout.count("error:") == 1, done.stdout
+        refuses(link, words, dpdk_device=device)
+    refuses(link, "inetstack_config.mtu: 9000, and DPDK's device net_memif0 takes packets of 2034 bytes at most", mtu="9000")
+    refuses(link, "demitasse.dpdk.device: empty, and dpdk.eal_init makes no port", dpdk_device="", dpdk_eal="-n 4")
+    refuses(link, "DPDK does not start", dpdk_eal="--nonsense")
+
+
+def taken(link):
+    """What another process has is refused, and it keeps it."""
+    with echo_server(link):
+        refuses(link, "can't be used" if "memif" in link.name else "does not start")
+        ask(link)
+
+
+def eal_list(link):
+    """A file of Demikernel's: the list of the EAL's arguments makes the device, which is the first port."""
+    path = Path(link.directory.name) / "demikernel.yaml"
+    for end in (0, 1):
+        device = link.environment(end)["DEMI_DPDK_DEVICE"]
+        (path.with_name(f"{end}.yaml")).write_text(
+            f'dpdk:\n  eal_init: ["", "-c", "0xff", "-n", "4", "--lcores=0-7", "--vdev={device}", "--proc-type=auto"]\n')
+    original = link.environment
+    link.environment = lambda end: {**original(end), "DEMI_DPDK_DEVICE": "", "CONFIG_PATH": str(path.with_name(f"{end}.yaml"))}
+    with echo_server(link) as (_, mode):
+        assert mode.startswith("net_memif0"), mode
+        ask(link, 20000)
 
 
 def tests():
@@ -181,6 +208,9 @@ def tests():
             yield link, {}, function
     yield "memif copy", {"fault": "drop=1%,duplicate=1%,reorder=1%,corrupt=0.5%,seed=7"}, streams
     yield "memif copy", {}, refused
+    yield "memif copy", {}, taken
+    yield "vhost split", {}, taken
+    yield "memif copy", {}, eal_list
 
 
 if __name__ == "__main__":

@@ -22,6 +22,7 @@ LIMIT_S = 20
 HAVE_XDP, HAVE_DPDK = (any((Path(place) / f"libdemitasse-{name}.so").exists()
                            for place in (os.environ.get("DEMI_PLUGIN_DIR") or Path(DEMI).parent, Path(DEMI).parent))
                        for name in ("xdp", "dpdk"))
+HAVE_LWIP = (Path(DEMI).parent / "demi-bench-lwip.so").exists()
 ECHO_KEYS = ["what", "libos", "device", "proto", "size_bytes", "connections", "depth", "rtt_min_ns", "rtt_p50_ns", "rtt_p90_ns",
              "rtt_p99_ns", "rtt_p999_ns", "rtt_max_ns", "requests_per_s", "server_cpu_ns_per_request"]
 CORE_KEYS = ["what", "memory_queue_roundtrip_ns", "coroutine_switch_ns", "coroutine_switch_tsc", "operation_ns", "wait_any_1_ns",
@@ -123,6 +124,21 @@ def doctor_tells_capabilities():
     check(names == ["kernel", "XDP sockets", "XDP programs", "capabilities", "memory", "bpffs", "plug-in", "helper", "all together"],
           f"what AF_XDP needs: {names}")
     check(not any(row["what"] == "interface" for row in findings), "no interface was named")
+
+
+@test
+def the_doctor_lists_what_dpdk_could_drive():
+    findings = {row["name"]: row for row in rows("doctor") if row["what"] == "dpdk"}
+    check(list(findings)[:2] == ["virtual", "vfio"], str(list(findings)))
+    if HAVE_DPDK:
+        check("net_memif net_vhost net_virtio_user" in findings["virtual"]["detail"], str(findings["virtual"]))
+    cards = sorted(path.name for path in Path("/sys/bus/pci/devices").glob("*") if (path / "class").read_text().startswith("0x02"))
+    check(list(findings)[2:] == cards[:16], f"{list(findings)} {cards}")
+    for card in cards[:16]:
+        interfaces = [path.name for pattern in ("net/*", "*/net/*") for path in Path(f"/sys/bus/pci/devices/{card}").glob(pattern)]
+        bound = "DEMI_DPDK_DEVICE" in findings[card]["detail"]
+        check(bound or f"--bind=vfio-pci {card}" in findings[card]["mend"], str(findings[card]))
+        check(bound or not interfaces or interfaces[0] in findings[card]["detail"], f"{interfaces} {findings[card]}")
 
 
 @test
@@ -450,6 +466,16 @@ def the_benchmark_over_shared_memory():
             one, other = rows("bench", "echo", "--libos", "catnip", "--device", device, "--proto", proto, "--reference", "posix-spin", *short)
             check(one["device"] == device.split(",")[0] and one["requests"] > 0 and one["errors"] == 0, str(one))
             check(other["device"] == "lo" and one["ratio"] > 0, str(other))
+    for proto in ("tcp", "udp"): # a generator without a stack, for every server
+        ours, raw = rows("bench", "echo", "--libos", "catnip", "--device", "memif", "--proto", proto, "--client", "stackless",
+                         "--connections", "40", "--depth", "3", "--size", "100", "--reference", "raw", *short)
+        check(all(row["requests"] > 0 and row["errors"] == 0 for row in (ours, raw)), f"{ours} {raw}")
+    row, = rows("bench", "echo", "--libos", "catnip", "--device", "memif", "--client", "stackless", "--size", "100000", "--reference",
+                "none", "--seconds", "0.1")
+    check(row["requests"] > 0 and row["errors"] == 0, str(row))
+    if HAVE_LWIP:
+        row, = rows("bench", "echo", "--libos", "lwip", "--device", "memif", "--connections", "40", "--seconds", "0.1")
+        check(row["requests"] > 0 and row["errors"] == 0, str(row))
     with tempfile.TemporaryDirectory() as directory:
         link = ["--libos", "catnip", "--device", f"memif,socket={directory}/memif,id=3", "--address", "198.19.7.1/24"]
         with server(*link) as (_, port):

@@ -60,7 +60,7 @@ static void expect_line(enum log_level level, const char *line)
 
 /* -- the key table, seen from outside */
 
-enum type { NUMBER, CHOICE, STRING, MAP };
+enum type { NUMBER, CHOICE, STRING, MAP, WORDS };
 
 struct key {
 	const char *field;
@@ -112,12 +112,20 @@ static const struct key keys[] = {
 	 .offset = offsetof(struct config, f), \
 	 .text = "",                           \
 	 .longest = (most)},
+#define CONFIG_WORDS(f, p, most, help)         \
+	{.field = #f,                          \
+	 .path = (p),                          \
+	 .type = WORDS,                        \
+	 .offset = offsetof(struct config, f), \
+	 .text = "",                           \
+	 .longest = (most)},
 #define CONFIG_COMPAT(p)
 #include "base/config.def"
 #undef CONFIG_NUMBER
 #undef CONFIG_CHOICE
 #undef CONFIG_STRING
 #undef CONFIG_MAP
+#undef CONFIG_WORDS
 #undef CONFIG_COMPAT
 };
 
@@ -126,12 +134,14 @@ static const char *const compat_paths[] = {
 #define CONFIG_CHOICE(f, p, d, names, help)
 #define CONFIG_STRING(f, p, d, most, help)
 #define CONFIG_MAP(f, p, most, help)
+#define CONFIG_WORDS(f, p, most, help)
 #define CONFIG_COMPAT(p) (p),
 #include "base/config.def"
 #undef CONFIG_NUMBER
 #undef CONFIG_CHOICE
 #undef CONFIG_STRING
 #undef CONFIG_MAP
+#undef CONFIG_WORDS
 #undef CONFIG_COMPAT
 };
 
@@ -998,6 +1008,7 @@ static void test_demikernel_files(void **state)
 	assert_int_equal(config.nodelay, 0);
 	assert_string_equal(config.local_ipv4_addr, "10.0.0.1");
 	assert_string_equal(config.mac, "02:00:00:00:00:01");
+	assert_string_equal(config.dpdk_eal, "-c 0xff -n 4 -a 0:0.0");
 	assert_string_equal(config.arp_table,
 			    "02:00:00:00:00:01=10.0.0.1,02:00:00:00:00:01=10.0.0.2");
 	assert_int_equal(config.mtu, 1500);
@@ -1009,6 +1020,49 @@ static void test_demikernel_files(void **state)
 	expect_silence();
 	assert_string_equal(config.interface, "eth0");
 	assert_int_equal(config.mtu, 9000);
+}
+
+/* A list of words becomes a text; the last list of several counts. */
+static void test_words(void **state)
+{
+	static const struct {
+		const char *yaml;
+		const char *text; /* NULL: refused */
+	} cases[] = {
+		{"dpdk: {eal_init: []}", ""},
+		{"dpdk: {eal_init: }", ""},
+		{"dpdk: {eal_init: -n 4}", "-n 4"},
+		{"dpdk: {eal_init: [a]}", "a"},
+		{"dpdk:\n  eal_init:\n    - ''\n    - -n\n    - 4\n", "-n 4"},
+		{"dpdk: {eal_init: [a, b]}\ndemitasse: {spin_us: 9}", "a b"},
+		{"dpdk: {eal_init: [a, b], eal_init: [c]}", "c"},
+		{"dpdk: {eal_init: [a, 'b c']}", NULL},
+		{"dpdk: {eal_init: [a, \"b\\0\"]}", NULL},
+		{"dpdk: {eal_init: [a, [b]]}", NULL},
+		{"dpdk: {eal_init: [a, {b: c}]}", NULL},
+		{"dpdk: {eal_init: [a, *b]}", NULL},
+		{"dpdk: {eal_init: {a: b}}", NULL},
+		{"demitasse: {libos: [catnap]}", NULL},
+	};
+	char yaml[1100] = "dpdk: {eal_init: [";
+	struct config config;
+	size_t used = strlen(yaml);
+
+	(void)state;
+	for (size_t i = 0; i < NUM(cases); i++) {
+		int rc = load_bytes(&config, cases[i].yaml, strlen(cases[i].yaml));
+
+		assert_int_equal(rc, cases[i].text ? 0 : -EINVAL);
+		if (cases[i].text)
+			assert_string_equal(config.dpdk_eal, cases[i].text);
+	}
+	for (size_t i = 0; i < 256; i++, used += 2) /* with the blanks between: 511 bytes */
+		memcpy(yaml + used, "a,", 2);
+	memcpy(yaml + used, "]}", 3);
+	assert_int_equal(load_bytes(&config, yaml, strlen(yaml)), 0);
+	assert_int_equal(strlen(config.dpdk_eal), 511);
+	memcpy(yaml + used, "a]}", 4);
+	assert_int_equal(load_bytes(&config, yaml, strlen(yaml)), -EINVAL);
 }
 
 /* A key that means nothing here may hold anything. */
@@ -1382,6 +1436,7 @@ int main(void)
 		T(test_precedence_variables),
 		T(test_overrides),
 		T(test_demikernel_files),
+		T(test_words),
 		T(test_compat),
 		T(test_harmless_yaml),
 		T(test_unknown_keys),

@@ -352,6 +352,16 @@ static void show_xdp(struct output *output)
 		show(output, "afxdp", NULL, &findings.list[i]);
 }
 
+static void show_dpdk(struct output *output)
+{
+	struct findings findings = {0};
+
+	examine_dpdk(&findings);
+	head(output, "DPDK", "");
+	for (size_t i = 0; i < findings.count; i++)
+		show(output, "dpdk", NULL, &findings.list[i]);
+}
+
 /* named: by the user, for this examination; else by the configuration, or not at all. */
 static void show_interface(struct output *output, const char *named)
 {
@@ -399,6 +409,7 @@ static int examine(const char *json, const char *interface)
 
 	show_capabilities(&output);
 	show_xdp(&output);
+	show_dpdk(&output);
 	show_interface(&output, interface);
 	int status = show_library(&output) ? TOOL_GOOD : TOOL_FAILED;
 	if (json && report_write_json(&output.report, json) < 0)

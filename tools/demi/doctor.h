@@ -92,6 +92,9 @@ bool link_offloads(const char *name, unsigned request);
 /* doctor_xdp.c: what AF_XDP needs of machine and user. */
 void examine_xdp(struct findings *findings);
 
+/* doctor_dpdk.c: what catnip could drive. */
+void examine_dpdk(struct findings *findings);
+
 /* doctor_interface.c: what it needs of an interface.  try: the user named it, so what can be known
  * only by a trial is tried on it. */
 void examine_interface(struct findings *findings, const char *name, bool try);

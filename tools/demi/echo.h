@@ -139,6 +139,8 @@ int echo_spin_client(struct echo_end *end);
 int echo_epoll_server(struct echo_end *end);
 int echo_epoll_client(struct echo_end *end);
 int echo_generator_client(struct echo_end *end);
+int echo_lwip_server(struct echo_end *end);
+int echo_stackless_client(struct echo_end *end);
 int echo_raw_server(struct echo_end *end);
 int echo_raw_client(struct echo_end *end);
 int echo_uring_server(struct echo_end *end);

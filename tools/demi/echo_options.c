@@ -79,7 +79,8 @@ static void print_names(void)
 	fputs("\nnames:", stdout);
 	for (size_t i = 0; i < echo_backend_count(); i++)
 		printf(" %s", echo_backend_at(i)->name);
-	fputs("\n(generator: a client only; raw: bare frames over memif or vhost)\n", stdout);
+	fputs("\n(generator, stackless: clients only; raw, lwip, stackless: over memif or vhost, the first bare "
+	      "frames)\n", stdout);
 }
 
 static const struct echo_backend *backend_or_complain(const char *option, const char *name)
@@ -244,6 +245,18 @@ static bool suits(const struct echo_spec *spec)
 	       spec->connections <= spec->client->client_connections;
 }
 
+/* Over a bare port of DPDK. */
+static bool is_bare(const struct echo_backend *backend)
+{
+	static const char *const names[] = {"raw", "lwip", "stackless"};
+
+	for (size_t i = 0; i < TOOL_COUNT(names); i++) {
+		if (strcmp(backend->name, names[i]) == 0)
+			return true;
+	}
+	return false;
+}
+
 /* The client of a server: itself; beside many connections or at a rate the same generator for all,
  * unless it is this client that drives the device, or both are on a link. */
 static const struct echo_backend *default_client(const struct echo_options *options,
@@ -252,6 +265,8 @@ static const struct echo_backend *default_client(const struct echo_options *opti
 {
 	bool alone = strcmp(options->role, "client") == 0;
 
+	if (!server->client)
+		return echo_backend_find(server->device ? "stackless" : "generator");
 	if ((options->connections == 1 && rate_per_s <= 0) ||
 	    (server->device && (alone || options->link)))
 		return server;
@@ -280,7 +295,7 @@ static struct echo_spec spec_of(const struct echo_options *options,
 		.port = (uint16_t)options->port,
 	};
 
-	if (options->client)
+	if (options->client && strcmp(server->name, "raw") != 0) /* nobody else speaks its frames */
 		spec.client = echo_backend_find(options->client);
 	return spec;
 }
@@ -353,10 +368,11 @@ static int check_device(const struct echo_options *options, const struct echo_ba
 			      backend->name);
 		return -1;
 	}
-	bool dpdk = strcmp(backend->name, "catnip") == 0 || strcmp(backend->name, "raw") == 0;
+	bool bare = is_bare(backend);
+	bool dpdk = bare || strcmp(backend->name, "catnip") == 0;
 
-	if (strcmp(backend->name, "raw") == 0 && !echo_dpdk_is(options->device)) {
-		tool_complain("--device: raw is over memif or vhost");
+	if (bare && !echo_dpdk_is(options->device)) {
+		tool_complain("--device: %s is over memif or vhost", backend->name);
 		return -1;
 	}
 	if (echo_dpdk_is(options->device) && backend->device && !dpdk) {

@@ -21,6 +21,12 @@
 #define SPARE_BYTES    (64 * MIB) /* for what DPDK and its drivers allocate */
 #define HUGE_PAGE_FREE "/sys/kernel/mm/hugepages/hugepages-2048kB/free_hugepages"
 
+struct eal_wish {
+	const char *device;
+	uint64_t bytes;
+	bool chooses_bus; /* the user says which cards DPDK may take */
+};
+
 /* Stated exception to "no mutable globals": the process has one EAL, and it starts once. */
 static struct {
 	pthread_mutex_t lock;
@@ -114,26 +120,75 @@ static int add_words(char **argv, int num, char *text)
 	return num;
 }
 
-/* What the EAL is started with.  It takes a core for itself, though nothing runs there: the one
- * that we are on. */
-static void write_arguments(char *text, const struct sched *sched, const char *device,
-			    uint64_t bytes)
+/* Does a word begin with one of the options, which NULL ends? */
+static bool is_option(const char *word, const char *const *options)
+{
+	for (; *options; options++) {
+		if (strncmp(word, *options, strlen(*options)) == 0)
+			return true;
+	}
+	return false;
+}
+
+static bool has_option(char *const *words, int num, const char *const *options)
+{
+	for (int i = 0; i < num; i++) {
+		if (is_option(words[i], options))
+			return true;
+	}
+	return false;
+}
+
+/* Of the words that the user gave, takes out what is not for us: a program's name, and choices of
+ * cores, since nothing of ours runs on the EAL's threads.  How many are left. */
+static int sift(const struct sched *sched, char **words, int num)
+{
+	static const char *const cores[] = {"-c", "-l", "--lcores", "--main-lcore", NULL};
+	int kept = 0;
+
+	for (int i = 0; i < num; i++) {
+		if (!is_option(words[i], cores)) {
+			if (i > 0 || words[i][0] == '-')
+				words[kept++] = words[i];
+			continue;
+		}
+		log_write(&sched->log, LOG_LEVEL_INFO,
+			  "dpdk.eal_init: %s is passed over: an instance runs where its thread does",
+			  words[i]);
+		bool is_short = words[i][1] != '-';
+		if (is_short ? !words[i][2] : !strchr(words[i], '='))
+			i++; /* its value is the next word */
+	}
+	return kept;
+}
+
+static bool is_virtual(const char *device)
+{
+	return strncmp(device, "net_", 4) == 0;
+}
+
+/* What the EAL is started with, in front of the user's words.  It takes a core for itself, though
+ * nothing runs there: the one that we are on. */
+static void write_arguments(char *text, const struct sched *sched, const struct eal_wish *wish)
 {
 	const struct config *config = &sched->config;
-	bool huge = huge_bytes_free() >= bytes && config->huge_pages != PAGES_HUGE_NEVER;
-	bool pci = strncmp(device, "net_", 4) != 0;
+	bool huge = huge_bytes_free() >= wish->bytes && config->huge_pages != PAGES_HUGE_NEVER;
+	bool pci = *wish->device && !is_virtual(wish->device);
+	const char *bus = pci ? "-a" : "--no-pci";
 	int cpu = sched_getcpu();
+
+	if (wish->chooses_bus)
+		bus = "";
 	int length = snprintf(text, TEXT_MAX,
 			      "demitasse --lcores 0@%d --no-telemetry "
 			      "--single-file-segments %s %s ",
-			      cpu < 0 ? 0 : cpu, pci ? "-a" : "--no-pci", pci ? device : "");
-
+			      cpu < 0 ? 0 : cpu, bus, pci && *bus ? wish->device : "");
 	if (huge)
 		(void)snprintf(text + length, TEXT_MAX - (size_t)length, "--in-memory ");
 	else
 		(void)snprintf(text + length, TEXT_MAX - (size_t)length,
 			       "--no-huge --no-shconf -m %llu ",
-			       (unsigned long long)((bytes + MIB - 1) / MIB));
+			       (unsigned long long)((wish->bytes + MIB - 1) / MIB));
 	log_write(&sched->log, LOG_LEVEL_INFO, "DPDK: %s",
 		  huge ? "memory of huge pages"
 		       : "memory without huge pages, of which there are too few "
@@ -158,15 +213,24 @@ static const char *remedy(int error)
 
 static int start_locked(struct sched *sched, const char *device, uint64_t bytes)
 {
+	static const char *const buses[] = {"-a",	"--allow", "-b", "--block", "-w",
+					    "--no-pci", NULL};
 	char text[TEXT_MAX];
 	char more[sizeof(sched->config.dpdk_eal)];
-	char *argv[ARGUMENTS_MAX] = {NULL};
+	char *words[ARGUMENTS_MAX] = {NULL};
+	char *argv[ARGUMENTS_MAX * 2] = {NULL};
 	cpu_set_t cpus;
 
 	keep_log();
-	write_arguments(text, sched, device, bytes);
 	memcpy(more, sched->config.dpdk_eal, sizeof(more));
-	int num = add_words(argv, add_words(argv, 0, text), more);
+	int num_words = sift(sched, words, add_words(words, 0, more));
+	const struct eal_wish wish = {.device = device,
+				      .bytes = bytes,
+				      .chooses_bus = has_option(words, num_words, buses)};
+	write_arguments(text, sched, &wish);
+	int num = add_words(argv, 0, text);
+	memcpy(argv + num, words, (size_t)num_words * sizeof(*words));
+	num += num_words;
 	bool pinned = pthread_getaffinity_np(pthread_self(), sizeof(cpus), &cpus) == 0;
 	int started = rte_eal_init(num, argv);
 	int error = started < 0 ? rte_errno : 0;

@@ -52,47 +52,77 @@ static int tell_taken(const struct dpdk *x)
 	return -EBUSY;
 }
 
+/* The first port that the EAL made by itself, which its arguments name. */
+static int take_first(struct dpdk *x)
+{
+	x->port = (uint16_t)rte_eth_find_next(0);
+	if (x->port < RTE_MAX_ETHPORTS)
+		return rte_eth_dev_get_name_by_port(x->port, x->name);
+	log_write(&x->dev.sched->log, LOG_LEVEL_ERROR,
+		  "demitasse.dpdk.device: empty, and dpdk.eal_init makes no port");
+	return -ENODEV;
+}
+
 /* Has the driver bring the device up: a virtual one, or one of the PCI bus. */
-static int probe(struct dpdk *x, const char *device)
+static int bring_up(struct dpdk *x, const char *device)
 {
 	const char *arguments = strchr(device, ',');
 	size_t length = arguments ? (size_t)(arguments - device) : strlen(device);
 	bool virtual = strncmp(device, "net_", 4) == 0;
+	int err = 0;
 
 	(void)snprintf(x->name, sizeof(x->name), "%.*s", (int)length, device);
-	int err = 0;
 	if (rte_eth_dev_get_port_by_name(x->name, &x->port)) {
 		err = rte_eal_hotplug_add(virtual ? "vdev" : "pci", x->name,
 					  arguments ? arguments + 1 : "");
 		if (!err)
 			err = rte_eth_dev_get_port_by_name(x->name, &x->port);
 	}
-	if (!err && !claim(x))
-		return tell_taken(x);
+	return err ? tell(x, "can't be used", err) : 0;
+}
+
+static int probe(struct dpdk *x, const char *device)
+{
+	int err = *device ? bring_up(x, device) : take_first(x);
+
 	if (err)
-		return tell(x, "can't be used", err);
+		return err;
+	if (!claim(x))
+		return tell_taken(x);
 	x->probed = true;
 	return 0;
 }
 
 /* The number behind a word of the device's arguments, as bsize=; or the default. */
-static uint32_t argument(const char *device, const char *word, uint32_t otherwise)
+static uint32_t argument(const struct rte_eth_dev_info *info, const char *word, uint32_t otherwise)
 {
-	const char *at = strstr(device, word);
+	const struct rte_devargs *given = rte_dev_devargs(info->device);
+	const char *at = given && given->args ? strstr(given->args, word) : NULL;
 	unsigned long value = at ? strtoul(at + strlen(word), NULL, 10) : 0;
 
 	return value > 0 && value <= UINT16_MAX ? (uint32_t)value : otherwise;
 }
 
 /* The largest packet that the device takes, before it is configured. */
-static uint32_t choose_mtu(const struct dpdk *x, const struct rte_eth_dev_info *info)
+static int choose_mtu(struct dpdk *x, const struct rte_eth_dev_info *info)
 {
-	const struct config *config = &x->dev.sched->config;
-	uint32_t wanted = config->mtu > 0 ? (uint32_t)config->mtu : MTU_DEFAULT;
+	uint32_t asked = (uint32_t)x->dev.sched->config.mtu; /* 0: whatever is usual */
+	bool memif = strcmp(info->driver_name, "net_memif") == 0;
+	uint32_t most = info->max_mtu;
 
-	if (strcmp(info->driver_name, "net_memif") == 0) /* says 1518, and takes whole buffers */
-		return argument(config->dpdk_device, ",bsize=", MEMIF_BUFFER) - DPDK_ETHERNET;
-	return wanted < info->max_mtu ? wanted : info->max_mtu;
+	if (memif) /* says 1518, and takes whole buffers */
+		most = argument(info, "bsize=", MEMIF_BUFFER) - DPDK_ETHERNET;
+	if (asked > most) {
+		log_write(&x->dev.sched->log, LOG_LEVEL_ERROR,
+			  "inetstack_config.mtu: %u, and DPDK's device %s takes packets of %u bytes "
+			  "at most",
+			  asked, x->name, most);
+		return -EINVAL;
+	}
+	x->dev.mtu = asked ? asked : MTU_DEFAULT;
+	if (memif || x->dev.mtu > most)
+		x->dev.mtu = most;
+	return 0;
 }
 
 /* Bytes of a buffer: a packet, and what the driver insists on. */
@@ -102,7 +132,7 @@ static uint32_t choose_room(const struct dpdk *x, const struct rte_eth_dev_info 
 	uint32_t least = ROOM_MIN;
 
 	if (strcmp(info->driver_name, "net_af_packet") == 0) /* whatever it could receive */
-		least = argument(x->dev.sched->config.dpdk_device, ",framesz=", ROOM_MIN);
+		least = argument(info, "framesz=", ROOM_MIN);
 	return FRAME_HEADROOM + (room > least ? room : least);
 }
 
@@ -207,7 +237,7 @@ static int open_device(struct dpdk *x)
 	const struct config *config = &sched->config;
 	struct rte_eth_dev_info info;
 
-	if (!*config->dpdk_device) {
+	if (!*config->dpdk_device && !*config->dpdk_eal) {
 		log_write(&sched->log, LOG_LEVEL_ERROR,
 			  "demitasse.dpdk.device: catnip needs one: a PCI address, or a virtual "
 			  "device with its arguments");
@@ -221,7 +251,9 @@ static int open_device(struct dpdk *x)
 	err = rte_eth_dev_info_get(x->port, &info);
 	if (err)
 		return tell(x, "tells nothing of itself", err);
-	x->dev.mtu = choose_mtu(x, &info);
+	err = choose_mtu(x, &info);
+	if (err)
+		return err;
 	err = dpdk_memory_open(x, (uint64_t)config->dpdk_memory_bytes, choose_room(x, &info));
 	if (!err && strcmp(info.driver_name, "net_memif") == 0)
 		err = gate_join(x);

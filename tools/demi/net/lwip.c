@@ -19,6 +19,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#define FIRST_HOST 0x0a000001U /* 10.0.0.1 */
 #define TURNS_MAX  100000 /* in which a handshake or a request must be done */
 #define STALL_MS   10000
 #define CHUNK      65535
@@ -96,6 +97,21 @@ const char *lwip_options(void)
 
 /* ---- connections ---- */
 
+static int wire_put(void *end, const struct iovec *iov, uint32_t n)
+{
+	return ring_put(end, iov, n);
+}
+
+static bool wire_get(void *end, const void **bytes_out, uint32_t *length_out)
+{
+	return ring_get(end, bytes_out, length_out);
+}
+
+static void wire_done(void *end)
+{
+	ring_done(end);
+}
+
 static bool open_ends(struct world *world, const struct net_spec *spec)
 {
 	int err = ring_pair(spec->mtu, NET_RING_SLOTS, world->devices);
@@ -105,11 +121,11 @@ static bool open_ends(struct world *world, const struct net_spec *spec)
 	for (int i = 0; i < 2; i++) {
 		struct lwip_wire wire = {
 			.end = world->devices[i],
-			.put = ring_put,
-			.get = ring_get,
-			.done = ring_done,
+			.put = wire_put,
+			.get = wire_get,
+			.done = wire_done,
 			.mtu = spec->mtu,
-			.host = (uint8_t)(i + 1),
+			.address = FIRST_HOST + (uint32_t)i,
 		};
 		memcpy(wire.mac, world->devices[i]->mac, sizeof(wire.mac));
 		if (world->ends[i]->open(&wire))
@@ -123,7 +139,7 @@ static bool connect_burst(struct world *world, unsigned count)
 {
 	unsigned wanted = world->ends[CLIENT]->connected() + count;
 
-	if (world->ends[CLIENT]->connect(1, NET_PORT, count))
+	if (world->ends[CLIENT]->connect(FIRST_HOST, NET_PORT, count))
 		return complain("connecting", "refused");
 	for (unsigned i = 0; i < TURNS_MAX; i++) {
 		for (int end = SERVER; end <= CLIENT; end++)

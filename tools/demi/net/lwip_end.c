@@ -45,7 +45,7 @@ static struct {
 	struct queued *queue, **queue_end; /* frames for which the ring had no room */
 	struct tcp_pcb *listening;
 	struct connection *connections; /* that we began */
-	unsigned begun, connected, next, polls;
+	unsigned begun, connected, closed, next, polls;
 	uint64_t answers, received;
 	uint32_t sequence;
 	bool echo, initialised;
@@ -169,12 +169,15 @@ static err_t answer(struct tcp_pcb *pcb, const struct pbuf *data)
 	return error;
 }
 
-/* The end of a connection, or an answer for which there is no room, cannot happen here. */
+/* An answer for which there is no room cannot happen here. */
 static err_t on_data(void *arg, struct tcp_pcb *pcb, struct pbuf *data, err_t error)
 {
-	if (!data || error != ERR_OK || (end.echo && answer(pcb, data) != ERR_OK)) {
-		if (data)
-			pbuf_free(data);
+	if (!data) {
+		end.closed++;
+		return tcp_close(pcb);
+	}
+	if (error != ERR_OK || (end.echo && answer(pcb, data) != ERR_OK)) {
+		pbuf_free(data);
 		tcp_abort(pcb);
 		return ERR_ABRT;
 	}
@@ -234,7 +237,7 @@ static void end_close(void)
 	}
 	free(end.connections);
 	end.connections = NULL;
-	end.begun = end.connected = end.next = 0;
+	end.begun = end.connected = end.closed = end.next = 0;
 	if (end.initialised)
 		netif_remove(&end.netif);
 }
@@ -251,7 +254,7 @@ static int end_open(const struct lwip_wire *wire)
 	if (!end.initialised)
 		lwip_init();
 	end.initialised = true;
-	IP4_ADDR(&address, 10, 0, 0, wire->host);
+	ip4_addr_set_u32(&address, lwip_htonl(wire->address));
 	IP4_ADDR(&mask, 255, 255, 255, 0);
 	ip4_addr_set_zero(&none);
 	if (!netif_add(&end.netif, &address, &mask, &none, NULL, init_netif, ethernet_input))
@@ -304,12 +307,11 @@ static int grow(unsigned count)
 	return ERR_OK;
 }
 
-static int end_connect(uint8_t host, uint16_t port, unsigned count)
+static int end_connect(uint32_t address, uint16_t port, unsigned count)
 {
-	ip_addr_t to;
+	ip_addr_t to = IPADDR4_INIT(lwip_htonl(address));
 	int error = grow(count);
 
-	IP_ADDR4(&to, 10, 0, 0, host);
 	for (unsigned i = 0; i < count && error == ERR_OK; i++)
 		error = begin_one(&to, port);
 	return error;
@@ -355,6 +357,11 @@ static uint32_t end_fill(uint32_t bytes)
 	return bytes;
 }
 
+static unsigned end_closed(void)
+{
+	return end.closed;
+}
+
 static uint64_t end_answers(void)
 {
 	return end.answers;
@@ -397,6 +404,7 @@ __attribute__((visibility("default"))) const struct lwip_end demi_lwip_end = {
 	.listen = end_listen,
 	.connect = end_connect,
 	.connected = end_connected,
+	.closed = end_closed,
 	.poll = end_poll,
 	.request = end_request,
 	.fill = end_fill,

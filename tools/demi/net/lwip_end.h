@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT
  * tools/demi/net/lwip_end.h - one end of a connection benchmark on lwIP: what the module
- * demi-bench-lwip.so gives to `demi bench net`, which loads it twice.
+ * demi-bench-lwip.so gives to `demi bench net`, which loads it twice, and to the server `lwip` of
+ * `demi bench echo`.
  *
  * lwIP's state is global. Each end is a copy of the module and of liblwip in a namespace of the
  * dynamic linker of its own (dlmopen), so two of them live in one process; they meet by these
@@ -12,17 +13,17 @@
 #include <stdint.h>
 #include <sys/uio.h>
 
-struct netdev;
-
-/* The end of the ring it speaks over: the functions of netdev/ring/ring.h. */
+/* What it speaks over. */
 struct lwip_wire {
-	struct netdev *end;
-	int (*put)(struct netdev *end, const struct iovec *iov, uint32_t n);
-	bool (*get)(struct netdev *end, const void **bytes_out, uint32_t *length_out);
-	void (*done)(struct netdev *end);
+	void *end;
+	/* Copies a frame, in n pieces; or there is no room, then not 0. */
+	int (*put)(void *end, const struct iovec *iov, uint32_t n);
+	/* The next frame, if there is one, until done. */
+	bool (*get)(void *end, const void **bytes_out, uint32_t *length_out);
+	void (*done)(void *end);
 	uint8_t mac[6];
 	uint32_t mtu;
-	uint8_t host; /* its address: 10.0.0.host */
+	uint32_t address; /* in host order, everything below its first 3 bytes on the link */
 };
 
 /* int: 0, or a negative error of lwIP's. */
@@ -31,9 +32,11 @@ struct lwip_end {
 	int (*open)(const struct lwip_wire *wire);
 	/* Answers what comes, or (answers false) only takes it in. */
 	int (*listen)(uint16_t port, bool answers);
-	/* Begins connections to host; connected tells how many there are by now. */
-	int (*connect)(uint8_t host, uint16_t port, unsigned count);
+	/* Begins connections to an address in host order; connected tells how many there are by now. */
+	int (*connect)(uint32_t address, uint16_t port, unsigned count);
 	unsigned (*connected)(void);
+	/* Those that the other end has closed. */
+	unsigned (*closed)(void);
 	/* Takes in up to so many frames, and looks after timers; how many came. */
 	unsigned (*poll)(unsigned frames);
 	/* Sends a message of so many bytes on each of the next count connections of the first

@@ -211,7 +211,7 @@ static int read_options(struct net_options *options, int argc, char **argv)
 		{"no-instructions", OPTION_FLAG, &options->no_instructions, 0, 0, NULL, NULL,
 		 "do not count instructions"},
 		{"part", OPTION_CHOICE, &options->part, 0, 0,
-		 "request_1|request_32|request_10000|bulk_1460|bulk_9000|input|idle", "NAME",
+		 "request_1|request_32|request_10000|bulk_1460|bulk_9000|input|idle|scale", "NAME",
 		 "measure only this"},
 		{"only", OPTION_TEXT, &options->only, 0, 0, NULL, "KEY",
 		 "run only this, untimed: request_N, bulk_N, rx_data, rx_request, rx_ack"},

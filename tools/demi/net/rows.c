@@ -346,5 +346,7 @@ bool net_measure(const struct net_options *options, struct report *report)
 		good &= measure_input(options, report);
 	for (size_t i = 0; contenders[i] && wanted(options, "idle"); i++)
 		good &= measure_idle(options, contenders[i], report);
+	if (wanted(options, "scale"))
+		good &= scale_measure(options, report);
 	return good;
 }

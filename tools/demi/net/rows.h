@@ -34,5 +34,8 @@ const struct net_case *net_case_find(const char *key);
 /* The stacks of this build, ours first; NULL after the last. */
 const struct contender *net_contender(size_t i);
 
+/* scale.c: the row of several instances.  false after a complaint. */
+bool scale_measure(const struct net_options *options, struct report *report);
+
 /* All rows; false after a complaint. */
 bool net_measure(const struct net_options *options, struct report *report);
