@@ -96,9 +96,9 @@ static const char *const compat_paths[] = {
 #define CONFIG_STRING(name, yaml, def, most, help)       \
 	static_assert(sizeof(def) <= (most) + 1, #name); \
 	static_assert(NAMES_FIT(#name, yaml), #name);
-#define CONFIG_MAP(name, yaml, most, help) static_assert(NAMES_FIT(#name, yaml), #name);
+#define CONFIG_MAP(name, yaml, most, help)   static_assert(NAMES_FIT(#name, yaml), #name);
 #define CONFIG_WORDS(name, yaml, most, help) static_assert(NAMES_FIT(#name, yaml), #name);
-#define CONFIG_COMPAT(yaml)                static_assert(sizeof(yaml) <= CONFIG_YAML_PATH_MAX, yaml);
+#define CONFIG_COMPAT(yaml)                  static_assert(sizeof(yaml) <= CONFIG_YAML_PATH_MAX, yaml);
 #include "base/config.def"
 #undef CONFIG_NUMBER
 #undef CONFIG_CHOICE

@@ -184,8 +184,15 @@ def refused(link):
 def taken(link):
     """What another process has is refused, and it keeps it."""
     with echo_server(link):
-        refuses(link, "can't be used" if "memif" in link.name else "does not start")
+        refuses(link, "can't be used")
         ask(link)
+
+
+def killed(link):
+    """The server's process is killed; the next one finds its socket, and takes the place."""
+    for _ in range(2):
+        with echo_server(link):
+            ask(link)
 
 
 def eal_list(link):
@@ -210,6 +217,8 @@ def tests():
     yield "memif copy", {}, refused
     yield "memif copy", {}, taken
     yield "vhost split", {}, taken
+    yield "memif copy", {}, killed
+    yield "vhost split", {}, killed
     yield "memif copy", {}, eal_list
 
 

@@ -3,6 +3,7 @@
  */
 #include "support/several.h"
 
+#include "support/netns.h"
 #include "support/test.h"
 
 #include <arpa/inet.h>
@@ -11,6 +12,7 @@
 #include <demi/sga.h>
 #include <demi/wait.h>
 #include <errno.h>
+#include <limits.h>
 #include <poll.h>
 #include <pthread.h>
 #include <stdatomic.h>
@@ -387,4 +389,46 @@ void several_serve_kernel(const struct several *several)
 	}
 	assert_int_equal(sum, CLIENTS);
 	assert_true(serving >= several->least);
+}
+
+static bool has_plugin(void)
+{
+	const char *directory = getenv("DEMI_PLUGIN_DIR");
+	char path[PATH_MAX];
+
+	(void)snprintf(path, sizeof(path), "%s/libdemitasse-dpdk.so", directory ? directory : ".");
+	return access(path, R_OK) == 0;
+}
+
+bool several_over_dpdk(const char *device, uint32_t least)
+{
+	const struct several several = {.said = ", place ",
+					.key = "demitasse.dpdk.queues",
+					.calling = true,
+					.least = least};
+	const char *const settings[][2] = {
+		{"LIBOS", "catnip"},
+		{"DEMI_DPDK_DEVICE", device},
+		{"DEMI_DPDK_QUEUES", "4"},
+		{"DEMI_DPDK_MEMORY_BYTES", "33554432"},
+		{"DEMI_ADDRESSES", "10.9.0.2/24"},
+	};
+
+	const char *missing = NULL;
+	if (!netns_enter())
+		missing = "privilege: network interfaces need CAP_NET_ADMIN";
+	else if (!has_plugin())
+		missing = "build: libdemitasse-dpdk.so is not there";
+	if (missing) {
+		test_note_skip(missing);
+		return false;
+	}
+	netns_run("ip link add vQ type veth peer name vP");
+	netns_run("ethtool -K vP tx off tso off gso off >/dev/null");
+	netns_run("ip link set vQ up && ip link set vP up && ip addr add 10.9.0.1/24 dev vP");
+	for (size_t i = 0; i < sizeof(settings) / sizeof(*settings); i++)
+		assert_int_equal(setenv(settings[i][0], settings[i][1], 1), 0);
+	several_serve_kernel(&several);
+	netns_run("ip link del vQ");
+	return true;
 }

@@ -16,3 +16,7 @@ struct several {
 };
 
 void several_serve_kernel(const struct several *several);
+
+/* The same of catnip over a device of DPDK, which reaches the interface vQ: its other end is the
+ * kernel's.  False: privilege or plug-in is missing, the test is skipped. */
+bool several_over_dpdk(const char *device, uint32_t least);

@@ -22,8 +22,11 @@ static struct rig rigs[PLACES];
 static struct netdev *devs[PLACES]; /* NULL: nobody is there */
 static struct netdev *ends[2];      /* of the ring: the test's, the device */
 
-static int open_end(struct sched *sched, struct netdev **dev_out)
+static int open_end(struct sched *sched, uint32_t place, void **device, struct netdev **dev_out)
 {
+	(void)device;
+	if (place > 0)
+		return 0;
 	assert_int_equal(ring_pair(MTU, SLOTS, ends), 0);
 	ends[1]->sched = sched;
 	*dev_out = ends[1];

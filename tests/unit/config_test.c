@@ -1044,6 +1044,7 @@ static void test_words(void **state)
 		{"dpdk: {eal_init: {a: b}}", NULL},
 		{"demitasse: {libos: [catnap]}", NULL},
 	};
+
 	char yaml[1100] = "dpdk: {eal_init: [";
 	struct config config;
 	size_t used = strlen(yaml);

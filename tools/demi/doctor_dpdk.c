@@ -34,16 +34,16 @@ static bool first_match(const char *pattern, char *name, size_t room)
 
 static void check_virtual(struct finding *finding)
 {
-	static const char *const drivers[] = {"memif",	   "vhost",  "virtio", "af_packet",
-					      "af_xdp", "tap", "ring"};
+	static const char *const drivers[] = {"memif",  "vhost", "virtio", "af_packet",
+					      "af_xdp", "tap",   "ring"};
 	char pattern[PATH_MAX];
 	char name[64];
 	char text[128] = "";
 	size_t used = 0;
 
 	for (size_t i = 0; i < TOOL_COUNT(drivers); i++) {
-		(void)snprintf(pattern, sizeof(pattern),
-			       "/usr/lib/*/dpdk/pmds-*/librte_net_%s.so", drivers[i]);
+		(void)snprintf(pattern, sizeof(pattern), "/usr/lib/*/dpdk/pmds-*/librte_net_%s.so",
+			       drivers[i]);
 		if (first_match(pattern, name, sizeof(name)))
 			used += (size_t)snprintf(text + used, sizeof(text) - used, "%snet_%s%s",
 						 used ? " " : "", drivers[i],

@@ -104,7 +104,11 @@ static const struct echo_backend backends[] = {
 	 .idle = "spin",
 	 .server = echo_raw_server,
 	 .client = echo_raw_client},
-	{.name = "lwip", .protos = ECHO_TCP, .device = true, .idle = "spin", .server = echo_lwip_server},
+	{.name = "lwip",
+	 .protos = ECHO_TCP,
+	 .device = true,
+	 .idle = "spin",
+	 .server = echo_lwip_server},
 	{.name = "stackless", .protos = BOTH, .device = true, .client = echo_stackless_client},
 	{.name = "generator", .protos = BOTH, .idle = "spin", .client = echo_generator_client},
 };

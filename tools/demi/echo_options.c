@@ -79,8 +79,10 @@ static void print_names(void)
 	fputs("\nnames:", stdout);
 	for (size_t i = 0; i < echo_backend_count(); i++)
 		printf(" %s", echo_backend_at(i)->name);
-	fputs("\n(generator, stackless: clients only; raw, lwip, stackless: over memif or vhost, the first bare "
-	      "frames)\n", stdout);
+	fputs("\n(generator, stackless: clients only; raw, lwip, stackless: over memif or vhost, "
+	      "the first bare "
+	      "frames)\n",
+	      stdout);
 }
 
 static const struct echo_backend *backend_or_complain(const char *option, const char *name)

@@ -14,6 +14,7 @@
 #define WINDOW    65535
 
 enum { TYPE_IPV4 = 0x0800, TYPE_ARP = 0x0806 };
+
 enum { OPTION_END = 0, OPTION_NOTHING = 1, OPTION_MSS = 2, OPTION_SHIFT = 3 };
 
 static uint16_t get16(const uint8_t *at)

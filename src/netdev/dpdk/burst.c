@@ -76,7 +76,7 @@ static uint32_t poll_port(struct dpdk *x, struct rte_mbuf **mbufs, uint32_t max)
 {
 	if (unlikely(!gate_enter(x)))
 		return 0;
-	uint32_t n = rte_eth_rx_burst(x->port, 0, mbufs, (uint16_t)max);
+	uint32_t n = rte_eth_rx_burst(x->port, x->queue, mbufs, (uint16_t)max);
 	gate_leave(x);
 	return n;
 }
@@ -94,6 +94,17 @@ static uint32_t receive(struct dpdk *x, struct rte_mbuf **mbufs, uint32_t max)
 	return n;
 }
 
+/* Behind the gate: who starts the port may need them. */
+static void take_back_strays(struct dpdk *x)
+{
+	if (!gate_enter(x))
+		return;
+	dpdk_take_strays(x);
+	if (x->queues)
+		(void)dpdk_fill_reserve(x);
+	gate_leave(x);
+}
+
 uint32_t dpdk_rx_burst(struct netdev *dev, struct frame **frames, uint32_t max)
 {
 	struct dpdk *x = dpdk_of(dev);
@@ -102,7 +113,7 @@ uint32_t dpdk_rx_burst(struct netdev *dev, struct frame **frames, uint32_t max)
 
 	dpdk_own(x);
 	if (unlikely(dpdk_has_strays(x)))
-		dpdk_take_strays(x);
+		take_back_strays(x);
 	uint32_t count = receive(x, mbufs, max < NETDEV_BURST ? max : NETDEV_BURST);
 
 	for (uint32_t i = 0; i < count; i++)
@@ -239,7 +250,7 @@ static uint32_t send_some(struct dpdk *x, struct frame **frames, uint32_t count)
 	}
 	uint32_t sent = 0;
 	if (likely(n > 0 && gate_enter(x))) {
-		sent = rte_eth_tx_burst(x->port, 0, mbufs, (uint16_t)n);
+		sent = rte_eth_tx_burst(x->port, x->queue, mbufs, (uint16_t)n);
 		gate_leave(x);
 	}
 	for (uint32_t i = sent; i < n; i++) {

@@ -28,6 +28,7 @@
 #define DPDK_ETHERNET 14
 #define DPDK_VLAN     4
 #define DPDK_SPARES   (2 * NETDEV_BURST)
+#define DPDK_RESERVE  (4 * NETDEV_BURST)
 /* From the start of a frame's object to the buffer that DPDK knows, whose data begins behind its
  * headroom: where frame_init puts it. (That is in the object of the frame before; nobody writes
  * there: a driver's header in front of received data is 16 bytes at most.) */
@@ -37,8 +38,10 @@ struct dpdk {
 	struct netdev dev;
 	struct fd_watch watch; /* of the receive interrupt; fd -1: the driver has none */
 	uint16_t port;
+	uint16_t queue;          /* of the port: the pair that is ours */
 	bool probed;             /* the port is there, and ours to close */
 	bool started;            /* and moves frames */
+	uint32_t port_mtu;       /* as the port is told */
 	uint16_t segments_max;   /* that the driver takes of a frame to be sent */
 	_Atomic uintptr_t owner; /* the thread that may touch the heap */
 	struct rte_mempool *frames;
@@ -50,11 +53,15 @@ struct dpdk {
 	uint32_t spares;
 	struct rte_mbuf *stash[NETDEV_BURST]; /* received when the interrupt was armed */
 	uint32_t stashed;
-	bool was_up;            /* a peer has been there */
-	uint64_t retry_ns;      /* frames wait for room: when to try again */
-	bool gated;             /* the driver needs what gate.c is for */
-	_Atomic bool inside;    /* in a burst */
+	bool was_up;         /* a peer has been there */
+	uint64_t retry_ns;   /* frames wait for room: when to try again */
+	_Atomic bool *gate;  /* true: no bursts now (gate.c, queues.c); NULL: they may always be */
+	_Atomic bool inside; /* in a burst */
 	struct dpdk *gate_next; /* gate.lock */
+	struct queues *queues; /* of a port with a queue pair for each instance; NULL: it has one */
+	uint32_t place;        /* there */
+	uint32_t reserved;
+	void *reserve[DPDK_RESERVE]; /* with queues: buffers for a start by another thread */
 	char name[64];
 };
 
@@ -73,17 +80,22 @@ extern struct gate gate;
 int gate_join(struct dpdk *x);
 void gate_part(struct dpdk *x);
 
-/* gate.c: not now; if the EAL's thread waits for our core, it gets it. */
+/* gate.c: before the first gate_await.  0 or -errno. */
+int gate_prepare(void);
+/* gate.c: x's gate was closed: waits until x is not in a burst. */
+void gate_await(struct dpdk *x);
+
+/* gate.c: not now; if who closed the gate waits for our core, it gets it. */
 void gate_yield(struct dpdk *x);
 
 /* A burst begins, unless it must not: then it is over already. */
 static inline bool gate_enter(struct dpdk *x)
 {
-	if (!x->gated)
+	if (!x->gate)
 		return true;
 	atomic_store_explicit(&x->inside, true, memory_order_relaxed);
 	atomic_signal_fence(memory_order_seq_cst);
-	if (likely(!atomic_load_explicit(&gate.open, memory_order_acquire)))
+	if (likely(!atomic_load_explicit(x->gate, memory_order_acquire)))
 		return true;
 	gate_yield(x);
 	return false;
@@ -91,7 +103,7 @@ static inline bool gate_enter(struct dpdk *x)
 
 static inline void gate_leave(struct dpdk *x)
 {
-	if (x->gated)
+	if (x->gate)
 		atomic_store_explicit(&x->inside, false, memory_order_release);
 }
 
@@ -103,6 +115,31 @@ static inline struct dpdk *dpdk_of(struct netdev *dev)
 /* open.c */
 int dpdk_open(struct sched *sched, struct netdev **dev_out);
 void dpdk_close(struct netdev *dev);
+/* How x's port is to be configured, but for its queues. */
+void dpdk_configuration(const struct dpdk *x, struct rte_eth_conf *conf);
+/* Sets up x's queue pair of the configured port.  0 or -errno. */
+int dpdk_set_up_queue(struct dpdk *x);
+
+/* socket.c: sees to it that a device of shared memory can make its socket.  0 or -errno, told. */
+int socket_prepare(const struct dpdk *x, const char *device);
+
+/* queues.c: x, which has brought the port up, makes x->queues if the port can have several and the
+ * configuration asks for it.  0 or -ENOMEM. */
+int queues_make(struct dpdk *x, const struct rte_eth_dev_info *info);
+/* x has x->queues, its memory, and what open.c settles of the port.  0 or -errno: then it has no
+ * x->queues any more. */
+int queues_come(struct dpdk *x, uint32_t place);
+/* True: it was the last, the port is its to close. */
+bool queues_go(struct dpdk *x);
+/* One that is there. */
+struct dpdk *queues_any(const struct queues *q);
+bool queues_receives(struct netdev *dev, const struct netdev_flow *flow);
+
+/* A device of DPDK's own, without hardware. */
+static inline bool is_virtual(const char *device)
+{
+	return strncmp(device, "net_", 4) == 0;
+}
 
 /* eal.c: starts DPDK's environment, once a process, with memory for an instance that wants bytes;
  * device is what the configuration names.  0 or -errno, told to the log. */
@@ -144,6 +181,9 @@ static inline void dpdk_own(struct dpdk *x)
 {
 	atomic_store_explicit(&x->owner, (uintptr_t)pthread_self(), memory_order_relaxed);
 }
+
+/* pool.c: sets buffers aside, or again.  0 or -ENOMEM. */
+int dpdk_fill_reserve(struct dpdk *x);
 
 /* pool.c: what a driver gave back on another thread, its own, goes to the heap. */
 void dpdk_take_strays(struct dpdk *x);

@@ -152,19 +152,15 @@ static int sift(const struct sched *sched, char **words, int num)
 				words[kept++] = words[i];
 			continue;
 		}
-		log_write(&sched->log, LOG_LEVEL_INFO,
-			  "dpdk.eal_init: %s is passed over: an instance runs where its thread does",
-			  words[i]);
+		log_write(
+			&sched->log, LOG_LEVEL_INFO,
+			"dpdk.eal_init: %s is passed over: an instance runs where its thread does",
+			words[i]);
 		bool is_short = words[i][1] != '-';
 		if (is_short ? !words[i][2] : !strchr(words[i], '='))
 			i++; /* its value is the next word */
 	}
 	return kept;
-}
-
-static bool is_virtual(const char *device)
-{
-	return strncmp(device, "net_", 4) == 0;
 }
 
 /* What the EAL is started with, in front of the user's words.  It takes a core for itself, though
@@ -213,8 +209,8 @@ static const char *remedy(int error)
 
 static int start_locked(struct sched *sched, const char *device, uint64_t bytes)
 {
-	static const char *const buses[] = {"-a",	"--allow", "-b", "--block", "-w",
-					    "--no-pci", NULL};
+	static const char *const buses[] = {"-a", "--allow",  "-b", "--block",
+					    "-w", "--no-pci", NULL};
 	char text[TEXT_MAX];
 	char more[sizeof(sched->config.dpdk_eal)];
 	char *words[ARGUMENTS_MAX] = {NULL};

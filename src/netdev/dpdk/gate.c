@@ -29,13 +29,17 @@ static void barrier(void)
 	(void)syscall(SYS_membarrier, MEMBARRIER_CMD_PRIVATE_EXPEDITED, 0, 0);
 }
 
-static void await_bursts(void)
+void gate_await(struct dpdk *x)
 {
 	barrier();
-	for (struct dpdk *x = gate.members; x; x = x->gate_next) {
-		while (atomic_load_explicit(&x->inside, memory_order_acquire))
-			(void)sched_yield(); /* it may be on our core */
-	}
+	while (atomic_load_explicit(&x->inside, memory_order_acquire))
+		(void)sched_yield(); /* it may be on our core */
+}
+
+static void await_bursts(void)
+{
+	for (struct dpdk *x = gate.members; x; x = x->gate_next)
+		gate_await(x);
 }
 
 /* Runs on the EAL's interrupt thread, in each of its rounds as long as the eventfd is not 0. */
@@ -65,6 +69,12 @@ static bool have_called(int fd, void (*fn)(void *))
 	return done;
 }
 
+int gate_prepare(void)
+{
+	return syscall(SYS_membarrier, MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED, 0, 0) ? -errno
+											: 0;
+}
+
 /* For the rest of the process's life.  0 or -errno. */
 static int install(void)
 {
@@ -72,8 +82,7 @@ static int install(void)
 
 	if (fd < 0)
 		return -errno;
-	if (syscall(SYS_membarrier, MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED, 0, 0) ||
-	    !have_called(fd, stay)) {
+	if (gate_prepare() || !have_called(fd, stay)) {
 		(void)close(fd);
 		return -ENOTSUP;
 	}
@@ -88,7 +97,7 @@ int gate_join(struct dpdk *x)
 	if (!err) {
 		x->gate_next = gate.members;
 		gate.members = x;
-		x->gated = true;
+		x->gate = &gate.open;
 		(void)eventfd_write(gate.fd, 1);
 	}
 	(void)pthread_mutex_unlock(&gate.lock);
@@ -111,5 +120,5 @@ void gate_part(struct dpdk *x)
 		}
 	}
 	(void)pthread_mutex_unlock(&gate.lock);
-	x->gated = false;
+	x->gate = NULL;
 }

@@ -68,12 +68,13 @@ static int bring_up(struct dpdk *x, const char *device)
 {
 	const char *arguments = strchr(device, ',');
 	size_t length = arguments ? (size_t)(arguments - device) : strlen(device);
-	bool virtual = strncmp(device, "net_", 4) == 0;
 	int err = 0;
 
 	(void)snprintf(x->name, sizeof(x->name), "%.*s", (int)length, device);
 	if (rte_eth_dev_get_port_by_name(x->name, &x->port)) {
-		err = rte_eal_hotplug_add(virtual ? "vdev" : "pci", x->name,
+		if (socket_prepare(x, device))
+			return -EADDRINUSE;
+		err = rte_eal_hotplug_add(is_virtual(device) ? "vdev" : "pci", x->name,
 					  arguments ? arguments + 1 : "");
 		if (!err)
 			err = rte_eth_dev_get_port_by_name(x->name, &x->port);
@@ -113,10 +114,11 @@ static int choose_mtu(struct dpdk *x, const struct rte_eth_dev_info *info)
 	if (memif) /* says 1518, and takes whole buffers */
 		most = argument(info, "bsize=", MEMIF_BUFFER) - DPDK_ETHERNET;
 	if (asked > most) {
-		log_write(&x->dev.sched->log, LOG_LEVEL_ERROR,
-			  "inetstack_config.mtu: %u, and DPDK's device %s takes packets of %u bytes "
-			  "at most",
-			  asked, x->name, most);
+		log_write(
+			&x->dev.sched->log, LOG_LEVEL_ERROR,
+			"inetstack_config.mtu: %u, and DPDK's device %s takes packets of %u bytes "
+			"at most",
+			asked, x->name, most);
 		return -EINVAL;
 	}
 	x->dev.mtu = asked ? asked : MTU_DEFAULT;
@@ -136,48 +138,60 @@ static uint32_t choose_room(const struct dpdk *x, const struct rte_eth_dev_info 
 	return FRAME_HEADROOM + (room > least ? room : least);
 }
 
-static int set_up_queues(struct dpdk *x, uint16_t descriptors)
+int dpdk_set_up_queue(struct dpdk *x)
 {
-	uint16_t rx = descriptors;
-	uint16_t tx = descriptors;
-	int socket = rte_eth_dev_socket_id(x->port);
+	uint16_t rx = (uint16_t)x->dev.sched->config.dpdk_descriptors;
+	uint16_t tx = rx;
+	unsigned socket = (unsigned)rte_eth_dev_socket_id(x->port);
 	int err = rte_eth_dev_adjust_nb_rx_tx_desc(x->port, &rx, &tx);
 
 	if (!err)
-		err = rte_eth_rx_queue_setup(x->port, 0, rx, (unsigned)socket, NULL, x->frames);
+		err = rte_eth_rx_queue_setup(x->port, x->queue, rx, socket, NULL, x->frames);
 	if (!err)
-		err = rte_eth_tx_queue_setup(x->port, 0, tx, (unsigned)socket, NULL);
+		err = rte_eth_tx_queue_setup(x->port, x->queue, tx, socket, NULL);
 	return err;
 }
 
-static int start_port(struct dpdk *x, const struct rte_eth_dev_info *info, bool interrupts)
+/* What the port offers and we use. */
+static void choose_offloads(struct dpdk *x, const struct rte_eth_dev_info *info)
 {
-	uint32_t said = info->max_rx_pktlen - DPDK_ETHERNET - 4; /* of Ethernet's checksum */
-	struct rte_eth_conf conf = {
-		.rxmode.mtu = x->dev.mtu < said ? x->dev.mtu : said,
-		.rxmode.offloads = info->rx_offload_capa & RX_CHECKSUMS,
-		.txmode.offloads = info->tx_offload_capa & RTE_ETH_TX_OFFLOAD_MULTI_SEGS,
-		.intr_conf.rxq = interrupts,
-	};
+	bool out = (info->tx_offload_capa & TX_CHECKSUMS) == TX_CHECKSUMS;
+	bool in = (info->rx_offload_capa & RX_CHECKSUMS) == RX_CHECKSUMS;
 
-	if ((info->tx_offload_capa & TX_CHECKSUMS) == TX_CHECKSUMS)
-		conf.txmode.offloads |= TX_CHECKSUMS;
-	int err = rte_eth_dev_configure(x->port, 1, 1, &conf);
-	if (!err)
-		err = set_up_queues(x, (uint16_t)x->dev.sched->config.dpdk_descriptors);
-	if (!err)
-		err = rte_eth_dev_start(x->port);
-	if (err)
-		return err;
-	x->started = true;
-	x->dev.offloads = (conf.txmode.offloads & TX_CHECKSUMS ? NETDEV_TX_CHECKSUM : 0) |
-			  (conf.rxmode.offloads == RX_CHECKSUMS ? NETDEV_RX_CHECKSUM : 0);
-	x->segments_max = conf.txmode.offloads & RTE_ETH_TX_OFFLOAD_MULTI_SEGS
+	x->dev.offloads = (uint8_t)((out ? NETDEV_TX_CHECKSUM : 0) | (in ? NETDEV_RX_CHECKSUM : 0));
+	x->segments_max = info->tx_offload_capa & RTE_ETH_TX_OFFLOAD_MULTI_SEGS
 				  ? info->tx_desc_lim.nb_seg_max
 				  : 1;
 	if (x->segments_max == 0) /* it does not say */
 		x->segments_max = FRAME_SEGMENTS + 1;
-	return 0;
+	uint32_t said = info->max_rx_pktlen - DPDK_ETHERNET - 4; /* of Ethernet's checksum */
+	x->port_mtu = x->dev.mtu < said ? x->dev.mtu : said;
+}
+
+void dpdk_configuration(const struct dpdk *x, struct rte_eth_conf *conf)
+{
+	*conf = (struct rte_eth_conf){.rxmode.mtu = x->port_mtu};
+	if (x->dev.offloads & NETDEV_RX_CHECKSUM)
+		conf->rxmode.offloads |= RX_CHECKSUMS;
+	if (x->dev.offloads & NETDEV_TX_CHECKSUM)
+		conf->txmode.offloads |= TX_CHECKSUMS;
+	if (x->segments_max > 1)
+		conf->txmode.offloads |= RTE_ETH_TX_OFFLOAD_MULTI_SEGS;
+}
+
+static int start_port(struct dpdk *x, bool interrupts)
+{
+	struct rte_eth_conf conf;
+
+	dpdk_configuration(x, &conf);
+	conf.intr_conf.rxq = interrupts;
+	int err = rte_eth_dev_configure(x->port, 1, 1, &conf);
+	if (!err)
+		err = dpdk_set_up_queue(x);
+	if (!err)
+		err = rte_eth_dev_start(x->port);
+	x->started = !err;
+	return err;
 }
 
 /* With the receive interrupt if the driver has it. */
@@ -185,12 +199,12 @@ static int start_either_way(struct dpdk *x, const struct rte_eth_dev_info *info)
 {
 	/* says that it has them, and none comes (82574 by vfio-pci, tests/lab/guest/catnip.sh) */
 	bool deaf = strcmp(info->driver_name, "net_e1000_em") == 0;
-	int err = deaf ? -ENOTSUP : start_port(x, info, true);
+	int err = deaf ? -ENOTSUP : start_port(x, true);
 
 	if (!err)
 		x->watch.fd = rte_eth_dev_rx_intr_ctl_q_get_fd(x->port, 0);
 	else
-		err = start_port(x, info, false);
+		err = start_port(x, false);
 	return err ? tell(x, "does not start", err) : 0;
 }
 
@@ -243,7 +257,9 @@ static int open_device(struct dpdk *x)
 			  "device with its arguments");
 		return -EINVAL;
 	}
-	int err = eal_start(sched, config->dpdk_device, (uint64_t)config->dpdk_memory_bytes);
+	bool alone = is_virtual(config->dpdk_device); /* no queue pair for each instance */
+	uint64_t bytes = (uint64_t)(config->dpdk_memory_bytes * (alone ? 1 : config->dpdk_queues));
+	int err = eal_start(sched, config->dpdk_device, bytes);
 	if (!err)
 		err = probe(x, config->dpdk_device);
 	if (err)
@@ -255,10 +271,20 @@ static int open_device(struct dpdk *x)
 	if (err)
 		return err;
 	err = dpdk_memory_open(x, (uint64_t)config->dpdk_memory_bytes, choose_room(x, &info));
+	choose_offloads(x, &info);
+	if (!err)
+		err = queues_make(x, &info);
 	if (!err && strcmp(info.driver_name, "net_memif") == 0)
 		err = gate_join(x);
-	if (!err)
+	if (err)
+		return err;
+	if (x->queues) {
+		err = queues_come(x, 0);
+		if (err)
+			return tell(x, "does not start", err);
+	} else {
 		err = start_either_way(x, &info);
+	}
 	return err ? err : settle(x);
 }
 
@@ -290,6 +316,11 @@ static int dpdk_start(struct netdev *dev)
 	return fdset_add(&dev->sched->fds, &x->watch, EPOLLIN);
 }
 
+static bool dpdk_receives(struct netdev *dev, const struct netdev_flow *flow)
+{
+	return !dpdk_of(dev)->queues || queues_receives(dev, flow);
+}
+
 static const struct netdev_ops dpdk_ops = {
 	.name = "dpdk",
 	.rx_burst = dpdk_rx_burst,
@@ -300,7 +331,7 @@ static const struct netdev_ops dpdk_ops = {
 	.next_deadline = dpdk_next_deadline,
 	.start = dpdk_start,
 	.steer = netdev_takes_all,
-	.receives = netdev_receives_all,
+	.receives = dpdk_receives,
 	.close = dpdk_close,
 };
 
@@ -353,23 +384,32 @@ void dpdk_close(struct netdev *dev)
 
 	if (x->watch.watched)
 		fdset_remove(&dev->sched->fds, &x->watch);
-	if (x->probed)
+	if (x->probed && (!x->queues || queues_go(x)))
 		close_in_turn(x);
 	dpdk_memory_close(x);
 	free(x);
 }
 
-static int open_alone(struct sched *sched, struct netdev **dev_out)
+static struct dpdk *make(struct sched *sched)
 {
 	struct dpdk *x = calloc(1, sizeof(*x));
 
 	if (!x)
-		return -ENOMEM;
+		return NULL;
 	x->dev = (struct netdev){.ops = &dpdk_ops, .sched = sched};
 	x->watch.fd = -1;
 	x->retry_ns = TIMER_NEVER;
 	dpdk_own(x);
+	return x;
+}
+
+static int open_alone(struct sched *sched, struct netdev **dev_out)
+{
+	struct dpdk *x = make(sched);
 	struct eal_quiet quiet;
+
+	if (!x)
+		return -ENOMEM;
 	eal_quiet_begin(&quiet); /* the EAL's threads begin so, too */
 	int err = open_device(x);
 	eal_quiet_end(&quiet);
@@ -381,13 +421,65 @@ static int open_alone(struct sched *sched, struct netdev **dev_out)
 	return 0;
 }
 
+/* A queue pair beside those of others, who have brought the port up. */
+static int join(struct dpdk *x, struct queues *queues, uint32_t place)
+{
+	const struct dpdk *other = queues_any(queues);
+	struct rte_eth_dev_info info;
+
+	x->port = other->port;
+	x->port_mtu = other->port_mtu;
+	x->segments_max = other->segments_max;
+	memcpy(x->name, other->name, sizeof(x->name));
+	netdev_copy_traits(&x->dev, &other->dev);
+	int err = rte_eth_dev_info_get(x->port, &info);
+	if (!err)
+		err = dpdk_memory_open(x, (uint64_t)x->dev.sched->config.dpdk_memory_bytes,
+				       choose_room(x, &info));
+	if (err)
+		return err;
+	x->queues = queues;
+	err = queues_come(x, place);
+	x->probed = !err;
+	return err ? tell(x, "does not start", err) : 0;
+}
+
+static int open_beside(struct sched *sched, struct queues *queues, uint32_t place,
+		       struct netdev **dev_out)
+{
+	struct dpdk *x = make(sched);
+
+	if (!x)
+		return -ENOMEM;
+	int err = join(x, queues, place);
+	if (err) {
+		dpdk_close(&x->dev);
+		return err;
+	}
+	*dev_out = &x->dev;
+	return 0;
+}
+
+/* shared_wish.open; *device is the queues of a port that has several. */
+static int open_place(struct sched *sched, uint32_t place, void **device, struct netdev **dev_out)
+{
+	if (*device)
+		return open_beside(sched, *device, place, dev_out);
+	if (place > 0)
+		return 0;
+	int err = open_alone(sched, dev_out);
+	if (!err)
+		*device = dpdk_of(*dev_out)->queues;
+	return err;
+}
+
 int dpdk_open(struct sched *sched, struct netdev **dev_out)
 {
 	const struct shared_wish wish = {
 		.name = sched->config.dpdk_device,
 		.key = "demitasse.dpdk.queues",
 		.places = (uint32_t)sched->config.dpdk_queues,
-		.open = open_alone,
+		.open = open_place,
 	};
 
 	return wish.places > 1 ? shared_open(sched, &wish, dev_out) : open_alone(sched, dev_out);

@@ -150,6 +150,41 @@ static bool take_from_heap(struct dpdk *x, void **objects, unsigned count)
 	return true;
 }
 
+/* For another thread that starts the port while we stay away (queues.c): what it gave back when it
+ * stopped it, then the reserve. */
+static int take_aside(struct dpdk *x, void **objects, unsigned count)
+{
+	struct heap *heap = x->dev.sched->heap;
+	struct rte_mbuf *mbuf = atomic_exchange_explicit(&x->strays, NULL, memory_order_acquire);
+	unsigned n = 0;
+
+	while (mbuf) {
+		struct rte_mbuf *next = mbuf->next;
+		void *object = mbuf;
+		if (n < count && mbuf->pool == x->frames)
+			objects[n++] = dpdk_mbuf_of(x, dpdk_frame_of(heap, mbuf));
+		else
+			put_strays(x, &object, 1);
+		mbuf = next;
+	}
+	while (n < count && x->reserved > 0)
+		objects[n++] = x->reserve[--x->reserved];
+	if (n == count)
+		return 0;
+	put_strays(x, objects, n);
+	return -ENOBUFS;
+}
+
+int dpdk_fill_reserve(struct dpdk *x)
+{
+	unsigned missing = DPDK_RESERVE - x->reserved;
+
+	if (!take_from_heap(x, x->reserve + x->reserved, missing))
+		return -ENOMEM;
+	x->reserved += missing;
+	return 0;
+}
+
 /* Some drivers take a burst of buffers for each packet and give back what is left: spare ones stay
  * as they are, at hand. */
 static int frames_dequeue(struct rte_mempool *pool, void **objects, unsigned count)
@@ -157,7 +192,7 @@ static int frames_dequeue(struct rte_mempool *pool, void **objects, unsigned cou
 	struct dpdk *x = pool->pool_data;
 
 	if (unlikely(!is_ours(x)))
-		return -ENOBUFS;
+		return x->queues ? take_aside(x, objects, count) : -ENOBUFS;
 	unsigned spares = count < x->spares ? count : x->spares;
 	if (unlikely(!take_from_heap(x, objects + spares, count - spares)))
 		return -ENOBUFS;

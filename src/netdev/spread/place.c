@@ -35,12 +35,17 @@ STEER_HOOK uint64_t steer_find_port(uint64_t protocol, uint64_t port)
 	return STEER_BY_HASH;
 }
 
+uint32_t place_in_queue(const uint8_t *frame, uint32_t length)
+{
+	return frame_is_for_all(frame, length) || frame_is_fragment(frame, length) ? PLACE_ALL : 0;
+}
+
 uint32_t place_of_frame(const uint8_t *frame, uint32_t length, uint32_t places)
 {
 	const struct steer_bytes bytes = {.at = frame, .end = frame + length};
 	struct steer_flow flow = {0};
 
-	if (unlikely(frame_is_for_all(frame, length) || frame_is_fragment(frame, length)))
+	if (unlikely(place_in_queue(frame, length) == PLACE_ALL))
 		return PLACE_ALL;
 	if (unlikely(steer_decide(&flow, &bytes) == STEER_KERNEL))
 		return 0;

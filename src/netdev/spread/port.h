@@ -28,6 +28,7 @@ struct port {
 	char name[PORT_NAME_BYTES];
 	uint32_t places;
 	uint32_t taken;
+	void *device;         /* shared_wish.open's */
 	struct netdev traits; /* of the device, as far as netdev_copy_traits goes */
 	struct side sides[];
 };

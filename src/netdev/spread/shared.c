@@ -22,7 +22,7 @@
 
 struct shared {
 	struct netdev dev;
-	struct netdev *inner; /* the receiver's */
+	struct netdev *inner; /* NULL: the receiver has the device */
 	struct port *port;
 	uint32_t place;
 	struct fd_watch watch; /* of the bell */
@@ -39,6 +39,12 @@ static struct shared *shared_of(struct netdev *dev)
 static bool is_receiver(const struct shared *s)
 {
 	return s->place == 0;
+}
+
+/* Has each instance a queue pair of its own? */
+static bool is_queued(const struct shared *s)
+{
+	return s->dev.offloads & NETDEV_RSS;
 }
 
 static struct side *side_of(const struct shared *s)
@@ -175,7 +181,9 @@ static uint32_t receiver_rx_burst(struct netdev *dev, struct frame **frames, uin
 
 	for (uint32_t i = 0; i < count; i++) {
 		struct frame *frame = frames[i];
-		uint32_t place = place_of_frame(frame->data, frame->length, s->port->places);
+		uint32_t place =
+			is_queued(s) ? place_in_queue(frame->data, frame->length)
+				     : place_of_frame(frame->data, frame->length, s->port->places);
 		if (unlikely(place == PLACE_ALL)) {
 			copy_to_all(s, frame);
 			place = 0;
@@ -186,17 +194,20 @@ static uint32_t receiver_rx_burst(struct netdev *dev, struct frame **frames, uin
 			frames[n++] = frame;
 	}
 	settle_lanes(s);
+	dev->stats = s->inner->stats;
 	return n;
 }
 
-static uint32_t receiver_tx_burst(struct netdev *dev, struct frame **frames, uint32_t count)
+static uint32_t inner_tx_burst(struct netdev *dev, struct frame **frames, uint32_t count)
 {
 	struct netdev *inner = shared_of(dev)->inner;
+	uint32_t sent = inner->ops->tx_burst(inner, frames, count);
 
-	return inner->ops->tx_burst(inner, frames, count);
+	dev->stats = inner->stats;
+	return sent;
 }
 
-static void receiver_doorbell(struct netdev *dev)
+static void inner_doorbell(struct netdev *dev)
 {
 	struct netdev *inner = shared_of(dev)->inner;
 
@@ -240,7 +251,7 @@ static uint64_t receiver_next_deadline(struct netdev *dev)
 	return next < s->retry_ns ? next : s->retry_ns;
 }
 
-static int receiver_steer(struct netdev *dev, const struct ip_address *address, bool wanted)
+static int inner_steer(struct netdev *dev, const struct ip_address *address, bool wanted)
 {
 	struct netdev *inner = shared_of(dev)->inner;
 
@@ -249,10 +260,11 @@ static int receiver_steer(struct netdev *dev, const struct ip_address *address, 
 
 /* ---- the others ---- */
 
-static uint32_t other_rx_burst(struct netdev *dev, struct frame **frames, uint32_t max)
+/* What the receiver has handed over. */
+static uint32_t take_handed(struct shared *s, struct frame **frames, uint32_t max)
 {
-	struct shared *s = shared_of(dev);
-	struct heap *heap = dev->sched->heap;
+	struct netdev_stats *stats = s->inner ? &s->inner->stats : &s->dev.stats;
+	struct heap *heap = s->dev.sched->heap;
 	struct side *side = side_of(s);
 	uint32_t count = lane_begin(&side->to);
 	uint32_t n = 0;
@@ -269,11 +281,22 @@ static uint32_t other_rx_burst(struct netdev *dev, struct frame **frames, uint32
 			count_drop(s, DROP_FRAMES, 1);
 			continue;
 		}
-		dev->stats.rx_bytes += frame->length;
+		stats->rx_bytes += frame->length;
 		frames[n++] = frame;
 	}
 	lane_end(&side->to, count);
-	dev->stats.rx_frames += n;
+	stats->rx_frames += n;
+	return n;
+}
+
+static uint32_t other_rx_burst(struct netdev *dev, struct frame **frames, uint32_t max)
+{
+	struct shared *s = shared_of(dev);
+	uint32_t n = s->inner ? s->inner->ops->rx_burst(s->inner, frames, max) : 0;
+
+	n += take_handed(s, frames + n, max - n);
+	if (s->inner)
+		dev->stats = s->inner->stats;
 	return n;
 }
 
@@ -284,7 +307,7 @@ static void lose(struct shared *s, struct frame **frames, uint32_t count)
 		frame_free(s->dev.sched->heap, frames[i]);
 }
 
-static uint32_t other_tx_burst(struct netdev *dev, struct frame **frames, uint32_t count)
+static uint32_t hand_to_receiver(struct netdev *dev, struct frame **frames, uint32_t count)
 {
 	struct shared *s = shared_of(dev);
 	struct side *side = side_of(s);
@@ -312,23 +335,34 @@ static uint32_t other_tx_burst(struct netdev *dev, struct frame **frames, uint32
 
 static int other_arm(struct netdev *dev)
 {
-	struct side *side = side_of(shared_of(dev));
+	struct shared *s = shared_of(dev);
+	struct side *side = side_of(s);
+	int err = 0;
 
 	atomic_store(&side->asleep, true);
-	if (lane_is_empty(&side->to))
-		return 0;
-	atomic_store(&side->asleep, false);
-	return -EAGAIN;
+	if (!lane_is_empty(&side->to))
+		err = -EAGAIN;
+	else if (s->inner)
+		err = s->inner->ops->arm(s->inner);
+	if (err)
+		atomic_store(&side->asleep, false);
+	return err;
 }
 
 static void other_disarm(struct netdev *dev)
 {
-	atomic_store(&side_of(shared_of(dev))->asleep, false);
+	struct shared *s = shared_of(dev);
+
+	atomic_store(&side_of(s)->asleep, false);
+	if (s->inner)
+		s->inner->ops->disarm(s->inner);
 }
 
 static uint64_t other_next_deadline(struct netdev *dev)
 {
-	return shared_of(dev)->retry_ns;
+	const struct shared *s = shared_of(dev);
+
+	return s->inner ? s->inner->ops->next_deadline(s->inner) : s->retry_ns;
 }
 
 /* ---- both ---- */
@@ -336,8 +370,10 @@ static uint64_t other_next_deadline(struct netdev *dev)
 static bool shared_receives(struct netdev *dev, const struct netdev_flow *flow)
 {
 	const struct shared *s = shared_of(dev);
-	uint32_t place = place_of_flow(flow, s->port->places);
 
+	if (s->inner && is_queued(s))
+		return s->inner->ops->receives(s->inner, flow);
+	uint32_t place = place_of_flow(flow, s->port->places);
 	return place == s->place || (is_receiver(s) && !port_has(s->port, place));
 }
 
@@ -402,13 +438,13 @@ static void shared_close(struct netdev *dev)
 static const struct netdev_ops receiver_ops = {
 	.name = "shared",
 	.rx_burst = receiver_rx_burst,
-	.tx_burst = receiver_tx_burst,
-	.doorbell = receiver_doorbell,
+	.tx_burst = inner_tx_burst,
+	.doorbell = inner_doorbell,
 	.arm = receiver_arm,
 	.disarm = receiver_disarm,
 	.next_deadline = receiver_next_deadline,
 	.start = shared_start,
-	.steer = receiver_steer,
+	.steer = inner_steer,
 	.receives = shared_receives,
 	.close = shared_close,
 };
@@ -416,7 +452,7 @@ static const struct netdev_ops receiver_ops = {
 static const struct netdev_ops other_ops = {
 	.name = "shared",
 	.rx_burst = other_rx_burst,
-	.tx_burst = other_tx_burst,
+	.tx_burst = hand_to_receiver,
 	.doorbell = netdev_no_doorbell,
 	.arm = other_arm,
 	.disarm = other_disarm,
@@ -427,21 +463,42 @@ static const struct netdev_ops other_ops = {
 	.close = shared_close,
 };
 
+/* Others that have a queue pair of their own. */
+static const struct netdev_ops queued_ops = {
+	.name = "shared",
+	.rx_burst = other_rx_burst,
+	.tx_burst = inner_tx_burst,
+	.doorbell = inner_doorbell,
+	.arm = other_arm,
+	.disarm = other_disarm,
+	.next_deadline = other_next_deadline,
+	.start = shared_start,
+	.steer = inner_steer,
+	.receives = shared_receives,
+	.close = shared_close,
+};
+
+static const struct netdev_ops *choose_ops(const struct shared *s)
+{
+	if (is_receiver(s))
+		return &receiver_ops;
+	return s->inner ? &queued_ops : &other_ops;
+}
+
 static int open_locked(struct sched *sched, const struct shared_wish *wish, struct shared *s)
 {
 	int err = port_find(sched, wish, &s->port, &s->place);
 
-	if (!err && is_receiver(s)) {
-		err = wish->open(sched, &s->inner);
-		if (!err)
-			netdev_copy_traits(&s->port->traits, s->inner);
-	}
+	if (!err)
+		err = wish->open(sched, s->place, &s->port->device, &s->inner);
+	if (!err && s->inner)
+		netdev_copy_traits(&s->port->traits, s->inner);
 	if (err) {
 		port_release(s->port);
 		return err;
 	}
 	netdev_copy_traits(&s->dev, &s->port->traits);
-	if (!is_receiver(s))
+	if (!s->inner)
 		s->dev.max_segments = FRAME_SEGMENTS; /* they are copied */
 	(void)snprintf(s->dev.mode, sizeof(s->dev.mode), "%.28s, %u of %u", s->port->traits.mode,
 		       s->place + 1, wish->places);
@@ -468,7 +525,7 @@ int shared_open(struct sched *sched, const struct shared_wish *wish, struct netd
 		free(s);
 		return err;
 	}
-	s->dev.ops = is_receiver(s) ? &receiver_ops : &other_ops;
+	s->dev.ops = choose_ops(s);
 	*dev_out = &s->dev;
 	return 0;
 }

@@ -1,9 +1,14 @@
 /* SPDX-License-Identifier: MIT
- * netdev/spread/shared.h - a device of one queue pair that several instances of the process share,
- * each on a thread of its own: the first one, the receiver, opens it, finds by hash which of them a
+ * netdev/spread/shared.h - a device that several instances of the process share, each on a thread
+ * of its own.
+ *
+ * Of one queue pair: the first instance, the receiver, opens it, finds by hash which of them a
  * received frame's flow belongs to, and hands it over by a ring; and sends what the others hand to
- * it.  Frames that are for all go to all (for_all.h), and so do fragments, of which only one
- * instance keeps what they become (netdev_ops.receives).
+ * it.  Of a queue pair for each (NETDEV_RSS): each receives and sends by its own, and what belongs
+ * to no flow comes to the receiver.
+ *
+ * Either way frames that are for all go from the receiver to all (for_all.h), and so do fragments,
+ * of which only one instance keeps what they become (netdev_ops.receives).
  *
  * Frames are copied between heaps, once a way; nothing else is shared.  An instance that nobody
  * polls neither receives nor, if it is the receiver, lets the others.  When the receiver goes, the
@@ -19,7 +24,10 @@ struct shared_wish {
 	const char *name; /* of the device: who says the same shares it */
 	const char *key;  /* of the configuration that says how many, for messages */
 	uint32_t places;
-	int (*open)(struct sched *sched, struct netdev **dev_out);
+	/* A place's part of the device.  *device is the back end's, NULL at first, the same for all
+	 * places as long as one of them is taken.  Of one queue pair: place 0 has it, and no other
+	 * anything (*dev_out NULL). */
+	int (*open)(struct sched *sched, uint32_t place, void **device, struct netdev **dev_out);
 };
 
 /* Takes the lowest free place; the first one's taker opens the device.  0 or -errno, told to the

@@ -20,7 +20,7 @@
 #include <unistd.h>
 
 #define FIRST_HOST 0x0a000001U /* 10.0.0.1 */
-#define TURNS_MAX  100000 /* in which a handshake or a request must be done */
+#define TURNS_MAX  100000      /* in which a handshake or a request must be done */
 #define STALL_MS   10000
 #define CHUNK      65535
 #define WORLDS_MAX 2 /* at one time */

@@ -32,7 +32,8 @@ struct lwip_end {
 	int (*open)(const struct lwip_wire *wire);
 	/* Answers what comes, or (answers false) only takes it in. */
 	int (*listen)(uint16_t port, bool answers);
-	/* Begins connections to an address in host order; connected tells how many there are by now. */
+	/* Begins connections to an address in host order; connected tells how many there are by
+	 * now. */
 	int (*connect)(uint32_t address, uint16_t port, unsigned count);
 	unsigned (*connected)(void);
 	/* Those that the other end has closed. */

@@ -134,8 +134,7 @@ bool scale_measure(const struct net_options *options, struct report *report)
 	(void)pthread_barrier_init(&scale.begin, NULL, THREADS + 1);
 	(void)pthread_barrier_init(&scale.end, NULL, THREADS + 1);
 	for (int i = 0; i < THREADS; i++) {
-		scale.workers[i] =
-			(struct worker){.scale = &scale, .core = (int)options->core + i};
+		scale.workers[i] = (struct worker){.scale = &scale, .core = (int)options->core + i};
 		if (pthread_create(&threads[i], NULL, work, &scale.workers[i])) {
 			tool_complain("scale: no thread");
 			exit(TOOL_FAILED); /* the others wait for it */
