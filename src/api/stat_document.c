@@ -142,6 +142,8 @@ static void write_device(struct writer *w, const struct engine_info *info)
 	member(w, "mtu", "%u", info->mtu);
 	member(w, "tx_checksum_offload", info->tx_checksum ? "true" : "false");
 	member(w, "rx_checksum_offload", info->rx_checksum ? "true" : "false");
+	member(w, "tx_segments", "%u", info->tx_segments);
+	member(w, "rss", info->rss ? "true" : "false");
 	member(w, "rx_frames", "%llu", (unsigned long long)info->rx_frames);
 	member(w, "rx_bytes", "%llu", (unsigned long long)info->rx_bytes);
 	member(w, "tx_frames", "%llu", (unsigned long long)info->tx_frames);

@@ -139,6 +139,16 @@ def peer_dies(link):
         ask(link, 100000)
 
 
+def offloads(link):
+    """What the port offers is used, and told."""
+    wanted = {"memif": ("false", "false", "4", "false"), "vhost": ("true", "true", "4", "false")}[link.name.split()[0]]
+    with echo_server(link) as (server, _):
+        said = stat(server)
+        got = tuple(re.search(rf"^  {key} +(\S+)", said, re.M)[1]
+                    for key in ("tx_checksum_offload", "rx_checksum_offload", "tx_segments", "rss"))
+        assert got == wanted, said
+
+
 def received(server):
     return int(re.search(r"^  rx_frames +(\d+)", stat(server), re.M)[1])
 
@@ -214,6 +224,8 @@ def tests():
         for function in (streams, echoes, datagrams, peer_dies, idle):
             yield link, {}, function
     yield "memif copy", {"fault": "drop=1%,duplicate=1%,reorder=1%,corrupt=0.5%,seed=7"}, streams
+    yield "memif copy", {}, offloads
+    yield "vhost split", {}, offloads
     yield "memif copy", {}, refused
     yield "memif copy", {}, taken
     yield "vhost split", {}, taken

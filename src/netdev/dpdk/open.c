@@ -239,7 +239,9 @@ static int settle(struct dpdk *x)
 		return err;
 	(void)snprintf(x->dev.mode, sizeof(x->dev.mode), "%.20s%s%s", x->name,
 		       x->dev.max_segments > 0 ? ", zero copy" : "",
-		       x->watch.fd >= 0 ? ", interrupts" : "");
+		       x->queues          ? ", rss"
+		       : x->watch.fd >= 0 ? ", interrupts"
+					  : "");
 	log_write(&x->dev.sched->log, LOG_LEVEL_INFO, "DPDK: %s, packets of %u bytes at most",
 		  x->dev.mode, x->dev.mtu);
 	return 0;

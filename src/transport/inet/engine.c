@@ -181,6 +181,8 @@ static void inet_describe(struct engine *engine, struct engine_info *info)
 		.mtu = net->mtu,
 		.tx_checksum = dev->offloads & NETDEV_TX_CHECKSUM,
 		.rx_checksum = dev->offloads & NETDEV_RX_CHECKSUM,
+		.rss = dev->offloads & NETDEV_RSS,
+		.tx_segments = dev->max_segments,
 		.rx_frames = dev->stats.rx_frames,
 		.rx_bytes = dev->stats.rx_bytes,
 		.tx_frames = dev->stats.tx_frames,
