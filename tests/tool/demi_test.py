@@ -263,6 +263,15 @@ def sanitized():
 
 
 @test
+def bench_net_scales():
+    if len(os.sched_getaffinity(0)) < 2:
+        raise Skip("machine: one core")
+    row, = net_rows("scale")
+    check((row["what"], row["stack"], row["instances"], row["connections"]) == ("scale", "demitasse", 2, 32), str(row))
+    check(row["requests_per_s"] > 0 and row["ratio"] > 0 and row["loop_ratio"] > 0, str(row))
+
+
+@test
 def bench_net_weighs_idle_connections():
     for row in net_rows("idle"):
         check((row["what"], row["connections"], row["idle_connections"]) == ("idle", 101, 100), str(row))

@@ -16,6 +16,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #define FIRST_PORT 10000
 #define FLOWS_MAX  50000
@@ -396,9 +397,12 @@ static int connect_all(struct generator *g)
 	return error;
 }
 
-/* The server ends when all connections have. */
+/* The server ends when all connections have.  What is in the port's ring when we go is lost: it has
+ * some time to take the last acknowledgements. */
 static void end_all(struct generator *g)
 {
+	static const struct timespec grace = {.tv_nsec = 10 * NS_PER_MS};
+
 	g->error = 0;
 	for (unsigned n = 0; n < g->count; n++) {
 		struct stream *s = &g->streams[n];
@@ -413,6 +417,7 @@ static void end_all(struct generator *g)
 	flush(g);
 	if (!g->udp)
 		(void)await(g, &g->closed, g->opened, "");
+	(void)nanosleep(&grace, NULL);
 }
 
 static int run(struct generator *g)

@@ -96,6 +96,7 @@ static const struct report_column columns[] = {
 	{"reference", "beside", 1, 0},
 	{"ratio", "ratio", 1, 3},
 	{"requests_ratio", "of requests/s", 1, 3},
+	{"loop_ratio", "of a loop", 1, 3},
 	{"pairs", "pairs", 1, 0},
 };
 
