@@ -22,7 +22,6 @@ LIMIT_S = 20
 HAVE_XDP, HAVE_DPDK = (any((Path(place) / f"libdemitasse-{name}.so").exists()
                            for place in (os.environ.get("DEMI_PLUGIN_DIR") or Path(DEMI).parent, Path(DEMI).parent))
                        for name in ("xdp", "dpdk"))
-HAVE_LWIP = (Path(DEMI).parent / "demi-bench-lwip.so").exists()
 ECHO_KEYS = ["what", "libos", "device", "proto", "size_bytes", "connections", "depth", "rtt_min_ns", "rtt_p50_ns", "rtt_p90_ns",
              "rtt_p99_ns", "rtt_p999_ns", "rtt_max_ns", "requests_per_s", "server_cpu_ns_per_request"]
 CORE_KEYS = ["what", "memory_queue_roundtrip_ns", "coroutine_switch_ns", "coroutine_switch_tsc", "operation_ns", "wait_any_1_ns",
@@ -482,7 +481,7 @@ def the_benchmark_over_shared_memory():
     row, = rows("bench", "echo", "--libos", "catnip", "--device", "memif", "--client", "stackless", "--size", "100000", "--reference",
                 "none", "--seconds", "0.1")
     check(row["requests"] > 0 and row["errors"] == 0, str(row))
-    if HAVE_LWIP:
+    if has_lwip():
         row, = rows("bench", "echo", "--libos", "lwip", "--device", "memif", "--connections", "40", "--seconds", "0.1")
         check(row["requests"] > 0 and row["errors"] == 0, str(row))
     with tempfile.TemporaryDirectory() as directory:
