@@ -142,6 +142,7 @@ static void write_device(struct writer *w, const struct engine_info *info)
 	member(w, "mtu", "%u", info->mtu);
 	member(w, "tx_checksum_offload", info->tx_checksum ? "true" : "false");
 	member(w, "rx_checksum_offload", info->rx_checksum ? "true" : "false");
+	member(w, "tx_cut_bytes", "%u", info->tx_cut_bytes);
 	member(w, "tx_segments", "%u", info->tx_segments);
 	member(w, "rss", info->rss ? "true" : "false");
 	member(w, "rx_frames", "%llu", (unsigned long long)info->rx_frames);

@@ -38,9 +38,10 @@ struct frame {
 	uint32_t room;   /* bytes of the object behind this struct */
 	uint8_t flags;   /* enum frame_flags */
 	uint8_t num_segments;
-	uint16_t
-		transport_offset; /* FRAME_CHECKSUM: where the transport header begins, from data */
-	uint16_t checksum_offset; /* FRAME_CHECKSUM: where its checksum stands, from that header */
+	uint16_t cut_bytes;       /* not 0: the device shall cut the payload into TCP segments of so
+				     many bytes (FRAME_CHECKSUM too) */
+	uint8_t transport_offset; /* FRAME_CHECKSUM: where the transport header begins, from data */
+	uint8_t checksum_offset;  /* FRAME_CHECKSUM: where its checksum stands, from that header */
 	uint16_t held;            /* for the device: it has the frame */
 	struct frame *next;       /* for whoever has it */
 	struct iovec segments[FRAME_SEGMENTS];
@@ -70,6 +71,7 @@ static inline struct frame *frame_init(void *object, uint64_t object_bytes, uint
 	frame->room = (uint32_t)(object_bytes - sizeof(*frame));
 	frame->flags = 0;
 	frame->num_segments = 0;
+	frame->cut_bytes = 0;
 	frame->next = NULL;
 	return frame;
 }
@@ -136,16 +138,23 @@ static inline uint32_t frame_bytes(const struct frame *frame)
 	return bytes;
 }
 
-/* Copies all bytes of from, and what the device is to know of it, to an empty frame that has room
+/* Copies the bytes at data, and what the device is to know of them, to an empty frame that has room
  * for them. */
-static inline void frame_gather(struct frame *to, const struct frame *from)
+static inline void frame_copy_data(struct frame *to, const struct frame *from)
 {
-	ASSERT(frame_bytes(from) <= frame_tailroom(to));
 	to->flags = from->flags;
 	to->transport_offset = from->transport_offset;
 	to->checksum_offset = from->checksum_offset;
 	memcpy(to->data, from->data, from->length);
 	to->length = from->length;
+}
+
+/* Copies all bytes of from, and what the device is to know of it, to an empty frame that has room
+ * for them. */
+static inline void frame_gather(struct frame *to, const struct frame *from)
+{
+	ASSERT(frame_bytes(from) <= frame_tailroom(to));
+	frame_copy_data(to, from);
 	for (uint32_t i = 0; i < from->num_segments; i++) {
 		memcpy(to->data + to->length, from->segments[i].iov_base,
 		       from->segments[i].iov_len);

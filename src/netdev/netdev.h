@@ -94,6 +94,8 @@ struct netdev {
 	bool mac_shared;       /* the kernel has it on the same link */
 	uint8_t offloads;      /* enum netdev_offloads */
 	uint8_t max_segments;  /* of a frame to be sent, at most FRAME_SEGMENTS; 0: none */
+	uint32_t cut_bytes;    /* TCP payload that it cuts into segments (TSO), at most; 0: it does
+				  not, as middleware does not */
 	bool misses_all_hosts; /* what is sent to all hosts goes to the kernel, which has the
 				  interface too */
 	/* Our addresses are the kernel's too, but for link-local ones: it answers for them, and

@@ -45,11 +45,12 @@ struct engine_info {
 	const char *mode;   /* how, of several ways; "": there is one */
 	uint32_t mtu;       /* of IP packets */
 	uint8_t mac[6];
-	bool tx_checksum;     /* the device completes transport checksums, ... */
-	bool rx_checksum;     /* ... verifies them */
-	bool rss;             /* ... spreads flows over instances */
-	uint32_t tx_segments; /* ... sends a frame from so many pieces of memory beside its headers
-			       */
+	bool tx_checksum;      /* the device completes transport checksums, ... */
+	bool rx_checksum;      /* ... verifies them */
+	uint32_t tx_cut_bytes; /* ... cuts so much TCP payload into segments; 0: it does not */
+	bool rss;              /* ... spreads flows over instances */
+	uint32_t tx_segments;  /* ... sends a frame from so many pieces of memory beside its headers
+				*/
 	uint64_t rx_frames;
 	uint64_t rx_bytes;
 	uint64_t tx_frames;

@@ -30,6 +30,7 @@ LINKS = {
     "memif large": (MEMIF + ",bsize=9216", MEMIF + ",bsize=9216"),
     "vhost packed": ("net_vhost0,iface={socket},queues=1", VIRTIO + ",packed_vq=1,mrg_rxbuf=1,in_order=1"),
     "vhost split": ("net_vhost0,iface={socket},queues=1", VIRTIO),
+    "vhost tso": ("net_vhost0,iface={socket},queues=1,tso=1", VIRTIO + ",packed_vq=1,mrg_rxbuf=1,in_order=1"),
 }
 
 

@@ -91,6 +91,27 @@ static void choose_next(const struct tcp_conn *conn, struct next_segment *next)
 		next->blocked = conn->snd_wnd <= in_flight + length;
 }
 
+/* Where the device cuts segments: a full one becomes as many as there is data, window and device
+ * for, if all of it can be read where it is. */
+static __attribute__((noinline)) void choose_several(struct tcp_conn *conn,
+						     struct next_segment *next)
+{
+	uint32_t in_flight = conn->snd_nxt - conn->snd_una;
+	uint32_t usable = conn->snd_wnd - in_flight; /* a segment at least */
+	uint32_t window = congestion_window_left(conn);
+	uint64_t length = tcp_unsent(conn);
+
+	if (conn->paced || conn->searching || conn->push_burst || conn->ecn_cwr || conn->ooo ||
+	    conn->dsack.start != conn->dsack.end)
+		return;
+	length = length < usable ? length : usable;
+	length = length < window ? length : window;
+	length = length < conn->net->dev->cut_bytes ? length : conn->net->dev->cut_bytes;
+	length -= length % conn->mss;
+	if (length > conn->mss && tcp_can_cut(conn, (uint32_t)length, conn->cursor))
+		next->length = (uint32_t)length;
+}
+
 /* RFC 9293 3.8.6.1: a window that is closed is probed, or an ACK that opened it and was lost would
  * stop the connection for ever. */
 static void start_persist(struct tcp_conn *conn)
@@ -357,6 +378,8 @@ static inline bool output_one(struct tcp_conn *conn, struct next_segment *next, 
 	choose_next(conn, next);
 	if (next->length == 0 && !next->fin)
 		return resend_instead(conn);
+	if (unlikely(conn->net->dev->cut_bytes > 0) && next->length == conn->mss && !next->fin)
+		choose_several(conn, next);
 	if (unlikely(conn->push_burst)) {
 		uint32_t end = conn->snd_nxt + next->length;
 		uint32_t half = conn->snd_wnd_max / 2;

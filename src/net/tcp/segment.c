@@ -90,6 +90,22 @@ static bool by_reference(struct tcp_conn *conn, uint32_t length, struct tcp_curs
 	return true;
 }
 
+bool tcp_can_cut(struct tcp_conn *conn, uint32_t length, struct tcp_cursor at)
+{
+	const struct heap *heap = conn->net->heap;
+	struct tcp_cursor from = at;
+
+	if (!conn->net->tcp_checksum_offload || !by_reference(conn, length, at))
+		return false;
+	for (uint64_t have = 0; have < length && heap->region; from.offset = 0) {
+		const struct tcp_piece *piece = tcp_queue_at(&conn->send_queue, from.index++);
+		if (!heap_in_region(heap, piece->data))
+			return false;
+		have += piece->length - from.offset;
+	}
+	return true;
+}
+
 /* Completes the checksum, or leaves it to the device. sum: of the payload. */
 static void finish_checksum(struct tcp_conn *conn, struct frame *frame, uint32_t header_bytes,
 			    uint32_t payload, uint64_t sum)
@@ -127,6 +143,10 @@ bool tcp_emit_marked(struct tcp_conn *conn, const struct tcp_header *h, uint32_t
 	else if (length > 0)
 		sum = copy_payload(conn, frame, length, at, !net->tcp_checksum_offload);
 	finish_checksum(conn, frame, header_bytes, length, sum);
+	if (unlikely(length > conn->mss) && !conn->searching) { /* not a probe of the MTU */
+		frame->cut_bytes = (uint16_t)conn->mss;
+		conn->segments_out += (length - 1) / conn->mss;
+	}
 	conn->segments_out++;
 	(void)ip_output(net, frame, &conn->local, &conn->remote, IP_TCP, conn->ttl, conn->tos | ecn,
 			&conn->path);

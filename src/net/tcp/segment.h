@@ -35,6 +35,9 @@ static inline void tcp_fill_header(struct tcp_conn *conn, struct tcp_header *h, 
 bool tcp_emit_marked(struct tcp_conn *conn, const struct tcp_header *h, uint32_t length,
 		     struct tcp_cursor at, uint8_t ecn);
 
+/* May the device cut length bytes from at on into segments? */
+bool tcp_can_cut(struct tcp_conn *conn, uint32_t length, struct tcp_cursor at);
+
 static inline bool tcp_emit(struct tcp_conn *conn, const struct tcp_header *h, uint32_t length,
 			    struct tcp_cursor at)
 {

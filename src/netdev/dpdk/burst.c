@@ -145,14 +145,20 @@ static bool is_readable(const struct dpdk *x, const struct frame *frame)
 	return readable;
 }
 
-/* Leaves the transport checksum to the device, which completes what the stack began. */
-static void offload_checksum(struct rte_mbuf *mbuf, const struct frame *frame)
+/* Leaves the transport checksum to the device, which completes what the stack began; and, of a
+ * frame that is to be cut, the segments' headers. */
+static void offload(struct rte_mbuf *mbuf, const struct frame *frame)
 {
+	uint8_t *transport = frame->data + frame->transport_offset;
 	bool tagged = frame->data[12] == 0x81 && frame->data[13] == 0;
 	uint32_t network = DPDK_ETHERNET + (tagged ? DPDK_VLAN : 0);
 
-	mbuf->tx_offload =
-		rte_mbuf_tx_offload(network, frame->transport_offset - network, 0, 0, 0, 0, 0);
+	uint64_t header = frame->cut_bytes ? (uint64_t)(transport[12] >> 4) * 4 : 0;
+
+	mbuf->tx_offload = rte_mbuf_tx_offload(network, frame->transport_offset - network, header,
+					       frame->cut_bytes, 0, 0, 0);
+	if (frame->cut_bytes)
+		mbuf->ol_flags |= RTE_MBUF_F_TX_TCP_SEG;
 	mbuf->ol_flags |= frame->data[network] >> 4 == 4 ? RTE_MBUF_F_TX_IPV4 : RTE_MBUF_F_TX_IPV6;
 	mbuf->ol_flags |=
 		frame->checksum_offset == 16 ? RTE_MBUF_F_TX_TCP_CKSUM : RTE_MBUF_F_TX_UDP_CKSUM;
@@ -195,7 +201,7 @@ static struct rte_mbuf *give(struct dpdk *x, struct frame *frame)
 	if (frame->num_segments > 0 && unlikely(!chain(x, mbuf, frame)))
 		return NULL;
 	if (frame->flags & FRAME_CHECKSUM)
-		offload_checksum(mbuf, frame);
+		offload(mbuf, frame);
 	heap_take_over(frame);
 	frame->held = DPDK_HELD;
 	return mbuf;
@@ -222,15 +228,32 @@ static void take_back(struct dpdk *x, struct rte_mbuf *mbuf)
 static bool copy(struct dpdk *x, struct frame **frame)
 {
 	struct heap *heap = x->dev.sched->heap;
-	const struct frame *from = *frame;
+	struct frame *from = *frame;
 	struct frame *to = frame_alloc(heap);
 
 	if (!to)
 		return false;
-	frame_gather(to, from); /* a frame has room for the MTU */
-	frame_free(heap, *frame);
+	if (from->cut_bytes) { /* only what it begins with can't be read: tcp_can_cut */
+		memcpy(to->segments, from->segments, sizeof(to->segments));
+		to->num_segments = from->num_segments;
+		to->cut_bytes = from->cut_bytes;
+		from->num_segments = 0;
+		frame_copy_data(to, from);
+	} else {
+		frame_gather(to, from); /* a frame has room for the MTU */
+	}
+	frame_free(heap, from);
 	*frame = to;
 	return true;
+}
+
+/* Devices differ in what they want to find in the headers of what they cut. */
+static void prepare(const struct dpdk *x, struct rte_mbuf **mbufs, uint32_t count)
+{
+	for (uint32_t i = 0; i < count; i++) {
+		if (mbufs[i]->ol_flags & RTE_MBUF_F_TX_TCP_SEG)
+			(void)rte_eth_tx_prepare(x->port, x->queue, &mbufs[i], 1);
+	}
 }
 
 /* Hands frames to the driver; how many it took. */
@@ -250,6 +273,8 @@ static uint32_t send_some(struct dpdk *x, struct frame **frames, uint32_t count)
 	}
 	uint32_t sent = 0;
 	if (likely(n > 0 && gate_enter(x))) {
+		if (unlikely(x->dev.cut_bytes > 0))
+			prepare(x, mbufs, n);
 		sent = rte_eth_tx_burst(x->port, x->queue, mbufs, (uint16_t)n);
 		gate_leave(x);
 	}

@@ -20,7 +20,8 @@
 
 #define ROOM_MIN     2048 /* of a received frame: network cards want buffers of whole KiB */
 #define MTU_DEFAULT  1500
-#define MEMIF_BUFFER 2048 /* bytes, unless the argument bsize says otherwise */
+#define MEMIF_BUFFER 2048  /* bytes, unless the argument bsize says otherwise */
+#define CUT_BYTES    65280 /* a packet has 65535, its headers 120 at most */
 #define RX_CHECKSUMS (RTE_ETH_RX_OFFLOAD_UDP_CKSUM | RTE_ETH_RX_OFFLOAD_TCP_CKSUM)
 #define TX_CHECKSUMS (RTE_ETH_TX_OFFLOAD_UDP_CKSUM | RTE_ETH_TX_OFFLOAD_TCP_CKSUM)
 
@@ -164,6 +165,9 @@ static void choose_offloads(struct dpdk *x, const struct rte_eth_dev_info *info)
 				  : 1;
 	if (x->segments_max == 0) /* it does not say */
 		x->segments_max = FRAME_SEGMENTS + 1;
+	bool several = info->tx_offload_capa & RTE_ETH_TX_OFFLOAD_TCP_TSO;
+	if (out && several && x->segments_max > 1)
+		x->dev.cut_bytes = CUT_BYTES;
 	uint32_t said = info->max_rx_pktlen - DPDK_ETHERNET - 4; /* of Ethernet's checksum */
 	x->port_mtu = x->dev.mtu < said ? x->dev.mtu : said;
 }
@@ -175,6 +179,8 @@ void dpdk_configuration(const struct dpdk *x, struct rte_eth_conf *conf)
 		conf->rxmode.offloads |= RX_CHECKSUMS;
 	if (x->dev.offloads & NETDEV_TX_CHECKSUM)
 		conf->txmode.offloads |= TX_CHECKSUMS;
+	if (x->dev.cut_bytes > 0)
+		conf->txmode.offloads |= RTE_ETH_TX_OFFLOAD_TCP_TSO;
 	if (x->segments_max > 1)
 		conf->txmode.offloads |= RTE_ETH_TX_OFFLOAD_MULTI_SEGS;
 }
@@ -434,6 +440,7 @@ static int join(struct dpdk *x, struct queues *queues, uint32_t place)
 	x->segments_max = other->segments_max;
 	memcpy(x->name, other->name, sizeof(x->name));
 	netdev_copy_traits(&x->dev, &other->dev);
+	x->dev.cut_bytes = other->dev.cut_bytes;
 	int err = rte_eth_dev_info_get(x->port, &info);
 	if (!err)
 		err = dpdk_memory_open(x, (uint64_t)x->dev.sched->config.dpdk_memory_bytes,

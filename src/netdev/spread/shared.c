@@ -498,7 +498,9 @@ static int open_locked(struct sched *sched, const struct shared_wish *wish, stru
 		return err;
 	}
 	netdev_copy_traits(&s->dev, &s->port->traits);
-	if (!s->inner)
+	if (s->inner)
+		s->dev.cut_bytes = s->inner->cut_bytes;
+	else
 		s->dev.max_segments = FRAME_SEGMENTS; /* they are copied */
 	(void)snprintf(s->dev.mode, sizeof(s->dev.mode), "%.28s, %u of %u", s->port->traits.mode,
 		       s->place + 1, wish->places);

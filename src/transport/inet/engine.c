@@ -181,6 +181,7 @@ static void inet_describe(struct engine *engine, struct engine_info *info)
 		.mtu = net->mtu,
 		.tx_checksum = dev->offloads & NETDEV_TX_CHECKSUM,
 		.rx_checksum = dev->offloads & NETDEV_RX_CHECKSUM,
+		.tx_cut_bytes = dev->cut_bytes,
 		.rss = dev->offloads & NETDEV_RSS,
 		.tx_segments = dev->max_segments,
 		.rx_frames = dev->stats.rx_frames,
