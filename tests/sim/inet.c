@@ -74,6 +74,7 @@ void inet_draw_device(struct world *world, uint32_t mtu, struct sim_options *opt
 		.mtu = mtu,
 		.offloads = (uint8_t)world_below(world, 4),
 		.max_segments = (uint8_t)world_below(world, FRAME_SEGMENTS + 1),
+		.cut_bytes = (uint32_t)PICK(world, 0, 0, 5000, 20000, 65280),
 		.rx_slots = (uint32_t)PICK(world, 1024, 256, 32),
 		.rx_burst = (uint32_t)PICK(world, 0, 0, 1, 2, 8),
 	};

@@ -6,6 +6,7 @@
 
 #include "base/bits.h"
 #include "netdev/checksum.h"
+#include "netdev/sim/cut.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -13,6 +14,7 @@
 
 #define ETHERNET 14
 #define VLAN     4
+#define IP_BYTES 65535
 
 struct sim_slot {
 	uint8_t *bytes;
@@ -111,12 +113,26 @@ static uint32_t sim_rx_burst(struct netdev *dev, struct frame **frames, uint32_t
 
 /* ---- sending ---- */
 
+/* Of a packet at most. */
+static uint32_t link_bytes(const struct sim *sim, const struct frame *frame)
+{
+	if (frame->cut_bytes == 0)
+		return sim->dev.mtu;
+	uint32_t header =
+		frame->transport_offset + 4U * (frame->data[frame->transport_offset + 12] >> 4);
+	ASSERT(frame->flags & FRAME_CHECKSUM && frame->length == header);
+	ASSERT(header - ETHERNET + frame->cut_bytes <= sim->dev.mtu + VLAN);
+	ASSERT(frame_bytes(frame) - header <= sim->dev.cut_bytes);
+	return IP_BYTES;
+}
+
 static void check_frame(const struct sim *sim, const struct frame *frame)
 {
 	uint32_t bytes = frame_bytes(frame);
 	bool tagged = frame->length > ETHERNET && frame->data[12] == 0x81 && frame->data[13] == 0;
 
-	ASSERT(bytes >= ETHERNET && bytes <= ETHERNET + (tagged ? VLAN : 0) + sim->dev.mtu);
+	ASSERT(bytes >= ETHERNET &&
+	       bytes <= ETHERNET + (tagged ? VLAN : 0) + link_bytes(sim, frame));
 	ASSERT(frame->num_segments <= sim->dev.max_segments);
 	if (frame->flags & FRAME_CHECKSUM) {
 		ASSERT(sim->dev.offloads & NETDEV_TX_CHECKSUM);
@@ -136,6 +152,23 @@ static uint32_t gather(const struct frame *frame, uint8_t *to)
 	return length;
 }
 
+static void put_out(struct sim *sim, const struct frame *frame)
+{
+	uint32_t length = gather(frame, sim->tx_bytes);
+
+	sim->dev.stats.tx_bytes += length;
+	if (frame->cut_bytes > 0) {
+		sim->dev.stats.tx_frames += sim_cut(sim->wire, sim->tx_bytes, length,
+						    frame->transport_offset, frame->cut_bytes);
+		return;
+	}
+	sim->dev.stats.tx_frames++;
+	if (frame->flags & FRAME_CHECKSUM)
+		netdev_complete_checksum(sim->tx_bytes, length, frame->transport_offset,
+					 frame->checksum_offset);
+	sim->wire->send(sim->wire, sim->tx_bytes, length);
+}
+
 static uint32_t sim_tx_burst(struct netdev *dev, struct frame **frames, uint32_t count)
 {
 	struct sim *sim = sim_of(dev);
@@ -147,14 +180,8 @@ static uint32_t sim_tx_burst(struct netdev *dev, struct frame **frames, uint32_t
 		dev->stats.tx_busy++;
 	for (uint32_t i = 0; i < room; i++) {
 		check_frame(sim, frames[i]);
-		uint32_t length = gather(frames[i], sim->tx_bytes);
-		if (frames[i]->flags & FRAME_CHECKSUM)
-			netdev_complete_checksum(sim->tx_bytes, length, frames[i]->transport_offset,
-						 frames[i]->checksum_offset);
+		put_out(sim, frames[i]);
 		frame_free(dev->sched->heap, frames[i]);
-		dev->stats.tx_frames++;
-		dev->stats.tx_bytes += length;
-		sim->wire->send(sim->wire, sim->tx_bytes, length);
 	}
 	return room;
 }
@@ -220,12 +247,13 @@ int sim_open(const struct sim_options *options, struct sim_wire *wire, struct ne
 	sim->dev.mtu = options->mtu;
 	sim->dev.offloads = options->offloads;
 	sim->dev.max_segments = options->max_segments;
+	sim->dev.cut_bytes = options->cut_bytes;
 	memcpy(sim->dev.mac, options->mac, sizeof(sim->dev.mac));
 	sim->wire = wire;
 	sim->rx_slots = options->rx_slots;
 	sim->rx_burst = options->rx_burst;
 	sim->retry_ns = TIMER_NEVER;
-	sim->tx_bytes = malloc(frame_bytes_max(&sim->dev));
+	sim->tx_bytes = malloc(ETHERNET + VLAN + IP_BYTES);
 	if (!sim->tx_bytes) {
 		free(sim);
 		return -ENOMEM;

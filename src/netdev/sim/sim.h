@@ -32,6 +32,7 @@ struct sim_options {
 	uint8_t mac[6];
 	uint8_t offloads;     /* enum netdev_offloads */
 	uint8_t max_segments; /* of a frame to be sent */
+	uint32_t cut_bytes;   /* of TCP payload that it cuts into segments; 0: it does not */
 	uint32_t rx_slots;    /* frames that may wait to be received */
 	uint32_t rx_burst;    /* at most so many in one; 0: as many as asked for */
 };
