@@ -181,7 +181,8 @@ class Memif:
         slot %= self.slots
         if offset is None:
             offset = self.place(slot, direction)
-        struct.pack_into("<HHIII", self.memory, self.rings[direction] + RING_HEADER + DESCRIPTOR * slot, flags, 0, length, offset, 0)
+        at = self.rings[direction] + RING_HEADER + DESCRIPTOR * slot
+        struct.pack_into("<HHIII", self.memory, at, flags, 0, length, offset, 0)
 
     def place(self, slot, direction=TO_SERVER):
         """Where a slot's buffer is."""
@@ -234,12 +235,12 @@ class Memif:
         self.drain()
 
     def receive(self):
-        """The frames that have come, whose buffers are given back."""
-        until(lambda: self.tail(TO_US) != self.seen, "a frame")
+        """The frames that have come, if any, whose buffers are given back."""
         frames, parts, tail = [], b"", self.tail(TO_US)
         for _ in range(min((tail - self.seen) & 0xffff, self.slots)):
             slot = self.seen % self.slots
-            flags, _, length, _, _ = struct.unpack_from("<HHIII", self.memory, self.rings[TO_US] + RING_HEADER + DESCRIPTOR * slot)
+            at = self.rings[TO_US] + RING_HEADER + DESCRIPTOR * slot
+            flags, _, length, _, _ = struct.unpack_from("<HHIII", self.memory, at)
             at = self.place(slot, TO_US)
             parts += self.memory[at:at + min(length, self.buffer)]
             if not flags & NEXT:
