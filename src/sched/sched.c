@@ -132,6 +132,13 @@ static inline void drain_heap(struct sched *sched)
 			 "another thread freed memory of this instance that was free already");
 }
 
+/* So many turns may be long: whoever asks for statistics does not wait for ever. */
+static __attribute__((noinline)) uint32_t look_at_last(struct sched *sched)
+{
+	sched->looked_ns = sched->now_ns;
+	return fdset_wait(&sched->fds, 0);
+}
+
 bool sched_turn(struct sched *sched)
 {
 	ASSERT(coroutine_is_main(sched->coroutines.running));
@@ -140,8 +147,11 @@ bool sched_turn(struct sched *sched)
 	uint32_t happened = coroutine_run(&sched->coroutines);
 	sched_flush(sched);
 	happened += take_input(sched);
-	if (sched->turns % sched->clock_turns == 0)
+	if (sched->turns % sched->clock_turns == 0) {
 		happened += timer_advance(&sched->timers, sched_now(sched));
+		if (unlikely(sched->now_ns - sched->looked_ns >= SCHED_LAZY_NS))
+			happened += look_at_last(sched);
+	}
 	return happened > 0;
 }
 

@@ -31,10 +31,11 @@
 
 /* Powers of two.  A read of the clock costs as much as a short turn, a turn of catnap is a system
  * call or two (docs/design/0002-catnap-figures.md). */
-#define SCHED_CLOCK_TURNS   16   /* turns between two reads of the clock */
-#define SCHED_FAST_CALLS    64   /* waits that complete at once between two turns */
-#define SCHED_LOOKING_TURNS 32   /* turns between two looks at descriptors if pollers look */
-#define SCHED_LAZY_TURNS    8192 /* the same if only lazy descriptors are watched */
+#define SCHED_CLOCK_TURNS   16       /* turns between two reads of the clock */
+#define SCHED_FAST_CALLS    64       /* waits that complete at once between two turns */
+#define SCHED_LOOKING_TURNS 32       /* turns between two looks at descriptors if pollers look */
+#define SCHED_LAZY_TURNS    8192     /* the same if only lazy descriptors are watched, */
+#define SCHED_LAZY_NS       50000000 /* or, where turns are long, nanoseconds */
 #define SCHED_POLLERS_MAX   8
 
 struct poller;
@@ -85,6 +86,7 @@ struct sched {
 	struct poller *pollers[SCHED_POLLERS_MAX];
 	uint64_t now_ns;
 	uint64_t opened_ns;
+	uint64_t looked_ns;     /* at the descriptors, by the turn of the clock */
 	uint64_t idle_since_ns; /* 0: not idle */
 	uint32_t idle_turns;
 	bool busy; /* never sleeps */

@@ -6,6 +6,7 @@
 
 #include "base/bits.h"
 #include "sched/fdset.h"
+#include "support/rig.h"
 
 #include <errno.h>
 #include <signal.h>
@@ -304,6 +305,33 @@ static void test_errors(void **state)
 	assert_int_equal(fdset_wait(&set, 0), 0);
 }
 
+static uint32_t long_turn(struct rig *rig, void *arg)
+{
+	(void)arg;
+	rig->now_ns += 1000000;
+	return 1;
+}
+
+/* Lazy ones are looked at seldom, by turns, but not so seldom when these are long. */
+static void test_long_turns(void **state)
+{
+	struct source lazy;
+	struct rig rig;
+
+	(void)state;
+	assert_int_equal(rig_open(&rig, &(struct rig_options){0}), 0);
+	rig.input = long_turn;
+	open_source(&lazy, &rig.sched.fds, 0);
+	lazy.watch.lazy = true;
+	assert_int_equal(fdset_add(&rig.sched.fds, &lazy.watch, EPOLLIN), 0);
+	ring(&lazy);
+	for (uint32_t turn = 0; turn < 100; turn++)
+		(void)sched_turn(&rig.sched);
+	assert_true(lazy.called >= 1);
+	close_source(&lazy);
+	rig_close(&rig);
+}
+
 int main(void)
 {
 	static const struct CMUnitTest tests[] = {
@@ -313,6 +341,7 @@ int main(void)
 		cmocka_unit_test(test_remove_own_and_add),
 		cmocka_unit_test(test_more_than_a_batch),
 		cmocka_unit_test(test_lazy),
+		cmocka_unit_test(test_long_turns),
 		cmocka_unit_test(test_timeouts),
 		cmocka_unit_test(test_long_timeouts),
 		cmocka_unit_test(test_errors),

@@ -60,6 +60,7 @@ static struct frame *take(struct dpdk *x, struct rte_mbuf *mbuf)
 		struct frame *object = dpdk_frame_of(heap, mbuf);
 		uint8_t *data = rte_pktmbuf_mtod(mbuf, uint8_t *);
 		uint32_t length = mbuf->data_len;
+		ASSERT(length <= (uint32_t)((uint8_t *)mbuf - data)); /* the driver's word */
 		object->held = 0;
 		heap_hand_over(object);
 		frame = frame_init(object, heap->frame_room, 0);
