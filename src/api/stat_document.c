@@ -144,6 +144,7 @@ static void write_device(struct writer *w, const struct engine_info *info)
 	member(w, "rx_checksum_offload", info->rx_checksum ? "true" : "false");
 	member(w, "tx_cut_bytes", "%u", info->tx_cut_bytes);
 	member(w, "tx_segments", "%u", info->tx_segments);
+	member(w, "lro", info->lro ? "true" : "false");
 	member(w, "rss", info->rss ? "true" : "false");
 	member(w, "rx_frames", "%llu", (unsigned long long)info->rx_frames);
 	member(w, "rx_bytes", "%llu", (unsigned long long)info->rx_bytes);

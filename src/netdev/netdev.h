@@ -23,6 +23,7 @@ enum netdev_offloads {
 	NETDEV_TX_CHECKSUM = 1, /* completes transport checksums (FRAME_CHECKSUM) */
 	NETDEV_RX_CHECKSUM = 2, /* verifies them (FRAME_CHECKED) */
 	NETDEV_RSS = 4,         /* spreads flows over the instances that share it, a queue each */
+	NETDEV_LRO = 8,         /* joins segments: what it received may be longer than the MTU */
 };
 
 struct netdev;

@@ -48,6 +48,7 @@ struct engine_info {
 	bool tx_checksum;      /* the device completes transport checksums, ... */
 	bool rx_checksum;      /* ... verifies them */
 	uint32_t tx_cut_bytes; /* ... cuts so much TCP payload into segments; 0: it does not */
+	bool lro;              /* ... joins segments that it received */
 	bool rss;              /* ... spreads flows over instances */
 	uint32_t tx_segments;  /* ... sends a frame from so many pieces of memory beside its headers
 				*/

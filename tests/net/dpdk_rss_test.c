@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
  * tests/net/dpdk_rss_test.c - instances of one process that share a port of DPDK with a queue pair
- * for each, and receive side scaling.
+ * for each, receive side scaling, and segments that are joined (LRO).
  *
  * No device here has that, so it is made up: DPDK's net_null, which keeps a table and a key as such
  * a port does, and whose bursts are exchanged for ours.  They move frames between a packet socket
@@ -18,6 +18,7 @@
 #include <net/if.h>
 #include <pthread.h>
 #include <rte_ethdev.h>
+#include <rte_ip.h>
 #include <rte_thash.h>
 #include <stdlib.h>
 #include <string.h>
@@ -45,6 +46,8 @@ static struct fake {
 	struct fake_queue queues[QUEUES];
 	void *data[QUEUES];
 	uint32_t starts;
+	uint64_t rx_offloads; /* that it was configured with */
+	uint32_t joined;      /* segments that were appended to others */
 } fake = {.lock = PTHREAD_MUTEX_INITIALIZER, .socket = -1};
 
 #define REAL(name) ((typeof(&(name)))dlsym(RTLD_NEXT, #name))
@@ -103,6 +106,95 @@ static void take_from_wire(void)
 	}
 }
 
+/* ---- joining segments ---- */
+
+#define FAKE_OFFLOADS                                                                             \
+	(RTE_ETH_RX_OFFLOAD_TCP_LRO | RTE_ETH_RX_OFFLOAD_SCATTER | RTE_ETH_RX_OFFLOAD_UDP_CKSUM | \
+	 RTE_ETH_RX_OFFLOAD_TCP_CKSUM)
+
+enum { PUSH = 8, ACK = 16, IP_AT = ETH_HLEN, TCP_AT = IP_AT + 20 };
+
+struct segment {
+	uint32_t header; /* bytes in front of its payload; 0: it is not to be joined */
+	uint32_t end;    /* of its packet, from the frame's beginning */
+	uint32_t seq;
+	uint8_t flags;
+};
+
+static struct segment read_segment(const uint8_t *frame, uint32_t length)
+{
+	struct segment s = {0};
+
+	if (length < TCP_AT + 20 || word(frame + 10) % 65536 != ETH_P_IP || frame[IP_AT] != 0x45 ||
+	    frame[IP_AT + 9] != IPPROTO_TCP)
+		return s;
+	s.end = IP_AT + (word(frame + IP_AT) & 0xffff);
+	s.seq = word(frame + TCP_AT + 4);
+	s.flags = frame[TCP_AT + 13];
+	uint32_t header = TCP_AT + 4U * (frame[TCP_AT + 12] >> 4);
+	if ((s.flags & ~PUSH) == ACK && s.end > header)
+		s.header = header;
+	return s;
+}
+
+/* A buffer of the ring, with bytes in it; NULL: there is no other for its place. */
+static struct rte_mbuf *fill_buffer(struct fake_queue *q, const uint8_t *bytes, uint32_t length)
+{
+	void *fresh;
+
+	if (rte_mempool_get(q->pool, &fresh))
+		return NULL;
+	struct rte_mbuf *mbuf = q->ring[q->received % RING];
+	q->ring[q->received++ % RING] = fresh;
+	mbuf->data_off = RTE_PKTMBUF_HEADROOM;
+	memcpy(rte_pktmbuf_mtod(mbuf, void *), bytes, length);
+	mbuf->pkt_len = mbuf->data_len = (uint16_t)length;
+	mbuf->nb_segs = 1;
+	mbuf->next = NULL;
+	mbuf->ol_flags = RTE_MBUF_F_RX_L4_CKSUM_GOOD; /* the kernel's are */
+	return mbuf;
+}
+
+/* Appends what follows in the queue: in order, of the same flow, up to a push. */
+static void join(struct fake_queue *q, struct rte_mbuf *mbuf, struct segment first)
+{
+	uint8_t *frame = rte_pktmbuf_mtod(mbuf, uint8_t *);
+	struct rte_mbuf *last = mbuf;
+
+	for (struct segment s = first; s.header && !(s.flags & PUSH) && q->head != q->tail;) {
+		const uint8_t *next = q->frames[q->head % BACKLOG];
+		struct segment t = read_segment(next, q->lengths[q->head % BACKLOG]);
+		if (t.header != first.header || t.seq != s.seq + (s.end - s.header) ||
+		    memcmp(frame + IP_AT + 12, next + IP_AT + 12, 12) != 0)
+			return;
+		struct rte_mbuf *part = fill_buffer(q, next + t.header, t.end - t.header);
+		if (!part)
+			return;
+		q->head++;
+		last = last->next = part;
+		mbuf->nb_segs++;
+		mbuf->pkt_len += part->data_len;
+		mbuf->ol_flags |= RTE_MBUF_F_RX_LRO;
+		frame[IP_AT + 2] = (uint8_t)((mbuf->pkt_len - IP_AT) >> 8);
+		frame[IP_AT + 3] = (uint8_t)(mbuf->pkt_len - IP_AT);
+		frame[TCP_AT + 13] |= t.flags;
+		fake.joined++;
+		s = t;
+	}
+}
+
+/* The IP header of a packet that has grown. */
+static void complete_header(struct rte_mbuf *mbuf)
+{
+	uint8_t *ip = rte_pktmbuf_mtod(mbuf, uint8_t *) + IP_AT;
+	struct rte_ipv4_hdr *header = (void *)ip;
+
+	if (!(mbuf->ol_flags & RTE_MBUF_F_RX_LRO))
+		return;
+	header->hdr_checksum = 0;
+	header->hdr_checksum = rte_ipv4_cksum(header);
+}
+
 /* ---- the bursts ---- */
 
 static uint16_t fake_rx(void *queue, struct rte_mbuf **mbufs, uint16_t max)
@@ -113,19 +205,16 @@ static uint16_t fake_rx(void *queue, struct rte_mbuf **mbufs, uint16_t max)
 	assert_int_equal(pthread_mutex_lock(&fake.lock), 0);
 	take_from_wire();
 	while (n < max && q->head != q->tail) {
-		void *fresh;
-		if (rte_mempool_get(q->pool, &fresh))
+		uint32_t at = q->head % BACKLOG;
+		struct segment s = read_segment(q->frames[at], q->lengths[at]);
+		struct rte_mbuf *mbuf =
+			fill_buffer(q, q->frames[at], s.header ? s.end : q->lengths[at]);
+		if (!mbuf)
 			break;
-		struct rte_mbuf *mbuf = q->ring[q->received % RING];
-		q->ring[q->received % RING] = fresh;
-		q->received++;
-		uint32_t at = q->head++ % BACKLOG;
-		mbuf->data_off = RTE_PKTMBUF_HEADROOM;
-		memcpy(rte_pktmbuf_mtod(mbuf, void *), q->frames[at], q->lengths[at]);
-		mbuf->pkt_len = mbuf->data_len = (uint16_t)q->lengths[at];
-		mbuf->nb_segs = 1;
-		mbuf->next = NULL;
-		mbuf->ol_flags = 0;
+		q->head++;
+		if (fake.rx_offloads & RTE_ETH_RX_OFFLOAD_TCP_LRO)
+			join(q, mbuf, s);
+		complete_header(mbuf);
 		mbufs[n++] = mbuf;
 	}
 	assert_int_equal(pthread_mutex_unlock(&fake.lock), 0);
@@ -146,6 +235,25 @@ static uint16_t fake_tx(void *queue, struct rte_mbuf **mbufs, uint16_t count)
 }
 
 /* ---- between plug-in and DPDK ---- */
+
+int rte_eth_dev_info_get(uint16_t port, struct rte_eth_dev_info *info)
+{
+	int err = REAL(rte_eth_dev_info_get)(port, info);
+
+	info->rx_offload_capa |= FAKE_OFFLOADS;
+	info->max_lro_pkt_size = 65535;
+	return err;
+}
+
+int rte_eth_dev_configure(uint16_t port, uint16_t rx, uint16_t tx, const struct rte_eth_conf *conf)
+{
+	struct rte_eth_conf null = *conf;
+
+	fake.rx_offloads = conf->rxmode.offloads;
+	null.rxmode.offloads &= ~(uint64_t)FAKE_OFFLOADS;
+	null.rxmode.max_lro_pkt_size = 0;
+	return REAL(rte_eth_dev_configure)(port, rx, tx, &null);
+}
 
 int rte_eth_rx_queue_setup(uint16_t port, uint16_t n, uint16_t descriptors, unsigned socket,
 			   const struct rte_eth_rxconf *conf, struct rte_mempool *pool)
@@ -225,6 +333,8 @@ static void test_instances_serve(void **state)
 	assert_int_equal(fake.starts, 2 * SEVERAL - 1); /* who comes and goes, but for the last */
 	for (uint32_t n = 0; n < SEVERAL; n++)
 		assert_true(fake.queues[n].received > 0);
+	assert_true(fake.joined > 0);
+	print_message("# %u segments joined\n", fake.joined);
 	close(fake.socket);
 }
 

@@ -142,11 +142,11 @@ def peer_dies(link):
 
 def offloads(link):
     """What the port offers is used, and told."""
-    wanted = {"memif": ("false", "false", "4", "false"), "vhost": ("true", "true", "4", "false")}[link.name.split()[0]]
+    wanted = {"memif": ("false", "false", "4", "false", "false"), "vhost": ("true", "true", "4", "false", "false")}[link.name.split()[0]]
     with echo_server(link) as (server, _):
         said = stat(server)
         got = tuple(re.search(rf"^  {key} +(\S+)", said, re.M)[1]
-                    for key in ("tx_checksum_offload", "rx_checksum_offload", "tx_segments", "rss"))
+                    for key in ("tx_checksum_offload", "rx_checksum_offload", "tx_segments", "lro", "rss"))
         assert got == wanted, said
 
 

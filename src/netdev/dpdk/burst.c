@@ -50,6 +50,7 @@ static struct frame *take(struct dpdk *x, struct rte_mbuf *mbuf)
 {
 	struct heap *heap = x->dev.sched->heap;
 	uint64_t checksum = mbuf->ol_flags & RTE_MBUF_F_RX_L4_CKSUM_MASK;
+	bool joined = mbuf->ol_flags & RTE_MBUF_F_RX_LRO;
 	struct frame *frame;
 
 	if (unlikely(mbuf->nb_segs > 1)) {
@@ -68,7 +69,8 @@ static struct frame *take(struct dpdk *x, struct rte_mbuf *mbuf)
 		frame->length = length;
 	}
 	/* "none": the peer of a virtual device left it to us, and the data did not leave memory */
-	if (checksum == RTE_MBUF_F_RX_L4_CKSUM_GOOD || checksum == RTE_MBUF_F_RX_L4_CKSUM_NONE)
+	if (checksum == RTE_MBUF_F_RX_L4_CKSUM_GOOD || checksum == RTE_MBUF_F_RX_L4_CKSUM_NONE ||
+	    joined)
 		frame->flags = FRAME_CHECKED;
 	return frame;
 }

@@ -42,6 +42,8 @@ struct dpdk {
 	bool probed;             /* the port is there, and ours to close */
 	bool started;            /* and moves frames */
 	uint32_t port_mtu;       /* as the port is told */
+	uint32_t joined_max;     /* NETDEV_LRO: bytes of a packet made of several */
+	bool scatters;           /* ... over several buffers */
 	uint16_t segments_max;   /* that the driver takes of a frame to be sent */
 	_Atomic uintptr_t owner; /* the thread that may touch the heap */
 	struct rte_mempool *frames;

@@ -22,6 +22,7 @@
 #define MTU_DEFAULT  1500
 #define MEMIF_BUFFER 2048  /* bytes, unless the argument bsize says otherwise */
 #define CUT_BYTES    65280 /* a packet has 65535, its headers 120 at most */
+#define JOINED_BYTES 65535
 #define RX_CHECKSUMS (RTE_ETH_RX_OFFLOAD_UDP_CKSUM | RTE_ETH_RX_OFFLOAD_TCP_CKSUM)
 #define TX_CHECKSUMS (RTE_ETH_TX_OFFLOAD_UDP_CKSUM | RTE_ETH_TX_OFFLOAD_TCP_CKSUM)
 
@@ -159,7 +160,15 @@ static void choose_offloads(struct dpdk *x, const struct rte_eth_dev_info *info)
 	bool out = (info->tx_offload_capa & TX_CHECKSUMS) == TX_CHECKSUMS;
 	bool in = (info->rx_offload_capa & RX_CHECKSUMS) == RX_CHECKSUMS;
 
-	x->dev.offloads = (uint8_t)((out ? NETDEV_TX_CHECKSUM : 0) | (in ? NETDEV_RX_CHECKSUM : 0));
+	/* who joins segments has verified them: nobody else can any more */
+	bool joins = in && (info->rx_offload_capa & RTE_ETH_RX_OFFLOAD_TCP_LRO) &&
+		     x->dev.sched->config.tcp_checksum_offload;
+
+	x->dev.offloads = (uint8_t)((out ? NETDEV_TX_CHECKSUM : 0) | (in ? NETDEV_RX_CHECKSUM : 0) |
+				    (joins ? NETDEV_LRO : 0));
+	x->scatters = joins && (info->rx_offload_capa & RTE_ETH_RX_OFFLOAD_SCATTER);
+	x->joined_max =
+		info->max_lro_pkt_size < JOINED_BYTES ? info->max_lro_pkt_size : JOINED_BYTES;
 	x->segments_max = info->tx_offload_capa & RTE_ETH_TX_OFFLOAD_MULTI_SEGS
 				  ? info->tx_desc_lim.nb_seg_max
 				  : 1;
@@ -177,6 +186,12 @@ void dpdk_configuration(const struct dpdk *x, struct rte_eth_conf *conf)
 	*conf = (struct rte_eth_conf){.rxmode.mtu = x->port_mtu};
 	if (x->dev.offloads & NETDEV_RX_CHECKSUM)
 		conf->rxmode.offloads |= RX_CHECKSUMS;
+	if (x->dev.offloads & NETDEV_LRO) {
+		conf->rxmode.offloads |= RTE_ETH_RX_OFFLOAD_TCP_LRO;
+		conf->rxmode.max_lro_pkt_size = x->joined_max;
+	}
+	if (x->scatters)
+		conf->rxmode.offloads |= RTE_ETH_RX_OFFLOAD_SCATTER;
 	if (x->dev.offloads & NETDEV_TX_CHECKSUM)
 		conf->txmode.offloads |= TX_CHECKSUMS;
 	if (x->dev.cut_bytes > 0)
@@ -437,6 +452,8 @@ static int join(struct dpdk *x, struct queues *queues, uint32_t place)
 
 	x->port = other->port;
 	x->port_mtu = other->port_mtu;
+	x->scatters = other->scatters;
+	x->joined_max = other->joined_max;
 	x->segments_max = other->segments_max;
 	memcpy(x->name, other->name, sizeof(x->name));
 	netdev_copy_traits(&x->dev, &other->dev);

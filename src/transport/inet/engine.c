@@ -182,6 +182,7 @@ static void inet_describe(struct engine *engine, struct engine_info *info)
 		.tx_checksum = dev->offloads & NETDEV_TX_CHECKSUM,
 		.rx_checksum = dev->offloads & NETDEV_RX_CHECKSUM,
 		.tx_cut_bytes = dev->cut_bytes,
+		.lro = dev->offloads & NETDEV_LRO,
 		.rss = dev->offloads & NETDEV_RSS,
 		.tx_segments = dev->max_segments,
 		.rx_frames = dev->stats.rx_frames,
