@@ -496,6 +496,18 @@ def the_benchmark_over_shared_memory():
 
 
 @test
+def the_benchmark_over_a_packet_socket_of_dpdk():
+    if not HAVE_DPDK:
+        raise Skip("DPDK was not built")
+    if os.geteuid() != 0:
+        raise Skip("privilege: network namespaces need root")
+    one, other = rows("bench", "echo", "--libos", "catnip", "--device", "veth", "--seconds", "0.05", "--pairs", "2", "--reference", "posix-spin")
+    check((one["libos"], one["device"], other["device"]) == ("catnip", "veth", "veth") and one["errors"] == 0, f"{one} {other}")
+    out, err = demi("bench", "echo", "--libos", "catnip", "--device", "tap", status=2)
+    check("memif, vhost or veth" in err, err)
+
+
+@test
 def a_killed_benchmark_leaves_no_link():
     if os.geteuid() != 0:
         raise Skip("privilege: network namespaces need root")

@@ -263,6 +263,13 @@ static void address_set(struct echo_end *end, uint16_t port)
 	end->address_size = sizeof(end->address.in);
 }
 
+static bool is_catnip(const struct echo_spec *spec, enum echo_side side)
+{
+	const struct echo_backend *backend = side == ECHO_SERVER ? spec->server : spec->client;
+
+	return strcmp(backend->name, "catnip") == 0;
+}
+
 /* Moves this end to its side of the link, and says what its device is.  0 or -errno. */
 static int take_side(struct echo_end *end, enum echo_side side)
 {
@@ -272,7 +279,9 @@ static int take_side(struct echo_end *end, enum echo_side side)
 
 	if (error)
 		return echo_fail(end, error, "its network namespace: %s", strerror(-error));
-	if (spec->device && spec->link)
+	if (spec->device && spec->link && is_catnip(spec, side) && !echo_dpdk_is(spec->device))
+		fits = echo_link_packet(side, spec->device, end->device, sizeof(end->device));
+	else if (spec->device && spec->link)
 		fits = echo_link_device(spec->link, side, spec->device, end->device,
 					sizeof(end->device));
 	else if (echo_dpdk_is(spec->device))

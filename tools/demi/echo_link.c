@@ -224,6 +224,17 @@ const char *echo_link_address(const struct echo_link *link, bool device)
 	return link->tap || link->directory[0] ? "127.0.0.1" : kernels[ECHO_SERVER];
 }
 
+bool echo_link_packet(enum echo_side side, const char *device, char *out, size_t room)
+{
+	const char *keys = device + strcspn(device, ",");
+	int length = snprintf(out, room,
+			      "tap,addresses=%s/24%s,dpdk_device=net_af_packet0,iface=%s,"
+			      "qdisc_bypass=1,framesz=8192,blocksz=65536",
+			      ours[side], keys, interfaces[side]);
+
+	return length >= 0 && (size_t)length < room;
+}
+
 bool echo_link_device(const struct echo_link *link, enum echo_side side, const char *device,
 		      char *out, size_t room)
 {

@@ -45,3 +45,5 @@ const char *echo_link_address(const struct echo_link *link, bool device);
  * it is too long. */
 bool echo_link_device(const struct echo_link *link, enum echo_side side, const char *device,
 		      char *out, size_t room);
+/* The same for catnip on a veth pair: DPDK's packet socket. */
+bool echo_link_packet(enum echo_side side, const char *device, char *out, size_t room);

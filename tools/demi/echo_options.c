@@ -381,6 +381,10 @@ static int check_device(const struct echo_options *options, const struct echo_ba
 		tool_complain("--device: %s does not drive devices of DPDK", backend->name);
 		return -1;
 	}
+	if (options->link && options->link->tap && strcmp(backend->name, "catnip") == 0) {
+		tool_complain("--device: catnip is over memif, vhost or veth");
+		return -1;
+	}
 	if (options->link && options->address) {
 		tool_complain("--address: the link of --device has its own");
 		return -1;
