@@ -117,10 +117,22 @@ static inline struct dpdk *dpdk_of(struct netdev *dev)
 /* open.c */
 int dpdk_open(struct sched *sched, struct netdev **dev_out);
 void dpdk_close(struct netdev *dev);
-/* How x's port is to be configured, but for its queues. */
-void dpdk_configuration(const struct dpdk *x, struct rte_eth_conf *conf);
+
+/* port.c: before it is configured.  The largest packet that x takes; 0 or -EINVAL, told. */
+int port_choose_mtu(struct dpdk *x, const struct rte_eth_dev_info *info);
+/* Bytes of a buffer: a packet, and what the driver insists on. */
+uint32_t port_choose_room(const struct dpdk *x, const struct rte_eth_dev_info *info);
+/* What the port offers and x uses. */
+void port_choose_offloads(struct dpdk *x, const struct rte_eth_dev_info *info);
+/* How it is to be configured then, but for its queues. */
+void port_configuration(const struct dpdk *x, struct rte_eth_conf *conf);
 /* Sets up x's queue pair of the configured port.  0 or -errno. */
-int dpdk_set_up_queue(struct dpdk *x);
+int port_set_up_queue(struct dpdk *x);
+/* Configures and starts a port of one queue pair, with its receive interrupt if the driver has it.
+ * 0 or -errno. */
+int port_start(struct dpdk *x, const struct rte_eth_dev_info *info);
+/* x->dev.mac, and what else it is to receive.  0 or -errno. */
+int port_settle_address(struct dpdk *x);
 
 /* socket.c: sees to it that a device of shared memory can make its socket.  0 or -errno, told. */
 int socket_prepare(const struct dpdk *x, const char *device);

@@ -121,13 +121,13 @@ static int set_up_all(struct queues *q, struct dpdk *any, uint16_t count)
 {
 	struct rte_eth_conf conf;
 
-	dpdk_configuration(any, &conf);
+	port_configuration(any, &conf);
 	conf.rxmode.mq_mode = RTE_ETH_MQ_RX_RSS;
 	conf.rx_adv_conf.rss_conf = what_to_hash(q);
 	int err = rte_eth_dev_configure(any->port, count, count, &conf);
 	for (uint32_t place = 0; place < q->places && !err; place++) {
 		if (q->members[place])
-			err = dpdk_set_up_queue(q->members[place]);
+			err = port_set_up_queue(q->members[place]);
 	}
 	return err;
 }
