@@ -40,7 +40,7 @@ struct fake_queue {
 static struct fake {
 	pthread_mutex_t lock;
 	int socket;
-	uint8_t key[64];
+	_Alignas(uint32_t) uint8_t key[64];
 	uint16_t table[TABLE];
 	uint16_t count; /* queues that are set up */
 	struct fake_queue queues[QUEUES];

@@ -39,7 +39,7 @@ struct queues {
 	uint32_t places;
 	uint16_t table_entries;
 	uint8_t key_bytes;
-	uint8_t key[KEY_BYTES_MAX];
+	_Alignas(uint32_t) uint8_t key[KEY_BYTES_MAX]; /* rte_softrss reads words */
 };
 
 /* ---- which flow is whose ---- */
