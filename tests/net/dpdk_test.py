@@ -192,6 +192,7 @@ def refused(link):
     for device, words in (("", "demitasse.dpdk.device: catnip needs one"),
                           ("net_nothing0", "DPDK, device net_nothing0: can't be used"),
                           ("net_memif0,role=judge", "DPDK, device net_memif0: can't be used"),
+                          ("net_af_xdp0,iface=lo", "DPDK, device net_af_xdp0: wants memory laid out as DPDK does"),
                           ("ffff:ff:1f.7", "DPDK")):
         refuses(link, words, dpdk_device=device)
     refuses(link, "inetstack_config.mtu: 9000, and DPDK's device net_memif0 takes packets of 2034 bytes at most", mtu="9000")

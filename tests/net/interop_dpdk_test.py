@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT
-"""interop_test.py over DPDK: libOS catnip, whose port is a packet socket of DPDK's (net_af_packet).
+"""interop_test.py over DPDK: libOS catnip, whose port is a packet socket of DPDK's (net_af_packet); some of it by its TAP interface
+(net_tap).
 
 usage: interop_dpdk_test.py [WORD]      only the tests with WORD in their names
 """
@@ -11,5 +12,12 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 import interop_test as interop  # noqa: E402
 
+
+def tests():
+    yield from interop.tests(("dpdk", {}))
+    for function in (interop.bulk_both_ways, interop.ping_pong, interop.datagrams, interop.ping, interop.netcat):
+        yield "dpdk tap", {}, function
+
+
 if __name__ == "__main__":
-    sys.exit(interop.report("interop over DPDK", interop.tests(("dpdk", {})), missing=interop.NO_DPDK, word="".join(sys.argv[1:2])))
+    sys.exit(interop.report("interop over DPDK", tests(), missing=interop.NO_DPDK, word="".join(sys.argv[1:2])))

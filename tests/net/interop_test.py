@@ -95,7 +95,8 @@ class Site:
     def __init__(self, device, mtu=1500, **settings):
         self.device, self.mtu = device, mtu
         self.there = None  # who holds the other namespace
-        self.kernels = "tapK" if device == "tap" else "vK"
+        self.tap = device in ("tap", "dpdk tap")
+        self.kernels = "tapK" if self.tap else "vK"
         self.environment = {**os.environ, "LD_LIBRARY_PATH": str(BUILD), "LIBOS": "catpowder", "DEMI_DEVICE": device,
                             "DEMI_INTERFACE": "tapK" if device == "tap" else "vO", "DEMI_PLUGIN_DIR": str(BUILD),
                             "DEMI_DAD_PROBES": "0",  # the first packets of IPv6 would come a second later
@@ -106,10 +107,12 @@ class Site:
             self.environment.update(LIBOS="catnip", DEMI_DEVICE="tap", DEMI_MTU=str(mtu),
                                     DEMI_DPDK_DEVICE="net_af_packet0,iface=vO,qdisc_bypass=1" +
                                     (",blocksz=16384,framesz=16384,framecnt=256" if mtu > 1500 else ""))
+        elif device == "dpdk tap":
+            self.environment.update(LIBOS="catnip", DEMI_DEVICE="tap", DEMI_MTU=str(mtu), DEMI_DPDK_DEVICE="net_tap0,iface=tapK")
         self.environment.pop("CONFIG_PATH", None)
 
     def __enter__(self):
-        if self.device != "tap":
+        if not self.tap:
             self.there = subprocess.Popen(["unshare", "--net", "sh", "-c", "echo ready; exec cat"], stdin=subprocess.PIPE,
                                           stdout=subprocess.PIPE, text=True)
             self.there.stdout.readline()
@@ -119,8 +122,9 @@ class Site:
             run("nsenter", "-t", self.there.pid, "-n", "ip", "link", "set", "vO", "up")
             without_offloads("vK")
         else:
-            run("ip", "tuntap", "add", "tapK", "mode", "tap")
+            run("ip", "tuntap", "add", "tapK", "mode", "tap", *(["multi_queue"] if self.device == "dpdk tap" else []))
             run("ip", "link", "set", "tapK", "mtu", self.mtu)
+            run("sysctl", "-qw", "net.ipv6.conf.tapK.keep_addr_on_down=1")  # DPDK takes it down, and up again
         run("ip", "addr", "add", f"{KERNEL[4]}/24", "dev", self.kernels)
         run("ip", "addr", "add", f"{KERNEL[6]}/64", "dev", self.kernels, "nodad")
         run("ip", "link", "set", self.kernels, "up")

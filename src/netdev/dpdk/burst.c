@@ -7,6 +7,7 @@
 #include <string.h>
 #include <sys/epoll.h>
 
+#define UDP_HEADER     8       /* bytes */
 #define RETRY_NS       20000   /* until frames that found no room are tried again */
 #define RETRY_FIRST_NS 2000000 /* the same while no peer has been there yet */
 
@@ -156,15 +157,15 @@ static void offload(struct rte_mbuf *mbuf, const struct frame *frame)
 	bool tagged = frame->data[12] == 0x81 && frame->data[13] == 0;
 	uint32_t network = DPDK_ETHERNET + (tagged ? DPDK_VLAN : 0);
 
-	uint64_t header = frame->cut_bytes ? (uint64_t)(transport[12] >> 4) * 4 : 0;
+	bool tcp = frame->checksum_offset == 16;
+	uint64_t header = tcp ? (uint64_t)(transport[12] >> 4) * 4 : UDP_HEADER;
 
 	mbuf->tx_offload = rte_mbuf_tx_offload(network, frame->transport_offset - network, header,
 					       frame->cut_bytes, 0, 0, 0);
 	if (frame->cut_bytes)
 		mbuf->ol_flags |= RTE_MBUF_F_TX_TCP_SEG;
 	mbuf->ol_flags |= frame->data[network] >> 4 == 4 ? RTE_MBUF_F_TX_IPV4 : RTE_MBUF_F_TX_IPV6;
-	mbuf->ol_flags |=
-		frame->checksum_offset == 16 ? RTE_MBUF_F_TX_TCP_CKSUM : RTE_MBUF_F_TX_UDP_CKSUM;
+	mbuf->ol_flags |= tcp ? RTE_MBUF_F_TX_TCP_CKSUM : RTE_MBUF_F_TX_UDP_CKSUM;
 }
 
 /* The mbuf of a frame takes its payload along; both stay where they are.  False: memory is short,

@@ -45,6 +45,16 @@ static int tell_taken(const struct dpdk *x)
 	return -EBUSY;
 }
 
+/* It makes its UMEM of the mempool, and finds a packet's mbuf in front of it. */
+static int tell_unfit(const struct dpdk *x)
+{
+	log_write(&x->dev.sched->log, LOG_LEVEL_ERROR,
+		  "DPDK, device %s: wants memory laid out as DPDK does: use catpowder with "
+		  "demitasse.device afxdp",
+		  x->name);
+	return -ENOTSUP;
+}
+
 /* The first port that the EAL made by itself, which its arguments name. */
 static int take_first(struct dpdk *x)
 {
@@ -127,6 +137,8 @@ static int open_device(struct dpdk *x)
 	err = rte_eth_dev_info_get(x->port, &info);
 	if (err)
 		return tell(x, "tells nothing of itself", err);
+	if (strcmp(info.driver_name, "net_af_xdp") == 0)
+		return tell_unfit(x);
 	err = port_choose_mtu(x, &info);
 	if (err)
 		return err;
