@@ -9,6 +9,7 @@
 #include <linux/if_ether.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #define CATNIP 2 /* of the choices of demitasse.libos */
 #define MTU    1500
@@ -136,6 +137,27 @@ static void test_frames_run_out(void **state)
 	finish();
 }
 
+/* Sends from the peer until a frame arrives: a link that has just come up drops some. */
+static bool passes(uint32_t seed)
+{
+	const struct timespec pause = {.tv_nsec = 10000000};
+
+	for (uint32_t try = 0; try < 500; try++) {
+		device_peer_send(bench.dev->mac, 300, seed);
+		for (uint32_t i = 0; i < 100; i++) {
+			struct frame *frame;
+			if (bench.dev->ops->rx_burst(bench.dev, &frame, 1) == 0)
+				continue;
+			bool ours = device_is_ours(frame) && frame->length == 300;
+			frame_free_received(bench.sched.heap, frame);
+			if (ours)
+				return true;
+		}
+		(void)nanosleep(&pause, NULL);
+	}
+	return false;
+}
+
 /* The link goes, with frames under way both ways, and returns: the device goes on. */
 static void test_link_returns(void **state)
 {
@@ -150,8 +172,8 @@ static void test_link_returns(void **state)
 			frame_free(bench.sched.heap, lost);
 		netns_run("ip link set vA up");
 		drain();
-		device_peer_send(bench.dev->mac, 300, seed + 1);
-		device_expect(bench.dev->mac, 300, seed + 1);
+		assert_true(passes(seed + 1));
+		drain();
 		device_transmit(device_make(200, seed, 0));
 	}
 	finish();

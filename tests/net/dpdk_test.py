@@ -19,6 +19,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 import interop_test as interop  # noqa: E402
 from interop_test import BUILD, KIB, MIB, WAIT_S, Peer  # noqa: E402
 
+TEST_S = 580  # both ends spin, where a machine has one core for them
 SERVER = {4: "10.5.0.1", 6: "fd00:5::1"}
 CLIENT = {4: "10.5.0.2", 6: "fd00:5::2"}
 MEMIF = "net_memif0,socket={socket},socket-abstract=no,role={role}"
@@ -92,7 +93,7 @@ def streams_of_trouble(link):
 def echoes(link):
     for version in (4, 6):
         for size in (1, 64, 1000, 20000):
-            transfer(link, version, ("echo",), ("ask", 300, size))
+            transfer(link, version, ("echo",), ("ask", 100, size))
 
 
 def datagrams(link):
@@ -231,7 +232,8 @@ def eal_list(link):
 def tests():
     for link in LINKS:
         for function in (streams, echoes, datagrams, peer_dies, idle):
-            yield link, {}, function
+            if link != "vhost tso" or function is streams:
+                yield link, {}, function
     yield "memif copy", {"fault": "drop=1%,duplicate=1%,reorder=1%,corrupt=0.5%,seed=7"}, streams_of_trouble
     yield "memif copy", {}, offloads
     yield "vhost split", {}, offloads
@@ -244,4 +246,4 @@ def tests():
 
 
 if __name__ == "__main__":
-    sys.exit(interop.report("catnip", tests(), missing=interop.NO_DPDK, word="".join(sys.argv[1:2]), place=Link))
+    sys.exit(interop.report("catnip", tests(), missing=interop.NO_DPDK, word="".join(sys.argv[1:2]), seconds=TEST_S, place=Link))

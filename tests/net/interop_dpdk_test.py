@@ -15,7 +15,7 @@ import interop_test as interop  # noqa: E402
 
 def tests():
     yield from interop.tests(("dpdk", {}))
-    for function in (interop.bulk_both_ways, interop.ping_pong, interop.datagrams, interop.ping, interop.netcat):
+    for function in (interop.bulk_both_ways, interop.ping_pong, interop.ping, interop.netcat):
         yield "dpdk tap", {}, function
 
 

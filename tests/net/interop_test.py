@@ -392,6 +392,7 @@ def datagrams(site, rounds=200):
         sizes = [1, 64, 1000, most - 1, most] * (rounds // 5)
         with site.peer("udp-serve", OURS[version], port, len(sizes), 0) as peer, socket.socket(family, socket.SOCK_DGRAM) as sock:
             peer.ready()
+            site.settle()
             sock.settimeout(WAIT_S)
             sock.connect((OURS[version], port))
             for size in sizes:

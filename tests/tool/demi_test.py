@@ -447,7 +447,7 @@ def the_benchmark_makes_its_link():
         check("root" in err, err)
         raise Skip("privilege: network namespaces need root")
     before = leftovers()
-    short = ["--seconds", "0.02", "--pairs", "2"]
+    short = ["--seconds", "0.1", "--pairs", "2"]
     for device in ("afpacket", "tap", *(["veth", "veth,xdp_mode=native"] if HAVE_XDP else [])):
         one, other = rows("bench", "echo", "--libos", "catpowder", "--device", device, "--reference", "posix-spin", *short)
         check(one["device"] == device.split(",")[0] and one["requests"] > 0 and one["errors"] == 0, str(one))
@@ -468,7 +468,7 @@ def the_benchmark_makes_its_link():
 def the_benchmark_over_shared_memory():
     if not HAVE_DPDK:
         raise Skip("DPDK was not built")
-    short = ["--seconds", "0.02", "--pairs", "2"]
+    short = ["--seconds", "0.1", "--pairs", "2"]
     for device in ("memif", "memif,zero-copy=yes", "vhost"):
         for proto in ("tcp", "udp"):
             one, other = rows("bench", "echo", "--libos", "catnip", "--device", device, "--proto", proto, "--reference", "posix-spin", *short)
