@@ -7,9 +7,7 @@
 #include "raw.h"
 #include "tool.h"
 
-#include <dlfcn.h>
 #include <errno.h>
-#include <limits.h>
 #include <netinet/in.h>
 #include <stdio.h>
 #include <string.h>
@@ -69,16 +67,6 @@ static void done(void *end)
 	wire->ops->drop(&wire->in[wire->next++], 1);
 }
 
-static const struct lwip_end *load(void)
-{
-	char path[PATH_MAX];
-	void *module = NULL;
-
-	if (libexec_path(MODULE, path, sizeof(path)))
-		module = dlopen(path, RTLD_NOW | RTLD_LOCAL);
-	return module ? dlsym(module, LWIP_END_SYMBOL) : NULL;
-}
-
 static int serve(struct echo_end *end, const struct lwip_end *lwip, struct wire *wire)
 {
 	const struct lwip_wire how = {
@@ -105,7 +93,7 @@ static int serve(struct echo_end *end, const struct lwip_end *lwip, struct wire 
 
 int echo_lwip_server(struct echo_end *end)
 {
-	const struct lwip_end *lwip = load();
+	const struct lwip_end *lwip = libexec_symbol(MODULE, LWIP_END_SYMBOL);
 	struct wire wire = {0};
 
 	if (!lwip)

@@ -5,6 +5,7 @@
  */
 #include "tool.h"
 
+#include <dlfcn.h>
 #include <errno.h>
 #include <limits.h>
 #include <stdio.h>
@@ -27,7 +28,8 @@ static bool own_directory(char *path, size_t room)
 
 static const char *const places[] = {"", "/" DEMI_LIBEXEC};
 
-bool libexec_path(const char *file, char *path, size_t room)
+/* Where a file is that stands beside the command.  False: nowhere. */
+static bool libexec_path(const char *file, char *path, size_t room)
 {
 	char own[PATH_MAX];
 
@@ -39,6 +41,16 @@ bool libexec_path(const char *file, char *path, size_t room)
 			return true;
 	}
 	return false;
+}
+
+const void *libexec_symbol(const char *module, const char *symbol)
+{
+	char path[PATH_MAX];
+	void *loaded = NULL;
+
+	if (libexec_path(module, path, sizeof(path)))
+		loaded = dlopen(path, RTLD_NOW | RTLD_LOCAL);
+	return loaded ? dlsym(loaded, symbol) : NULL;
 }
 
 /* Becomes the program; returns if that fails. */

@@ -5,9 +5,7 @@
 
 #include "tool.h"
 
-#include <dlfcn.h>
 #include <errno.h>
-#include <limits.h>
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
@@ -17,15 +15,10 @@
 
 static const struct raw_ops *load(char *message, size_t room)
 {
-	char path[PATH_MAX];
-	void *module = NULL;
+	const struct raw_ops *ops = libexec_symbol(MODULE, RAW_SYMBOL);
 
-	if (libexec_path(MODULE, path, sizeof(path)))
-		module = dlopen(path, RTLD_NOW | RTLD_LOCAL);
-	const struct raw_ops *ops = module ? dlsym(module, RAW_SYMBOL) : NULL;
 	if (!ops)
-		(void)snprintf(message, room, "raw needs %s, built where DPDK is (%s)", MODULE,
-			       module ? "no symbol" : "not found");
+		(void)snprintf(message, room, "raw needs %s, built where DPDK is", MODULE);
 	return ops;
 }
 

@@ -49,8 +49,9 @@ static inline uint64_t clock_now_ns(void)
 /* One line on stderr, "demi: " before it; a progress line is wiped first. */
 __attribute__((format(printf, 1, 2))) void tool_complain(const char *format, ...);
 
-/* libexec.c: where a file is that is built and installed beside the command.  False: nowhere. */
-bool libexec_path(const char *file, char *path, size_t room);
+/* libexec.c: a symbol of a module that is built and installed beside the command; NULL: there is
+ * none such.  It stays loaded. */
+const void *libexec_symbol(const char *module, const char *symbol);
 
 /* Zeroed memory; ends the process with a line when there is none. Freed by free(). */
 void *tool_alloc(size_t count, size_t size);

@@ -75,8 +75,9 @@ static int bring_up(struct dpdk *x, const char *device)
 
 	(void)snprintf(x->name, sizeof(x->name), "%.*s", (int)length, device);
 	if (rte_eth_dev_get_port_by_name(x->name, &x->port)) {
-		if (socket_prepare(x, device))
-			return -EADDRINUSE;
+		err = socket_prepare(x, device);
+		if (err)
+			return err;
 		err = rte_eal_hotplug_add(is_virtual(device) ? "vdev" : "pci", x->name,
 					  arguments ? arguments + 1 : "");
 		if (!err)
@@ -150,16 +151,8 @@ static int open_device(struct dpdk *x)
 		err = gate_join(x);
 	if (err)
 		return err;
-	if (x->queues) {
-		err = queues_come(x, 0);
-		if (err)
-			return tell(x, "does not start", err);
-	} else {
-		err = port_start(x, &info);
-		if (err)
-			return tell(x, "does not start", err);
-	}
-	return settle(x);
+	err = x->queues ? queues_come(x, 0) : port_start(x, &info);
+	return err ? tell(x, "does not start", err) : settle(x);
 }
 
 /* ---- the device ---- */

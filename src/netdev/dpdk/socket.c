@@ -62,11 +62,14 @@ int socket_prepare(const struct dpdk *x, const char *device)
 	read_path(device, vhost ? "iface=" : "socket=", path);
 	if (!*path || stat(path, &file) || !S_ISSOCK(file.st_mode))
 		return 0;
-	if (!is_listened(path))
-		return unlink(path) ? -errno : 0;
-	if (memif) /* says so itself, and may be ours, for several devices */
+	bool taken = is_listened(path);
+	if (taken && memif) /* says so itself, and may be ours, for several devices */
 		return 0;
+	if (!taken && unlink(path) == 0)
+		return 0;
+	int err = taken ? -EADDRINUSE : -errno;
 	log_write(&x->dev.sched->log, LOG_LEVEL_ERROR,
-		  "DPDK, device %s: can't be used: another one has the socket %s", x->name, path);
-	return -EADDRINUSE;
+		  "DPDK, device %s: can't be used: the socket %s: %s", x->name, path,
+		  strerror(-err));
+	return err;
 }
