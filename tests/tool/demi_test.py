@@ -141,6 +141,15 @@ def the_doctor_lists_what_dpdk_could_drive():
 
 
 @test
+def the_main_job_runs():
+    with tempfile.TemporaryDirectory() as directory:
+        demi("run", "--seconds", "0.02", "--json", f"{directory}/rows")
+        names = {row["libos"] for row in json.loads(Path(directory, "rows").read_text())}
+    check({"catnap", "posix-block", "posix-spin", "posix-epoll", "unix-block"} <= names, str(names))
+    check(not names & {"raw", "lwip"}, f"{names}: they need a device")
+
+
+@test
 def baselines_echo_tcp():
     for name in ("posix-block", "posix-spin", "posix-epoll", "unix-block"):
         check(echo_row("--libos", name)["libos"] == name, name)

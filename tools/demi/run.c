@@ -126,7 +126,8 @@ static void fill_contest(struct run_state *state, struct contest *contest, enum 
 	for (size_t i = 0; i < echo_backend_count(); i++) {
 		const struct echo_backend *backend = echo_backend_at(i);
 
-		if (!backend->library && strcmp(backend->name, "io_uring-block") != 0)
+		if (!backend->library && !backend->device &&
+		    strcmp(backend->name, "io_uring-block") != 0)
 			add(state, contest, backend, NULL, proto);
 	}
 	set_references(contest);
