@@ -1,0 +1,32 @@
+/* tests/support/blkdev_body.h: what every block device must do, as one list of tests that the test
+ * of each device runs over it.
+ */
+#pragma once
+
+#include "blkdev/blkdev.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+struct blkdev_fixture {
+	const char *name;
+	/* A device of at least 8 MiB, all zero; its file, daemon, controller ... is made anew. 0 or
+	 * -errno. */
+	int (*open)(struct blkdev_fixture *fixture, struct sched *sched, struct blkdev **dev_out);
+	/* Gives up the device (with what is under way) and opens the same place again: what was
+	 * written must be there. 0 or -errno. */
+	int (*reopen)(struct blkdev_fixture *fixture, struct sched *sched, struct blkdev **dev_out);
+	/* Ends what open made besides the device, which was closed. */
+	void (*end)(struct blkdev_fixture *fixture);
+	/* Has reads (writes) of the block at offset fail from now on, by the device. NULL: this
+	 * kind of device has no way to. 0 or -errno. */
+	int (*fail)(struct blkdev_fixture *fixture, struct blkdev *dev, bool reads,
+		    uint64_t offset);
+	/* The device is gone: pulled out, its daemon killed. What is under way must end with an
+	 * error, and what is submitted then too. NULL: cannot be. */
+	void (*pull)(struct blkdev_fixture *fixture, struct blkdev *dev);
+	void *arg;
+};
+
+/* blkdev_body: runs all tests over it in this process; 0, or how many failed. Prints TAP. */
+int blkdev_body(struct blkdev_fixture *fixture);
