@@ -54,7 +54,8 @@ typedef enum demi_opcode {
 	DEMI_OPC_ACCEPT = 3,
 	DEMI_OPC_CONNECT = 4,
 	DEMI_OPC_CLOSE = 5,
-	DEMI_OPC_FAILED = 6, /* the operation failed: qr_ret is the positive errno */
+	DEMI_OPC_FAILED = 6,   /* the operation failed: qr_ret is the positive errno */
+	DEMI_OPC_TRUNCATE = 7, /* demi/storage.h; not in Demikernel */
 } demi_opcode_t;
 
 /* Result of an accept: the new connection.  Its descriptor belongs to the application, which closes
@@ -70,7 +71,8 @@ typedef struct DEMI_PACKED demi_qresult {
 	enum demi_opcode qr_opcode; /* the operation's kind, or DEMI_OPC_FAILED */
 	int32_t qr_qd;              /* the queue it was issued on */
 	demi_qtoken_t qr_qt;        /* its token, spent now */
-	int64_t qr_ret;             /* 0; the positive errno if it failed */
+	int64_t qr_ret;             /* 0; the positive errno if it failed; push to a log: the
+				       record's offset */
 
 	union {
 		demi_sgarray_t sga; /* pop: the data, yours to free; push: copy of what was pushed,

@@ -333,12 +333,18 @@ static void close_queue(void *arg, struct queue *queue)
 	queue->ops->close(queue);
 }
 
+static bool lingering(const struct demi *demi)
+{
+	return demi->engine->ops->lingering(demi->engine) > 0 ||
+	       (demi->logs && log_engine_lingering(demi->logs) > 0);
+}
+
 static void linger(struct demi *demi)
 {
 	struct sched *sched = &demi->sched;
 	uint64_t deadline = sched_now(sched) + (uint64_t)sched->config.linger_ms * 1000000;
 
-	while (demi->engine->ops->lingering(demi->engine) > 0 && sched->now_ns < deadline) {
+	while (lingering(demi) && sched->now_ns < deadline) {
 		uint64_t next = sched_next_deadline(sched);
 		if (next > deadline)
 			next = deadline;
@@ -367,6 +373,8 @@ static void end(struct demi *demi)
 	stat_close(&demi->stat);
 	sched_remove_poller(&demi->sched, &demi->engine->poller);
 	demi->engine->ops->close(demi->engine);
+	if (demi->logs)
+		log_engine_close(demi->logs);
 	drop_results(&demi->sched);
 	if (demi->timer.fd >= 0)
 		close(demi->timer.fd);

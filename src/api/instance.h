@@ -23,6 +23,7 @@ struct demi {
 	struct sched sched;
 	struct queue_table queues;
 	struct engine *engine;
+	struct log_engine *logs; /* NULL: no log was opened yet */
 	struct stat_server stat;
 	demi_classify_t classify; /* of demi_set_schedule; NULL */
 	void *classify_arg;

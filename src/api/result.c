@@ -17,6 +17,7 @@ static_assert((int)DEMI_OPC_PUSH == (int)OP_PUSH && (int)DEMI_OPC_POP == (int)OP
 	      "codes are passed through");
 static_assert((int)DEMI_OPC_ACCEPT == (int)OP_ACCEPT && (int)DEMI_OPC_CONNECT == (int)OP_CONNECT,
 	      "codes are passed through");
+static_assert((int)DEMI_OPC_TRUNCATE == (int)OP_TRUNCATE, "codes are passed through");
 static_assert((int)DEMI_OPC_CLOSE == (int)OP_CLOSE && (int)DEMI_OPC_FAILED == (int)OP_FAILED,
 	      "codes are passed through");
 
@@ -119,7 +120,7 @@ void result_read(struct demi *demi, const struct op *op, demi_qresult_t *qr)
 	qr->qr_qd = op->qd;
 	qr->qr_qt = op->token;
 	qr->qr_ret = op->ret;
-	if (unlikely(op->ret)) {
+	if (unlikely(op->ret && !(op->flags & OP_VALUE))) {
 		qr->qr_opcode = DEMI_OPC_FAILED;
 		memset(&qr->qr_value, 0, sizeof(qr->qr_value));
 	} else if (likely(op->opcode <= OP_POP)) {

@@ -45,6 +45,16 @@ static inline void list_remove(struct list *node)
 	list_init(node);
 }
 
+/* Everything in from moves to the tail of to. */
+static inline void list_move_all(struct list *to, struct list *from)
+{
+	while (!list_empty(from)) {
+		struct list *node = from->next;
+		list_remove(node);
+		list_append(to, node);
+	}
+}
+
 #define list_for_each(node, head) \
 	for (struct list *node = (head)->next; node != (head); node = node->next)
 

@@ -43,7 +43,8 @@ struct blk_request {
 	uint64_t bytes;          /* the sum of the segments', or of the range; a multiple of
 				    block_bytes, at most the device's request_bytes_max (but for a
 				    discard); 0 for a flush */
-	/* Called from submit, poll or wait.  It may submit, and free the request. */
+	/* Called from poll or wait, or for an error from submit.  It may submit, and free the
+	 * request. */
 	void (*done)(struct blk_request *request);
 	int err; /* for done: 0 or -errno; -EIO: the device cannot, -ENOSPC: it is full, -ENODEV: it
 		    is gone */

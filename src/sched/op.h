@@ -27,7 +27,16 @@
 struct waitset;
 
 /* Values are those of demi_opcode_t; src/api/ asserts it. */
-enum op_code { OP_INVALID, OP_PUSH, OP_POP, OP_ACCEPT, OP_CONNECT, OP_CLOSE, OP_FAILED };
+enum op_code {
+	OP_INVALID,
+	OP_PUSH,
+	OP_POP,
+	OP_ACCEPT,
+	OP_CONNECT,
+	OP_CLOSE,
+	OP_FAILED,
+	OP_TRUNCATE
+};
 
 enum op_state { OP_FREE, OP_PENDING, OP_READY, OP_PARKED, OP_LONG };
 
@@ -36,6 +45,7 @@ enum op_flags {
 	OP_OURS = 2,    /* push of one segment: it lies in the instance's heap */
 	OP_HELD = 4, /* push: the library holds references to the segments that lie in the heap */
 	OP_STARTED = 8, /* push: some bytes were taken */
+	OP_VALUE = 16,  /* ret is no error but what the operation returns */
 };
 
 struct op_segments {

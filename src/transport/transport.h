@@ -109,10 +109,19 @@ struct socket_ops {
 	int (*peer_name)(struct queue *queue, struct sockaddr *address, socklen_t *length);
 };
 
+/* What a log has beside push and pop. */
+struct log_ops {
+	/* As lseek(2), with record offsets (demi/storage.h). */
+	int (*seek)(struct queue *queue, int64_t offset, int whence, int64_t *offset_out);
+	/* Collects the records before one.  The operation is pending, as in queue_ops. */
+	int (*truncate)(struct queue *queue, struct op *op, uint64_t offset);
+};
+
 /* Embedded first in every queue. */
 struct queue {
 	const struct queue_ops *ops;
 	const struct socket_ops *socket; /* NULL: not a socket */
+	const struct log_ops *log;       /* NULL: not a log */
 	struct sched *sched;
 	int32_t qd;
 };
@@ -156,6 +165,23 @@ struct engine {
 /* The engine of a configuration, its table checked for missing members.  NULL: not in this build.
  */
 const struct engine_ops *transport_engine(const struct config *config);
+
+/* ---- logs: beside the network transport of every instance (transport/log/) ---- */
+
+struct log_engine;
+
+/* The devices that logs are on, none at first; its poller is registered.  0 or -ENOMEM. */
+int log_engine_open(struct sched *sched, struct log_engine **engine_out);
+
+/* All queues were closed.  What is not on the medium is given up. */
+void log_engine_close(struct log_engine *engine);
+
+/* Logs that were closed and are still being written. */
+uint32_t log_engine_lingering(const struct log_engine *engine);
+
+/* A queue on a log, opened as by open(2).  Blocks.  0 or -errno, told to the log. */
+int log_queue_open(struct log_engine *engine, const char *path, int flags, mode_t mode,
+		   struct queue **queue_out);
 
 extern const struct engine_ops kernel_direct_engine;
 extern const struct engine_ops inet_engine;

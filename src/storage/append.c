@@ -1,0 +1,492 @@
+/* SPDX-License-Identifier: MIT
+ * storage/append.c - pushed records into batches, batches onto the medium, and acknowledged.
+ */
+#include "storage/logfile.h"
+
+#include "base/assert.h"
+#include "sched/hold.h"
+#include "storage/crc32c.h"
+
+#include <errno.h>
+#include <string.h>
+
+static struct op_slab *ops_of(const struct logfile *log)
+{
+	return &log->store->sched->ops;
+}
+
+/* ---- segments ---- */
+
+/* How much of the segment that next lies in is left. */
+static uint64_t segment_left(const struct logfile *log)
+{
+	const struct store *store = log->store;
+	uint64_t inside = log->next.offset % store->super.segment_bytes;
+	const struct logfile_segment *last =
+		log->num_segments > 0 ? &log->segments[log->num_segments - 1] : NULL;
+
+	if (!last || last->physical == LOGFILE_SEGMENT_NONE || log->sealed ||
+	    logfile_serial(log, log->next.offset) != log->first_serial + log->num_segments - 1)
+		return 0;
+	return segment_room(store) - inside;
+}
+
+/* Recovery looks at the last two segments only: is everything before the last acknowledged? */
+static bool may_begin_segment(const struct logfile *log)
+{
+	if (log->num_segments < 2 || list_empty(&log->flights))
+		return true;
+	return logfile_serial(log, log->durable.offset) >=
+		       log->first_serial + log->num_segments - 1 ||
+	       log->durable.offset >= log->segments[log->num_segments - 2].end;
+}
+
+static void begin_segment(struct logfile *log, struct logfile_batch *batch, uint64_t serial)
+{
+	struct store *store = log->store;
+	const struct logfile_segment *segment = &log->segments[log->num_segments - 1];
+	struct segment_header *header = &store->segments[segment->physical].header;
+	uint64_t block = store->super.block_bytes;
+
+	*header = (struct segment_header){
+		.log = logfile_entry(log)->id,
+		.epoch = log->epoch,
+		.serial = serial,
+		.first_sequence = log->next.sequence,
+		.previous_end = log->next.offset,
+		.acknowledged = log->durable.sequence,
+		.previous_crc = log->next.crc,
+	};
+	segment_seal(header, store->super.identity, segment_at(store, segment->physical));
+	memset(batch->buffer, 0, block);
+	memcpy(batch->buffer, header, sizeof(*header));
+	batch->filled_bytes = block;
+	batch->start = serial * store->super.segment_bytes;
+	log->next.offset = batch->start + block;
+	log->zeroed = log->next.offset;
+	log->sealed = false;
+}
+
+/* A further segment, for the records from next on.  0; -EAGAIN: later; -ENOSPC, -ENOMEM. */
+static int next_segment(struct logfile *log, struct logfile_batch *batch)
+{
+	if (!may_begin_segment(log))
+		return -EAGAIN;
+	int64_t physical = segment_take(log->store);
+	if (physical < 0)
+		return (int)physical;
+	int err = logfile_add_segment(log, (uint32_t)physical);
+	if (err) {
+		segment_give_back(log->store, (uint32_t)physical);
+		return err;
+	}
+	if (log->num_segments > 1)
+		log->segments[log->num_segments - 2].end = log->next.offset;
+	else /* the first one: where the head, and nothing else, is */
+		log->first_serial = logfile_serial(log, log->next.offset);
+	begin_segment(log, batch, log->first_serial + log->num_segments - 1);
+	return 0;
+}
+
+/* ---- batches ---- */
+
+static uint64_t record_bytes(const struct op *push)
+{
+	return round_up(sizeof(struct record_header) + op_bytes(push), RECORD_ALIGN);
+}
+
+/* Whatever a batch begins with, so many bytes of records find room in its buffer. */
+static bool make_buffer(struct logfile *log, struct logfile_batch *batch, uint64_t bytes)
+{
+	uint64_t needed =
+		round_up(bytes, BLKDEV_BLOCK_MAX) + 2 * (uint64_t)log->store->super.block_bytes;
+
+	batch->own_buffer = NULL;
+	batch->buffer = batch->usual_buffer;
+	batch->buffer_bytes = log->commit_bytes;
+	if (needed <= log->commit_bytes)
+		return true;
+	batch->own_buffer = store_alloc(log->store, needed);
+	batch->buffer = batch->own_buffer;
+	batch->buffer_bytes = needed;
+	return batch->own_buffer != NULL;
+}
+
+static void free_buffer(struct logfile *log, struct logfile_batch *batch)
+{
+	if (batch->own_buffer)
+		(void)heap_free(log->store->sched->heap, batch->own_buffer);
+	batch->own_buffer = NULL;
+}
+
+/* A batch for a record of so many bytes.  0; -EAGAIN: later; -ENOSPC, -ENOMEM. */
+static int open_batch(struct logfile *log, uint64_t bytes)
+{
+	if (list_empty(&log->idle))
+		return -EAGAIN;
+	struct logfile_batch *batch = container_of(log->idle.next, struct logfile_batch, node);
+	if (!make_buffer(log, batch, bytes))
+		return -ENOMEM;
+	batch->start = log->next.offset;
+	batch->filled_bytes = 0;
+	batch->done = false;
+	batch->err = 0;
+	batch->begun_ns = log->store->sched->now_ns;
+	op_list_init(&batch->ops);
+	int err = segment_left(log) < bytes ? next_segment(log, batch) : 0;
+	if (err) {
+		free_buffer(log, batch);
+		return err;
+	}
+	list_remove(&batch->node);
+	log->open = batch;
+	return 0;
+}
+
+static void batch_written(struct store_io *io, int err);
+
+static void put_out(struct logfile *log, struct logfile_batch *batch)
+{
+	uint64_t bytes = round_up(batch->filled_bytes, log->store->super.block_bytes);
+
+	batch->io = (struct store_io){
+		.what = BLK_WRITE,
+		.durable = true,
+		.num_iov = 1,
+		.iov = {{.iov_base = batch->buffer, .iov_len = bytes}},
+		.offset = logfile_device_offset(log, batch->start),
+		.bytes = bytes,
+		.done = batch_written,
+	};
+	list_append(&log->flights, &batch->node);
+	log->flying++;
+	store_submit(log->store, &batch->io);
+}
+
+/* May a batch be put out now? */
+static bool may_put_out(const struct logfile *log, const struct logfile_batch *batch)
+{
+	uint64_t end = batch->start + batch->filled_bytes;
+
+	if (log->state != LOGFILE_GOOD || logfile_zero_blocks(log, end))
+		return false;
+	return log->flying == 0 || !log->store->dev->zone_bytes;
+}
+
+/* Closes the open batch.  Whether it could be put out. */
+static bool close_batch(struct logfile *log)
+{
+	struct logfile_batch *batch = log->open;
+
+	if (!may_put_out(log, batch))
+		return false;
+	uint64_t filled = round_up(batch->filled_bytes, log->store->super.block_bytes);
+	memset(batch->buffer + batch->filled_bytes, 0, filled - batch->filled_bytes);
+	log->next.offset = batch->start + filled;
+	if (log->zeroed < log->next.offset)
+		log->zeroed = log->next.offset;
+	batch->end = log->next;
+	log->open = NULL;
+	timer_cancel(&log->store->sched->timers, &log->commit_timer);
+	put_out(log, batch);
+	logfile_zero_ahead(log);
+	return true;
+}
+
+void logfile_commit(struct logfile *log)
+{
+	const struct sched *sched = log->store->sched;
+
+	if (!log->open)
+		return;
+	uint64_t due = log->open->begun_ns + (uint64_t)sched->config.storage_commit_us * 1000;
+	if (log->flying == 0 || sched->now_ns >= due) {
+		(void)close_batch(log);
+		return;
+	}
+	if (!timer_armed(&log->commit_timer))
+		timer_arm(&log->store->sched->timers, &log->commit_timer, due);
+}
+
+static void commit_due(struct timer *timer)
+{
+	struct logfile *log = container_of(timer, struct logfile, commit_timer);
+
+	if (log->open)
+		(void)close_batch(log);
+}
+
+/* ---- records ---- */
+
+static uint32_t copy_data(char *to, const struct op *push)
+{
+	uint32_t crc = 0;
+
+	for (uint32_t i = 0; i < push->numsegs; i++) {
+		struct iovec segment = op_segment(push, i);
+		if (segment.iov_len == 0)
+			continue;
+		memcpy(to, segment.iov_base, segment.iov_len);
+		crc = crc32c(crc, to, segment.iov_len);
+		to += segment.iov_len;
+	}
+	return crc;
+}
+
+static void put_record(struct logfile *log, struct logfile_batch *batch, struct op *push)
+{
+	char *at = batch->buffer + batch->filled_bytes;
+	uint64_t data_bytes = op_bytes(push);
+	uint64_t span = round_up(sizeof(struct record_header) + data_bytes, RECORD_ALIGN);
+	struct record_header header = {
+		.sequence = log->next.sequence,
+		.acknowledged = log->durable.sequence,
+		.epoch = log->epoch,
+		.data_bytes = (uint32_t)data_bytes,
+		.data_at = sizeof(header),
+		.previous_crc = log->next.crc,
+	};
+	const struct record_place place = {.identity = log->store->super.identity,
+					   .log = logfile_entry(log)->id,
+					   .offset = batch->start + batch->filled_bytes};
+
+	memset(at + span - RECORD_ALIGN, 0, RECORD_ALIGN); /* what data does not fill */
+	header.data_crc = copy_data(at + sizeof(header), push);
+	record_seal(&header, &place);
+	memcpy(at, &header, sizeof(header));
+	push->transport = (void *)(uintptr_t)place.offset;
+	push->flags |= OP_STARTED;
+	op_list_append(ops_of(log), &batch->ops, push);
+	batch->filled_bytes += span;
+	log->next = (struct logfile_mark){
+		.offset = place.offset + span, .sequence = header.sequence + 1, .crc = header.crc};
+}
+
+/* Is there room in the open batch? */
+static bool fits(const struct logfile *log, uint64_t bytes)
+{
+	const struct logfile_batch *batch = log->open;
+	uint64_t filled = round_up(batch->filled_bytes + bytes, log->store->super.block_bytes);
+
+	return filled <= batch->buffer_bytes && bytes <= segment_left(log);
+}
+
+/* Takes a push into a batch.  0; -EAGAIN: there is no room now; -ENOSPC, -ENOMEM. */
+static int admit(struct logfile *log, struct op *push)
+{
+	uint64_t bytes = record_bytes(push);
+
+	if (log->state != LOGFILE_GOOD)
+		return -EAGAIN;
+	if (log->open && !fits(log, bytes) && !close_batch(log))
+		return -EAGAIN;
+	if (!log->open) {
+		int err = open_batch(log, bytes);
+		if (err)
+			return err;
+	}
+	put_record(log, log->open, push);
+	return 0;
+}
+
+int logfile_push(struct logfile *log, struct op *push)
+{
+	uint64_t bytes = op_bytes(push);
+
+	if (bytes == 0)
+		return -EINVAL;
+	if (bytes > logfile_record_max(log))
+		return -EMSGSIZE;
+	int err = op_list_empty(&log->waiting) ? admit(log, push) : -EAGAIN;
+	if (err == 0)
+		log->store->sched->output_pending++;
+	if (err != -EAGAIN)
+		return err;
+	hold_segments(push);
+	op_list_append(ops_of(log), &log->waiting, push);
+	if (log->state == LOGFILE_BROKEN)
+		logfile_repair(log);
+	return 0;
+}
+
+static void end_waiting(struct logfile *log, struct op *push, int err)
+{
+	op_list_remove(ops_of(log), &log->waiting, push);
+	release_segments(log->store->sched->heap, push);
+	op_complete(log->store->sched, push, err);
+}
+
+void logfile_admit_waiting(struct logfile *log)
+{
+	struct op *push;
+
+	while ((push = op_list_first(ops_of(log), &log->waiting))) {
+		op_list_remove(ops_of(log), &log->waiting, push);
+		int err = admit(log, push);
+		if (err == -EAGAIN) {
+			op_list_prepend(ops_of(log), &log->waiting, push);
+			break;
+		}
+		release_segments(log->store->sched->heap, push);
+		if (err)
+			op_complete(log->store->sched, push, -err);
+	}
+	logfile_commit(log);
+}
+
+void logfile_cancel_push(struct logfile *log, struct op *push)
+{
+	end_waiting(log, push, ECANCELED);
+}
+
+void logfile_cancel_pushes(struct logfile *log, int32_t qd)
+{
+	struct op *after;
+
+	for (struct op *push = op_list_first(ops_of(log), &log->waiting); push; push = after) {
+		after = op_list_next(ops_of(log), push);
+		if (push->qd == qd)
+			end_waiting(log, push, ECANCELED);
+	}
+}
+
+static uint32_t count(const struct logfile *log, const struct op_list *list, int32_t qd)
+{
+	uint32_t n = 0;
+
+	for (const struct op *op = op_list_first(ops_of(log), list); op;
+	     op = op_list_next(ops_of(log), op))
+		n += op->qd == qd;
+	return n;
+}
+
+uint32_t logfile_pushes(const struct logfile *log, int32_t qd)
+{
+	uint32_t n = count(log, &log->waiting, qd);
+
+	if (log->open)
+		n += count(log, &log->open->ops, qd);
+	list_for_each (node, &log->flights)
+		n += count(log, &container_of(node, struct logfile_batch, node)->ops, qd);
+	return n;
+}
+
+/* ---- completion ---- */
+
+static void complete(struct logfile *log, struct logfile_batch *batch)
+{
+	struct op *push;
+
+	while ((push = op_list_take(ops_of(log), &batch->ops))) {
+		uint64_t offset = (uintptr_t)push->transport;
+		op_complete(log->store->sched, push, 0);
+		push->flags |= OP_VALUE;
+		push->ret = (int64_t)offset;
+	}
+}
+
+static void release_batch(struct logfile *log, struct logfile_batch *batch)
+{
+	free_buffer(log, batch);
+	list_remove(&batch->node);
+	list_append(&log->idle, &batch->node);
+}
+
+/* Batches are acknowledged in order.  How many were. */
+static uint32_t acknowledge(struct logfile *log)
+{
+	uint32_t count = 0;
+
+	while (!list_empty(&log->flights)) {
+		struct logfile_batch *batch =
+			container_of(log->flights.next, struct logfile_batch, node);
+		if (!batch->done || batch->err)
+			break;
+		log->durable = batch->end;
+		complete(log, batch);
+		release_batch(log, batch);
+		count++;
+	}
+	return count;
+}
+
+static void fail_batch(struct logfile *log, struct logfile_batch *batch, int err)
+{
+	struct op *push;
+
+	while ((push = op_list_take(ops_of(log), &batch->ops)))
+		op_complete(log->store->sched, push, err);
+	release_batch(log, batch);
+}
+
+void logfile_fail_all(struct logfile *log, int err)
+{
+	struct op *push;
+
+	while (!list_empty(&log->flights))
+		fail_batch(log, container_of(log->flights.next, struct logfile_batch, node), err);
+	if (log->open) {
+		timer_cancel(&log->store->sched->timers, &log->commit_timer);
+		fail_batch(log, log->open, err);
+		log->open = NULL;
+	}
+	while ((push = op_list_first(ops_of(log), &log->waiting)))
+		end_waiting(log, push, err);
+}
+
+static void batch_written(struct store_io *io, int err)
+{
+	struct logfile_batch *batch = container_of(io, struct logfile_batch, io);
+	struct logfile *log = batch->log;
+
+	batch->done = true;
+	batch->err = err;
+	log->flying--;
+	if (err && log->state == LOGFILE_GOOD) {
+		log->state = LOGFILE_DRAINING;
+		log->error = err;
+	}
+	uint32_t count = acknowledge(log);
+	if (count > 0)
+		logfile_serve_readers(log);
+	if (log->state == LOGFILE_DRAINING) {
+		if (log->flying == 0 && !log->zeroing)
+			logfile_repair(log);
+		return;
+	}
+	logfile_admit_waiting(log);
+}
+
+/* ---- life ---- */
+
+int logfile_append_open(struct logfile *log)
+{
+	timer_init(&log->commit_timer, commit_due);
+	log->commit_bytes = round_up((uint64_t)log->store->sched->config.storage_commit_bytes,
+				     BLKDEV_BLOCK_MAX) +
+			    2 * BLKDEV_BLOCK_MAX;
+	log->sealed = log->store->dev->zone_bytes != 0;
+	for (uint32_t i = 0; i < LOGFILE_BATCHES && log->writable; i++) {
+		struct logfile_batch *batch = &log->batches[i];
+		batch->log = log;
+		batch->usual_buffer = store_alloc(log->store, log->commit_bytes);
+		if (!batch->usual_buffer)
+			return -ENOMEM;
+		list_append(&log->idle, &batch->node);
+	}
+	return 0;
+}
+
+void logfile_append_close(struct logfile *log)
+{
+	struct heap *heap = log->store->sched->heap;
+
+	logfile_fail_all(log, ECANCELED);
+	timer_cancel(&log->store->sched->timers, &log->commit_timer);
+	for (uint32_t i = 0; i < LOGFILE_BATCHES; i++) {
+		if (log->batches[i].usual_buffer)
+			(void)heap_free(heap, log->batches[i].usual_buffer);
+	}
+	if (log->zeros)
+		(void)heap_free(heap, log->zeros);
+}

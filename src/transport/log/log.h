@@ -1,0 +1,19 @@
+/* SPDX-License-Identifier: MIT
+ * transport/log/log.h - logs as queues.
+ */
+#pragma once
+
+#include "storage/logfile.h"
+#include "transport/transport.h"
+
+/* The stores of an instance. */
+struct log_engine {
+	struct poller poller;
+	struct sched *sched;
+	struct list stores;
+};
+
+/* A log, opened by its path; the store it is on is opened for the first and closed with the last.
+ * 0 or -errno. */
+int log_engine_find(struct log_engine *engine, const char *path, int flags, mode_t mode,
+		    struct logfile **logfile_out);
