@@ -53,7 +53,8 @@ static void begin_segment(struct logfile *log, struct logfile_batch *batch, uint
 		.epoch = log->epoch,
 		.serial = serial,
 		.first_sequence = log->next.sequence,
-		.previous_end = log->next.offset,
+		.previous_end =
+			log->num_segments > 1 ? log->segments[log->num_segments - 2].end : 0,
 		.acknowledged = log->durable.sequence,
 		.previous_crc = log->next.crc,
 	};
@@ -80,10 +81,11 @@ static int next_segment(struct logfile *log, struct logfile_batch *batch)
 		segment_give_back(log->store, (uint32_t)physical);
 		return err;
 	}
-	if (log->num_segments > 1)
-		log->segments[log->num_segments - 2].end = log->next.offset;
-	else /* the first one: where the head, and nothing else, is */
+	if (log->num_segments == 1) /* where the head, and nothing else, is */
 		log->first_serial = logfile_serial(log, log->next.offset);
+	else if (logfile_serial(log, log->next.offset - 1) ==
+		 log->first_serial + log->num_segments - 2)
+		log->segments[log->num_segments - 2].end = log->next.offset;
 	begin_segment(log, batch, log->first_serial + log->num_segments - 1);
 	return 0;
 }
@@ -208,7 +210,7 @@ void logfile_commit(struct logfile *log)
 		timer_arm(&log->store->sched->timers, &log->commit_timer, due);
 }
 
-static void commit_due(struct timer *timer)
+void logfile_commit_due(struct timer *timer)
 {
 	struct logfile *log = container_of(timer, struct logfile, commit_timer);
 
@@ -461,7 +463,6 @@ static void batch_written(struct store_io *io, int err)
 
 int logfile_append_open(struct logfile *log)
 {
-	timer_init(&log->commit_timer, commit_due);
 	log->commit_bytes = round_up((uint64_t)log->store->sched->config.storage_commit_bytes,
 				     BLKDEV_BLOCK_MAX) +
 			    2 * BLKDEV_BLOCK_MAX;

@@ -23,6 +23,7 @@
 #include <assert.h>
 #include <stdbool.h>
 #include <stdint.h>
+#include <string.h>
 
 static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "structures are written as they are");
 
@@ -126,4 +127,12 @@ static inline uint64_t record_span(const struct record_header *header)
 	uint64_t bytes = (uint64_t)header->data_at + header->data_bytes;
 
 	return (bytes + RECORD_ALIGN - 1) & ~(uint64_t)(RECORD_ALIGN - 1);
+}
+
+/* Only zeros?  Where a record could begin, they are what fills a batch's last block. */
+static inline bool all_zero(const void *memory, uint64_t bytes)
+{
+	const char *at = memory;
+
+	return bytes == 0 || (at[0] == 0 && memcmp(at, at + 1, bytes - 1) == 0);
 }

@@ -199,6 +199,7 @@ static struct logfile *logfile_new(struct store *store, uint32_t slot)
 	list_init(&log->cursors);
 	list_init(&log->truncations);
 	op_list_init(&log->waiting);
+	timer_init(&log->commit_timer, logfile_commit_due);
 	return log;
 }
 

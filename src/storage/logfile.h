@@ -188,6 +188,9 @@ bool logfile_record_at(const struct logfile *log, uint64_t offset,
 
 /* ---- append.c ---- */
 
+/* Its timer. */
+void logfile_commit_due(struct timer *timer);
+
 int logfile_append_open(struct logfile *log);
 void logfile_append_close(struct logfile *log);
 

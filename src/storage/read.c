@@ -197,6 +197,13 @@ static void read_ahead(struct logfile_cursor *cursor)
 	}
 }
 
+static bool follows_chunks(const struct logfile_cursor *cursor, uint64_t start)
+{
+	const struct chunk *last = container_of(cursor->chunks.prev, struct chunk, node);
+
+	return !list_empty(&cursor->chunks) && last->start + last->bytes == start;
+}
+
 /* The bytes at an offset that is before the end of its segment: how many there are in one piece.
  * NULL and *err: -EAGAIN: they are being read; -EIO, -ENOMEM, -EBADMSG. */
 static struct chunk *chunk_at(struct logfile_cursor *cursor, uint64_t offset, int *err)
@@ -210,8 +217,10 @@ static struct chunk *chunk_at(struct logfile_cursor *cursor, uint64_t offset, in
 			drop_all(cursor);
 		return *err ? NULL : chunk;
 	}
-	drop_all(cursor);
-	*err = begin_chunk(cursor, offset - offset % cursor->log->store->super.block_bytes);
+	uint64_t start = offset - offset % cursor->log->store->super.block_bytes;
+	if (!follows_chunks(cursor, start))
+		drop_all(cursor);
+	*err = begin_chunk(cursor, start);
 	if (*err == 0)
 		*err = -EAGAIN;
 	return NULL;
@@ -291,6 +300,12 @@ static int find_here(struct logfile_cursor *cursor, uint64_t *offset, struct rec
 	if (err != -ENOENT || at % block == 0)
 		return err;
 	*offset = round_up(at, block);
+	if (cursor->at.sequence == 0) { /* nothing else tells that no record was passed over */
+		char rest[BLKDEV_BLOCK_MAX];
+		err = peek(cursor, at, rest, *offset - at);
+		if (err || !all_zero(rest, *offset - at))
+			return err ? err : -ENOENT;
+	}
 	return header_at(cursor, *offset, header);
 }
 
@@ -391,8 +406,13 @@ static int put_together(struct logfile_cursor *cursor)
 
 static int next_record(struct logfile_cursor *cursor)
 {
-	if (cursor->at.offset < cursor->log->head)
-		return -ESTALE;
+	const struct logfile *log = cursor->log;
+
+	if (cursor->at.offset < log->head) {
+		if (cursor->at.sequence != log->head_sequence)
+			return -ESTALE;
+		cursor->at.offset = log->head; /* behind padding */
+	}
 	if (!cursor->data) {
 		int err = find_record(cursor, &cursor->record, &cursor->header);
 		if (err)

@@ -7,15 +7,12 @@
 #include <errno.h>
 #include <string.h>
 
-/* Segments that hold nothing acknowledged. */
+/* Segments that hold nothing acknowledged: not even their headers need be there. */
 static void drop_segments(struct logfile *log)
 {
-	uint64_t serial = logfile_serial(log, log->durable.offset);
-	bool at_start = log->durable.offset % log->store->super.segment_bytes == 0;
-
 	while (log->num_segments > 0) {
 		uint64_t last = log->first_serial + log->num_segments - 1;
-		if (last < serial || (last == serial && !at_start))
+		if (log->durable.offset > logfile_first_record(log, last))
 			return;
 		uint32_t physical = log->segments[--log->num_segments].physical;
 		if (physical != LOGFILE_SEGMENT_NONE)

@@ -83,7 +83,7 @@ static int mark_log(struct store *store, uint32_t slot)
 {
 	const struct super_log *entry = &store->super.logs[slot];
 	uint64_t first = entry->head / store->super.segment_bytes;
-	uint64_t stable = entry->stable / store->super.segment_bytes;
+	uint64_t stable = (entry->stable - 1) / store->super.segment_bytes;
 	uint32_t *physical;
 	uint32_t count;
 	int err = segment_collect(store, slot, &physical, &count);

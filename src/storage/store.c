@@ -204,55 +204,53 @@ static void store_free(struct store *store)
 	free(store);
 }
 
-static struct store *store_new(struct sched *sched, const struct blkdev_place *place)
+static struct store *store_new(struct blkdev *dev, const char *path)
 {
 	struct store *store = calloc(1, sizeof(*store));
 
 	if (!store)
 		return NULL;
-	store->path = strdup(place->path);
-	if (!store->path) {
-		free(store);
-		return NULL;
-	}
-	store->sched = sched;
-	store->writable = (place->flags & O_ACCMODE) != O_RDONLY;
+	store->dev = dev;
+	store->sched = dev->sched;
 	list_init(&store->node);
 	list_init(&store->logs);
 	list_init(&store->waiting);
 	list_init(&store->early);
 	list_init(&store->super_waiters);
 	list_init(&store->super_next);
+	store->path = strdup(path);
+	store->super_buffer = store_alloc(store, SUPER_BYTES);
 	return store;
 }
 
-static int store_load(struct store *store, bool create)
+int store_open_on(struct blkdev *dev, const char *path, int flags, struct store **store_out)
 {
-	int err = super_load(store, create && store->writable);
+	struct store *store = store_new(dev, path);
 
-	return err ? err : segment_load(store);
-}
-
-int store_open(struct sched *sched, const struct blkdev_place *place, struct store **store_out)
-{
-	struct store *store = store_new(sched, place);
-
-	if (!store)
+	if (!store) {
+		dev->ops->close(dev);
 		return -ENOMEM;
-	int err = blkdev_open(sched, place, &store->dev);
-	if (err) {
-		free(store->path);
-		free(store);
-		return err;
 	}
-	store->super_buffer = store_alloc(store, SUPER_BYTES);
-	err = store->super_buffer ? store_load(store, (place->flags & O_CREAT) != 0) : -ENOMEM;
+	store->writable = (flags & O_ACCMODE) != O_RDONLY;
+	int err = store->path && store->super_buffer ? 0 : -ENOMEM;
+	if (!err)
+		err = super_load(store, store->writable && (flags & O_CREAT));
+	if (!err)
+		err = segment_load(store);
 	if (err) {
 		store_free(store);
 		return err;
 	}
 	*store_out = store;
 	return 0;
+}
+
+int store_open(struct sched *sched, const struct blkdev_place *place, struct store **store_out)
+{
+	struct blkdev *dev;
+	int err = blkdev_open(sched, place, &dev);
+
+	return err ? err : store_open_on(dev, place->path, place->flags, store_out);
 }
 
 void store_close(struct store *store)

@@ -82,6 +82,9 @@ struct store {
 	struct list super_waiters;  /* for the one that is being written */
 	struct list super_next;     /* for the one after it */
 	bool super_writing;
+	struct super_waiter super_blocked; /* who waits for it in super_sync_wait */
+	bool super_blocked_over;
+	int super_blocked_err;
 	bool super_slot_begun[2]; /* zoned: since the store was opened */
 	uint64_t super_slot_at[2];
 	uint32_t super_slot; /* that is written next */
@@ -93,6 +96,9 @@ struct store {
  * O_CREAT.  Blocks.  0 or -errno, told to the log: -EUCLEAN: both superblocks are damaged,
  * -EMEDIUMTYPE: it holds something else. */
 int store_open(struct sched *sched, const struct blkdev_place *place, struct store **store_out);
+
+/* The same on a device that is open, the store's from then on, after an error too. */
+int store_open_on(struct blkdev *dev, const char *path, int flags, struct store **store_out);
 
 /* Waits for what is under way, and frees it. */
 void store_close(struct store *store);

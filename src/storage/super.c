@@ -28,13 +28,6 @@ static uint64_t slot_bytes(const struct store *store)
 	return dev->zone_bytes ? dev->zone_capacity_bytes : SUPER_BYTES;
 }
 
-static bool all_zero(const void *memory, uint64_t bytes)
-{
-	const char *at = memory;
-
-	return bytes == 0 || (at[0] == 0 && memcmp(at, at + 1, bytes - 1) == 0);
-}
-
 struct found {
 	bool valid;
 	bool something; /* not only zeros */
@@ -262,26 +255,20 @@ void super_sync(struct store *store, struct super_waiter *waiter)
 		super_write(store);
 }
 
-struct awaited {
-	struct super_waiter waiter;
-	bool over;
-	int err;
-};
-
-static void awaited_done(struct super_waiter *waiter, int err)
+static void blocked_done(struct super_waiter *waiter, int err)
 {
-	struct awaited *awaited = container_of(waiter, struct awaited, waiter);
+	struct store *store = container_of(waiter, struct store, super_blocked);
 
-	awaited->over = true;
-	awaited->err = err;
+	store->super_blocked_over = true;
+	store->super_blocked_err = err;
 }
 
 int super_sync_wait(struct store *store)
 {
-	struct awaited awaited = {.waiter = {.done = awaited_done}};
-
-	super_sync(store, &awaited.waiter);
-	while (!awaited.over)
+	store->super_blocked.done = blocked_done;
+	store->super_blocked_over = false;
+	super_sync(store, &store->super_blocked);
+	while (!store->super_blocked_over)
 		store_wait(store);
-	return awaited.err;
+	return store->super_blocked_err;
 }

@@ -118,6 +118,8 @@ static bool find_record(struct truncation *truncation)
 	uint64_t next = round_up(offset, log->store->super.block_bytes);
 
 	if (!header_at(truncation, offset, &header)) {
+		if (!all_zero(truncation->blocks + (offset - truncation->blocks_at), next - offset))
+			return false;
 		if (next >= log->durable.offset) {
 			truncation->head = log->durable;
 			return true;

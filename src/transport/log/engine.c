@@ -115,6 +115,11 @@ static struct store *find_store(const struct log_engine *engine, const char *pat
 	return NULL;
 }
 
+void log_engine_add(struct log_engine *engine, struct store *store)
+{
+	list_append(&engine->stores, &store->node);
+}
+
 /* Is it open in a way that serves for these flags? */
 static bool serves(const struct store *store, int flags)
 {
@@ -135,7 +140,7 @@ static int open_store(struct log_engine *engine, const struct blkdev_place *plac
 		int err = store_open(engine->sched, place, &store);
 		if (err)
 			return err;
-		list_append(&engine->stores, &store->node);
+		log_engine_add(engine, store);
 	}
 	*store_out = store;
 	return 0;

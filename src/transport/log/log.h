@@ -17,3 +17,6 @@ struct log_engine {
  * 0 or -errno. */
 int log_engine_find(struct log_engine *engine, const char *path, int flags, mode_t mode,
 		    struct logfile **logfile_out);
+
+/* A store that is open, found by its path from now on. */
+void log_engine_add(struct log_engine *engine, struct store *store);
