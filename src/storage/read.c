@@ -38,6 +38,7 @@ struct logfile_cursor {
 	struct op_list pops;
 	struct logfile_mark at;
 	uint32_t epoch;
+	uint64_t damaged;   /* where a record was, while what may have taken its place is read */
 	struct list chunks; /* in order */
 	struct list spare;  /* chunks without memory */
 	uint32_t num_chunks;
@@ -309,7 +310,7 @@ static int find_here(struct logfile_cursor *cursor, uint64_t *offset, struct rec
 	return header_at(cursor, *offset, header);
 }
 
-/* Is there nothing but padding up to the end of what is acknowledged? */
+/* Is the record that is to come not acknowledged yet?  Of a torn one there may be a header. */
 static bool at_end(const struct logfile_cursor *cursor)
 {
 	const struct logfile *log = cursor->log;
@@ -317,9 +318,9 @@ static bool at_end(const struct logfile_cursor *cursor)
 
 	if (at->offset >= log->durable.offset)
 		return true;
-	return round_up(at->offset, log->store->super.block_bytes) >= log->durable.offset &&
-	       at->offset % log->store->super.block_bytes &&
-	       (at->sequence == 0 || at->sequence == log->durable.sequence);
+	return at->sequence
+		       ? at->sequence >= log->durable.sequence
+		       : round_up(at->offset, log->store->super.block_bytes) >= log->durable.offset;
 }
 
 /* Finds the next record.  0; -EAGAIN: it is not there yet; -EBADMSG, -EIO ... */
@@ -329,7 +330,7 @@ static int find_record(struct logfile_cursor *cursor, uint64_t *offset,
 	int err;
 
 	do {
-		if (cursor->at.offset >= cursor->log->durable.offset)
+		if (cursor->at.sequence && at_end(cursor))
 			return -EAGAIN;
 		err = find_here(cursor, offset, header);
 		if (err != -ENOENT)
@@ -404,15 +405,9 @@ static int put_together(struct logfile_cursor *cursor)
 	return 0;
 }
 
-static int next_record(struct logfile_cursor *cursor)
+/* Finds a record and hands it out.  0; -EAGAIN, -EBADMSG ... */
+static int hand_out(struct logfile_cursor *cursor)
 {
-	const struct logfile *log = cursor->log;
-
-	if (cursor->at.offset < log->head) {
-		if (cursor->at.sequence != log->head_sequence)
-			return -ESTALE;
-		cursor->at.offset = log->head; /* behind padding */
-	}
 	if (!cursor->data) {
 		int err = find_record(cursor, &cursor->record, &cursor->header);
 		if (err)
@@ -429,12 +424,52 @@ static int next_record(struct logfile_cursor *cursor)
 	return put_together(cursor);
 }
 
-/* What was begun is not wanted any more. */
-static void begin_anew(struct logfile_cursor *cursor)
+static void forget_record(struct logfile_cursor *cursor)
 {
 	if (cursor->data)
 		(void)heap_free(heap_of(cursor), cursor->data);
 	cursor->data = NULL;
+}
+
+/* A record that was torn behind others in its block stays there; what took its place begins at the
+ * next block.  -EAGAIN, 0, or -EBADMSG: that is not so. */
+static int written_again(struct logfile_cursor *cursor)
+{
+	struct logfile_mark damaged = cursor->at;
+	uint32_t block = cursor->log->store->super.block_bytes;
+
+	forget_record(cursor);
+	if (damaged.sequence == 0 || damaged.offset % block == 0 ||
+	    cursor->damaged == damaged.offset)
+		return -EBADMSG;
+	cursor->damaged = damaged.offset;
+	cursor->at.offset = round_up(damaged.offset, block);
+	return 0;
+}
+
+static int next_record(struct logfile_cursor *cursor)
+{
+	const struct logfile *log = cursor->log;
+
+	if (cursor->at.offset < log->head) {
+		if (cursor->at.sequence != log->head_sequence)
+			return -ESTALE;
+		cursor->at.offset = log->head; /* behind padding */
+	}
+	int err = hand_out(cursor);
+	if (err == -EBADMSG && written_again(cursor) == 0)
+		err = hand_out(cursor);
+	if (err == -EBADMSG && cursor->damaged)
+		cursor->at.offset = cursor->damaged;
+	if (err != -EAGAIN)
+		cursor->damaged = 0;
+	return err;
+}
+
+/* What was begun is not wanted any more. */
+static void begin_anew(struct logfile_cursor *cursor)
+{
+	forget_record(cursor);
 	drop_all(cursor);
 	cursor->ahead = 1;
 }

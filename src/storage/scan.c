@@ -269,6 +269,25 @@ static bool make_room(struct scan *scan, uint64_t bytes)
 	return scan->data != NULL;
 }
 
+static void check_data(struct scan *scan, struct scan_result *result);
+
+/* A record that was torn behind others in its block stays there; what took its place begins at the
+ * next block.  Whether that is so; then it is the result. */
+static bool written_again(struct scan *scan, struct scan_result *result)
+{
+	uint32_t block = scan->log->store->super.block_bytes;
+	uint64_t next = round_up(result->offset, block);
+	struct record_header header;
+
+	if (scan->at.sequence == 0 || next == result->offset || header_at(scan, next, &header) ||
+	    !follows(scan, &header))
+		return false;
+	result->offset = next;
+	result->header = header;
+	check_data(scan, result);
+	return true;
+}
+
 static void check_data(struct scan *scan, struct scan_result *result)
 {
 	const struct record_header *header = &result->header;
@@ -285,7 +304,8 @@ static void check_data(struct scan *scan, struct scan_result *result)
 		return;
 	}
 	if (crc != header->data_crc) {
-		damaged_data(scan, result);
+		if (!written_again(scan, result))
+			damaged_data(scan, result);
 		return;
 	}
 	result->what = SCAN_RECORD;

@@ -82,6 +82,7 @@ struct store {
 	struct list super_waiters;  /* for the one that is being written */
 	struct list super_next;     /* for the one after it */
 	bool super_writing;
+	bool super_again;                  /* the second place */
 	struct super_waiter super_blocked; /* who waits for it in super_sync_wait */
 	bool super_blocked_over;
 	int super_blocked_err;

@@ -2,7 +2,8 @@
  * storage/super.c - the superblock: found, made, and written in turn at two places.
  *
  * A place is written only when the other holds a valid superblock: one that was torn by a power cut
- * or a failed write is written again.
+ * or a failed write is written again.  What was told is in both places, against rot.  A new one is
+ * all in its first sector: it is there, or is not.
  */
 #include "storage/store.h"
 
@@ -98,12 +99,7 @@ static int super_make(struct store *store)
 		if (err)
 			return err;
 	}
-	for (uint32_t i = 0; i < 2; i++) { /* both: what was there before is gone */
-		int err = super_sync_wait(store);
-		if (err)
-			return err;
-	}
-	return 0;
+	return super_sync_wait(store);
 }
 
 static int check_geometry(struct store *store)
@@ -159,6 +155,7 @@ int super_load(struct store *store, bool create)
 /* ---- writing ---- */
 
 static void super_write(struct store *store);
+static void put_out(struct store *store);
 
 static void call_all(struct list *waiters, int err)
 {
@@ -180,7 +177,13 @@ static void super_written(struct store_io *io, int err)
 	} else {
 		store->super.generation = store->super_buffer->generation;
 		store->super_slot = 1 - store->super_slot;
+		store->super_again = !store->super_again;
+		if (store->super_again) {
+			put_out(store);
+			return;
+		}
 	}
+	store->super_again = false;
 	list_init(&waiters);
 	list_move_all(&waiters, &store->super_waiters);
 	store->super_writing = false;
@@ -234,18 +237,24 @@ static void write_zoned(struct store *store)
 	store_submit(store, &store->super_io);
 }
 
+/* Seals what is in the buffer, and writes it. */
+static void put_out(struct store *store)
+{
+	store->super_buffer->generation = store->super.generation + 1;
+	super_seal(store->super_buffer);
+	if (store->dev->zone_bytes)
+		write_zoned(store);
+	else
+		write_at(store, slot_start(store, store->super_slot));
+}
+
 static void super_write(struct store *store)
 {
 	store->super_writing = true;
 	list_move_all(&store->super_waiters, &store->super_next);
 	logfile_describe_all(store);
 	*store->super_buffer = store->super;
-	store->super_buffer->generation++;
-	super_seal(store->super_buffer);
-	if (store->dev->zone_bytes)
-		write_zoned(store);
-	else
-		write_at(store, slot_start(store, store->super_slot));
+	put_out(store);
 }
 
 void super_sync(struct store *store, struct super_waiter *waiter)
