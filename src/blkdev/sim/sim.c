@@ -312,7 +312,8 @@ static int begin(struct blksim_disk *disk, const struct blk_request *request)
 {
 	int err = strike(disk, request);
 
-	if (request->offset + request->bytes > disk->capacity_bytes)
+	if (request->bytes > disk->capacity_bytes ||
+	    request->offset > disk->capacity_bytes - request->bytes)
 		return -EIO;
 	if (request->what != BLK_WRITE)
 		return err;
