@@ -6,11 +6,21 @@
 #include "base/assert.h"
 #include "base/bits.h"
 #include "blkdev/sim/sim.h"
+#include "blkdev/thread/thread.h"
+#include "blkdev/uring/uring.h"
+
+/* Where io_uring is barred, a thread does the same. */
+static int open_file(struct sched *sched, const struct blkdev_place *place, struct blkdev **dev_out)
+{
+	int err = uring_open(sched, place, dev_out);
+
+	return err == -ENOSYS ? blkthread_open(sched, place, dev_out) : err;
+}
 
 /* In the order of the choices of the key (base/config.def). */
 static int (*const openers[])(struct sched *sched, const struct blkdev_place *place,
 			      struct blkdev **dev_out) = {
-	NULL, NULL, NULL, NULL, blksim_open_configured,
+	open_file, NULL, NULL, NULL, blksim_open_configured, blkthread_open,
 };
 
 void blkdev_check(const struct blkdev *dev)

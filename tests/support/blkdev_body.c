@@ -667,11 +667,13 @@ static bool sleep_once(void)
 		uint64_t deadline = dev->ops->next_deadline(dev);
 		uint64_t now = body.rig.sched.now_ns;
 		uint64_t timeout = deadline > now ? deadline - now : 0;
+		uint64_t before = real_ns();
 		uint32_t events =
 			fdset_wait(&body.rig.sched.fds, timeout < LATE_NS ? timeout : LATE_NS);
 		dev->ops->disarm(dev);
-		assert_true(events > 0 || deadline != TIMER_NEVER); /* it was woken */
-		if (events == 0)
+		/* It was woken; io_uring ends the wait as a signal does, without an event. */
+		assert_true(deadline != TIMER_NEVER || real_ns() - before < LATE_NS / 2);
+		if (events == 0 && deadline != TIMER_NEVER)
 			body.rig.now_ns = deadline;
 	} else {
 		assert_int_equal(err, -EAGAIN);
@@ -795,7 +797,10 @@ static void test_fail(void **state)
 	for (int reads = 0; reads <= 1; reads++) {
 		enum blk_what what = reads ? BLK_READ : BLK_WRITE;
 		/* In brackets: fail is a macro of cmocka's, too. */
-		assert_int_equal((body.fixture->fail)(body.fixture, body.dev, reads, bad), 0);
+		int err = (body.fixture->fail)(body.fixture, body.dev, reads, bad);
+		if (err == -ENOTSUP)
+			continue;
+		assert_int_equal(err, 0);
 		assert_int_equal(run_plain(what, bad, at, block), -EIO);
 		assert_int_equal(run_plain(what, bad - block, at, 4 * block), -EIO);
 		assert_int_equal(run_plain(what, bad - block, at, block), 0);

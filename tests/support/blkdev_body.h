@@ -29,7 +29,7 @@ struct blkdev_fixture {
 	/* Ends what open made besides the device, which was closed. NULL: nothing. */
 	void (*end)(struct blkdev_fixture *fixture);
 	/* Has reads (writes) of the block at offset fail from now on, by the device. NULL: this
-	 * kind of device has no way to. 0 or -errno. */
+	 * kind of device has no way to. 0 or -errno; -ENOTSUP: not those. */
 	int (*fail)(struct blkdev_fixture *fixture, struct blkdev *dev, bool reads,
 		    uint64_t offset);
 	/* The device is gone: pulled out, its daemon killed. What is under way must end with an

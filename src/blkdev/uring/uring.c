@@ -1,0 +1,342 @@
+/* SPDX-License-Identifier: MIT
+ * blkdev/uring/uring.c - see uring.h.
+ *
+ * A request is its own context: user_data is its address, and its state the bytes that were moved.
+ * After a short transfer the rest of the segment that it ended in goes out, then the next.
+ *
+ * The ring belongs to no thread: an instance may be entered by another while requests are under
+ * way.  So it has neither SINGLE_ISSUER, nor what depends on it (DEFER_TASKRUN), nor COOP_TASKRUN:
+ * completions come by way of the thread that submitted, which may make no system call for long.
+ * Its descriptor wakes epoll.
+ *
+ * The heap is not registered with it.  A superblock can be given back and come again at its
+ * address, while the ring holds the old pages: writes from there would put out what is no longer
+ * there.
+ *
+ * Invariant: under_way requests are in the ring, or in failed.  The ring has an entry for each.
+ */
+#include "blkdev/uring/uring.h"
+
+#include "base/assert.h"
+#include "base/bits.h"
+#include "blkdev/file.h"
+
+#include <liburing.h>
+#include <linux/falloc.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define DEPTH 128 /* a power of two */
+
+struct uring {
+	struct blkdev dev;
+	struct io_uring ring;
+	struct blkdev_file file;
+	struct fd_watch watch;      /* its fd is the ring's */
+	struct blk_request *failed; /* by submit, for poll */
+	uint32_t under_way;
+	bool fixed_file;
+	bool polling; /* what is submitted from done goes out together */
+};
+
+static struct uring *uring_of(struct blkdev *dev)
+{
+	return container_of(dev, struct uring, dev);
+}
+
+/* ---- out ---- */
+
+static void prepare_move(const struct uring *uring, struct io_uring_sqe *sqe,
+			 const struct blk_request *request)
+{
+	uint64_t moved = request->state;
+	uint64_t offset = request->offset + moved;
+	bool read = request->what == BLK_READ;
+	int fd = uring->file.fd;
+
+	if (request->num_iov == 1 || moved > 0) {
+		struct iovec rest = blkdev_file_rest(request, moved);
+		io_uring_prep_rw(read ? IORING_OP_READ : IORING_OP_WRITE, sqe, fd, rest.iov_base,
+				 (unsigned)rest.iov_len, offset);
+	} else {
+		io_uring_prep_rw(read ? IORING_OP_READV : IORING_OP_WRITEV, sqe, fd, request->iov,
+				 request->num_iov, offset);
+	}
+	if (!read && request->durable && uring->file.dsync)
+		sqe->rw_flags = RWF_DSYNC;
+}
+
+static void prepare(struct uring *uring, struct blk_request *request)
+{
+	struct io_uring_sqe *sqe = io_uring_get_sqe(&uring->ring);
+	int fd = uring->file.fd;
+
+	ASSERT(sqe);
+	if (request->what == BLK_FLUSH)
+		io_uring_prep_fsync(sqe, fd, IORING_FSYNC_DATASYNC);
+	else if (request->what == BLK_DISCARD)
+		io_uring_prep_fallocate(sqe, fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+					(off_t)request->offset, (off_t)request->bytes);
+	else
+		prepare_move(uring, sqe, request);
+	if (uring->fixed_file) {
+		sqe->fd = 0;
+		sqe->flags |= IOSQE_FIXED_FILE;
+	}
+	io_uring_sqe_set_data(sqe, request);
+}
+
+/* What the kernel does not take now (-EAGAIN, -EBUSY) stays for the next poll. */
+static void put_out(struct uring *uring)
+{
+	if (io_uring_sq_ready(&uring->ring) > 0)
+		(void)io_uring_submit(&uring->ring);
+}
+
+static uint32_t uring_submit(struct blkdev *dev, struct blk_request *const *requests,
+			     uint32_t count)
+{
+	struct uring *uring = uring_of(dev);
+	uint32_t taken = 0;
+
+	while (taken < count && uring->under_way < DEPTH) {
+		struct blk_request *request = requests[taken++];
+		uring->under_way++;
+		request->state = 0;
+		if (likely(blkdev_file_inside(dev, request))) {
+			prepare(uring, request);
+			continue;
+		}
+		request->next = uring->failed;
+		uring->failed = request;
+	}
+	if (!uring->polling)
+		put_out(uring);
+	return taken;
+}
+
+/* ---- in ---- */
+
+/* Takes in what came of a request.  False: it goes on. */
+static bool advance(struct uring *uring, struct blk_request *request, int result)
+{
+	bool moves = request->what == BLK_READ || request->what == BLK_WRITE;
+
+	request->err = 0;
+	/* -ECANCELED: the thread that submitted it ended. */
+	if (unlikely(result == -EAGAIN || result == -EINTR || result == -ECANCELED)) {
+		prepare(uring, request);
+		return false;
+	}
+	if (unlikely(result < 0)) {
+		request->err = blkdev_file_error(request, result);
+		return true;
+	}
+	if (unlikely(moves && result == 0)) {
+		request->err = -EIO; /* somebody made the file shorter */
+		return true;
+	}
+	request->state += (uint64_t)result;
+	if (likely(!moves || request->state == request->bytes))
+		return true;
+	prepare(uring, request);
+	return false;
+}
+
+static void finish(struct uring *uring, struct blk_request *request)
+{
+	uring->under_way--;
+	request->done(request);
+}
+
+static uint32_t finish_failed(struct uring *uring)
+{
+	struct blk_request *list = uring->failed;
+	uint32_t done = 0;
+
+	uring->failed = NULL;
+	for (; list; done++) {
+		struct blk_request *request = list;
+		list = list->next;
+		request->err = -EIO;
+		finish(uring, request);
+	}
+	return done;
+}
+
+/* At most what was under way when it began: done may submit what is done at once. */
+static uint32_t uring_poll(struct blkdev *dev)
+{
+	struct uring *uring = uring_of(dev);
+	struct io_uring_cqe *cqe;
+	uint32_t done = 0;
+
+	if (uring->under_way == 0)
+		return 0;
+	uring->polling = true;
+	for (uint32_t left = uring->under_way; left > 0; left--) {
+		if (io_uring_peek_cqe(&uring->ring, &cqe))
+			break;
+		struct blk_request *request = io_uring_cqe_get_data(cqe);
+		int result = cqe->res;
+		io_uring_cqe_seen(&uring->ring, cqe);
+		if (!advance(uring, request, result))
+			continue;
+		finish(uring, request);
+		done++;
+	}
+	if (unlikely(uring->failed))
+		done += finish_failed(uring);
+	uring->polling = false;
+	put_out(uring);
+	return done;
+}
+
+static void uring_wait(struct blkdev *dev)
+{
+	struct uring *uring = uring_of(dev);
+
+	ASSERT(uring->under_way > 0);
+	while (uring_poll(dev) == 0)
+		(void)io_uring_submit_and_wait(&uring->ring, 1);
+}
+
+/* ---- sleep ---- */
+
+static int uring_arm(struct blkdev *dev)
+{
+	struct uring *uring = uring_of(dev);
+
+	return uring->failed || io_uring_sq_ready(&uring->ring) > 0 ||
+			       io_uring_cq_ready(&uring->ring) > 0 ||
+			       io_uring_cq_has_overflow(&uring->ring)
+		       ? -EAGAIN
+		       : 0;
+}
+
+static void uring_disarm(struct blkdev *dev)
+{
+	(void)dev;
+}
+
+static uint64_t uring_next_deadline(struct blkdev *dev)
+{
+	(void)dev;
+	return TIMER_NEVER;
+}
+
+static void woken(struct fd_watch *watch, uint32_t events)
+{
+	(void)watch;
+	(void)events;
+}
+
+/* ---- life ---- */
+
+static int uring_grow(struct blkdev *dev, uint64_t capacity_bytes)
+{
+	return blkdev_file_grow(&uring_of(dev)->file, dev, capacity_bytes);
+}
+
+/* The ring itself ends in the background: its copy of the descriptor must not. */
+static void uring_close(struct blkdev *dev)
+{
+	struct uring *uring = uring_of(dev);
+
+	fdset_remove(&dev->sched->fds, &uring->watch);
+	if (uring->fixed_file)
+		(void)io_uring_unregister_files(&uring->ring);
+	io_uring_queue_exit(&uring->ring);
+	blkdev_file_close(&uring->file);
+	free(uring);
+}
+
+static const struct blkdev_ops uring_ops = {
+	.name = "uring",
+	.submit = uring_submit,
+	.poll = uring_poll,
+	.wait = uring_wait,
+	.grow = uring_grow,
+	.arm = uring_arm,
+	.disarm = uring_disarm,
+	.next_deadline = uring_next_deadline,
+	.close = uring_close,
+};
+
+/* Which gate is shut, of those that an io_uring has. */
+static void tell_barred(struct sched *sched, int err)
+{
+	static const char path[] = "/proc/sys/kernel/io_uring_disabled";
+	FILE *file = fopen(path, "re");
+	int value = file ? fgetc(file) : 0;
+	const char *gate = "a filter of system calls (seccomp) bars it, as containers have";
+
+	if (file)
+		(void)fclose(file);
+	if (value == '2')
+		gate = "the sysctl kernel.io_uring_disabled is 2";
+	else if (value == '1' && err == -EPERM)
+		gate = "the sysctl kernel.io_uring_disabled is 1, and this process is not of "
+		       "kernel.io_uring_group";
+	else if (err == -ENOSYS)
+		gate = "the kernel has none, or a filter of system calls (seccomp) bars it";
+	log_write(&sched->log, LOG_LEVEL_WARNING,
+		  "no io_uring for logs, but a thread that is slower: %s (%s)", gate,
+		  strerror(-err));
+}
+
+/* -ENOSYS: barred. */
+static int open_ring(struct uring *uring, struct sched *sched)
+{
+	struct io_uring_params params = {.flags = IORING_SETUP_CLAMP};
+	int err = io_uring_queue_init_params(DEPTH, &uring->ring, &params);
+
+	if (err == -ENOSYS || err == -EPERM || err == -EACCES) {
+		tell_barred(sched, err);
+		return -ENOSYS;
+	}
+	if (err)
+		log_write(&sched->log, LOG_LEVEL_ERROR, "no io_uring for logs: %s", strerror(-err));
+	return err;
+}
+
+static int open_file(struct uring *uring, const struct blkdev_place *place)
+{
+	struct sched *sched = uring->dev.sched;
+	int err = blkdev_file_open(&uring->file, sched, place, &uring->dev);
+
+	if (err)
+		return err;
+	uring->watch = (struct fd_watch){.fd = uring->ring.ring_fd, .lazy = true, .fn = woken};
+	err = fdset_add(&sched->fds, &uring->watch, EPOLLIN);
+	if (err) {
+		blkdev_file_close(&uring->file);
+		return err;
+	}
+	uring->fixed_file = io_uring_register_files(&uring->ring, &uring->file.fd, 1) == 0;
+	return 0;
+}
+
+int uring_open(struct sched *sched, const struct blkdev_place *place, struct blkdev **dev_out)
+{
+	struct uring *uring = calloc(1, sizeof(*uring));
+
+	if (!uring)
+		return -ENOMEM;
+	uring->dev =
+		(struct blkdev){.ops = &uring_ops, .sched = sched, .iov_max = 64, .depth = DEPTH};
+	int err = open_ring(uring, sched);
+	if (err) {
+		free(uring);
+		return err;
+	}
+	err = open_file(uring, place);
+	if (err) {
+		io_uring_queue_exit(&uring->ring);
+		free(uring);
+		return err;
+	}
+	*dev_out = &uring->dev;
+	return 0;
+}
