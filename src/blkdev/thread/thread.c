@@ -11,12 +11,15 @@
 #include "blkdev/file.h"
 
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
+
+#define YIELD_POLLS 8
 
 struct request_list {
 	struct blk_request *first;
@@ -29,6 +32,7 @@ struct blkthread {
 	struct fd_watch watch; /* its fd: an eventfd, for arm */
 	pthread_t worker;
 	uint32_t under_way;
+	uint32_t empty_polls;
 	_Atomic bool some_done; /* done is not empty: a hint, the lock says it */
 
 	pthread_mutex_t lock; /* of what follows */
@@ -154,8 +158,12 @@ static uint32_t blkthread_poll(struct blkdev *dev)
 {
 	struct blkthread *thread = thread_of(dev);
 
-	if (!atomic_load_explicit(&thread->some_done, memory_order_relaxed))
+	if (!atomic_load_explicit(&thread->some_done, memory_order_relaxed)) {
+		/* The worker may be waiting for the CPU that we spin on. */
+		if (thread->under_way > 0 && ++thread->empty_polls % YIELD_POLLS == 0)
+			(void)sched_yield();
 		return 0;
+	}
 	pthread_mutex_lock(&thread->lock);
 	struct request_list taken = take_done(thread);
 	pthread_mutex_unlock(&thread->lock);
