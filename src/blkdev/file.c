@@ -381,7 +381,7 @@ int blkdev_file_open(struct blkdev_file *file, struct sched *sched,
 	if (!err) {
 		err = find_geometry(file, dev);
 		if (err)
-			(void)tell(sched, place->path, "does not tell its geometry", err);
+			(void)tell(sched, place->path, "cannot hold logs", err);
 	}
 	if (err && file->fd >= 0)
 		close(file->fd);

@@ -11,12 +11,14 @@
 #include <linux/loop.h>
 #include <linux/seccomp.h>
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
 #include <sys/ioctl.h>
+#include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
@@ -36,7 +38,8 @@
 struct file {
 	const char *directory;
 	int driver;
-	bool loop; /* a loop device over the file */
+	bool loop;            /* a loop device over the file */
+	uint32_t block_bytes; /* of it; 0: 512 */
 	char path[64];
 	char device[32];
 	int loop_fd; /* keeps the loop device */
@@ -87,6 +90,7 @@ static const char *attach(struct file *file)
 		return "privilege: loop devices cannot be opened";
 	struct loop_config config = {
 		.fd = (uint32_t)open(file->path, O_RDWR | O_DIRECT | O_CLOEXEC),
+		.block_size = file->block_bytes,
 		.info.lo_flags = LO_FLAGS_AUTOCLEAR | LO_FLAGS_DIRECT_IO};
 	if (ioctl(file->loop_fd, LOOP_CONFIGURE, &config)) {
 		missing = "a loop device cannot be set up";
@@ -140,6 +144,30 @@ static int file_fail(struct blkdev_fixture *fixture, struct blkdev *dev, bool re
 	if (!reads || file->loop)
 		return -ENOTSUP;
 	return truncate(file->path, (off_t)offset) ? -errno : 0;
+}
+
+/* ---- file systems ---- */
+
+static char ramfs[] = "/tmp/blkdev-ramfs-XXXXXX"; /* neither direct nor reserved */
+static char small[] = "/tmp/blkdev-small-XXXXXX"; /* of 4 MiB */
+
+/* In a namespace of our own, so that they go with us; why there are none. */
+static const char *mount_all(void)
+{
+	if (!mkdtemp(ramfs) || !mkdtemp(small))
+		return "no directories in /tmp";
+	if (unshare(CLONE_NEWNS) || mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL) ||
+	    mount("ramfs", ramfs, "ramfs", 0, NULL) || mount("tmpfs", small, "tmpfs", 0, "size=4M"))
+		return "privilege: no file systems can be mounted";
+	return NULL;
+}
+
+static void unmount_all(void)
+{
+	(void)umount2(ramfs, MNT_DETACH);
+	(void)umount2(small, MNT_DETACH);
+	(void)rmdir(ramfs);
+	(void)rmdir(small);
 }
 
 /* ---- a test with a file of its own ---- */
@@ -374,6 +402,95 @@ static void test_no_space(void **state)
 	end();
 }
 
+/* A file system that gets full while a file is made longer: what it had is there. */
+static void test_full(void **state)
+{
+	struct file full = {.directory = small};
+	struct blkdev *dev;
+	struct stat st;
+
+	if (*state)
+		skip_because(*state);
+	begin();
+	name_file(&full);
+	char *at = heap_alloc_aligned(rig.sched.heap, 4096, 4096);
+	const struct iovec iov = {.iov_base = at, .iov_len = 4096};
+	for (size_t i = 0; i < ARRAY_LENGTH(drivers); i++) {
+		assert_int_equal(open_at(&rig.sched, drivers[i], full.path, O_RDWR, &dev), 0);
+		assert_int_equal(dev->ops->grow(dev, 2 * MIB), 0);
+		memset(at, 'a', 4096);
+		assert_int_equal(run(dev, BLK_WRITE, 2 * MIB - 4096, &iov), 0);
+		assert_int_equal(dev->ops->grow(dev, 16 * MIB), -ENOSPC);
+		assert_int_equal(dev->capacity_bytes, 2 * MIB);
+		assert_int_equal(stat(full.path, &st), 0);
+		assert_int_equal(st.st_size, 2 * MIB);
+		memset(at, 0, 4096);
+		assert_int_equal(run(dev, BLK_READ, 2 * MIB - 4096, &iov), 0);
+		assert_int_equal(at[4095], 'a');
+		assert_int_equal(dev->ops->grow(dev, 3 * MIB), 0);
+		assert_int_equal(truncate(full.path, 0), 0);
+		dev->ops->close(dev);
+	}
+	unlink(full.path);
+	(void)heap_free(rig.sched.heap, at);
+	end();
+}
+
+/* Where there is no O_DIRECT it says so, and memory may lie anywhere. */
+static void test_no_direct(void **state)
+{
+	struct file file = {.directory = ramfs};
+	struct blkdev *dev;
+
+	if (*state)
+		skip_because(*state);
+	begin();
+	name_file(&file);
+	for (size_t i = 0; i < ARRAY_LENGTH(drivers); i++) {
+		assert_int_equal(open_at(&rig.sched, drivers[i], file.path, O_RDWR, &dev), 0);
+		assert_non_null(strstr(dev->mode, "no O_DIRECT"));
+		assert_int_equal(dev->memory_align, 1);
+		assert_false(dev->discards);
+		dev->ops->close(dev);
+	}
+	unlink(file.path);
+	end();
+}
+
+/* A block device is one's alone, too. */
+static void test_device_lock(void **state)
+{
+	struct file loop = {.directory = "/tmp", .loop = true};
+	struct blkdev *dev;
+	struct blkdev *other;
+
+	if (*state)
+		skip_because(*state);
+	begin();
+	name_file(&loop);
+	assert_int_equal(truncate(loop.path, (off_t)MIB), 0);
+	assert_null(attach(&loop));
+	for (size_t i = 0; i < ARRAY_LENGTH(drivers); i++) {
+		assert_int_equal(open_at(&rig.sched, drivers[i], loop.device, O_RDWR, &dev), 0);
+		assert_int_equal(open_at(&rig.sched, drivers[i], loop.device, O_RDWR, &other),
+				 -EBUSY);
+		assert_non_null(strstr(logged, "this one"));
+		assert_int_equal(open_at(&rig.sched, drivers[i], loop.device, O_RDONLY, &other),
+				 -EBUSY);
+		assert_non_null(strstr(logged, "this one"));
+		dev->ops->close(dev);
+	}
+	int fd = open(loop.device, O_RDWR | O_EXCL | O_CLOEXEC); /* as a mount does */
+	assert_true(fd >= 0);
+	assert_int_equal(open_at(&rig.sched, URING, loop.device, O_RDWR, &other), -EBUSY);
+	assert_non_null(strstr(logged, "mounted"));
+	close(fd);
+	(void)ioctl(loop.loop_fd, LOOP_CLR_FD);
+	close(loop.loop_fd);
+	unlink(loop.path);
+	end();
+}
+
 /* Made shorter by somebody in the middle of a read: what is there comes, then the end: -EIO. */
 static void test_short(void **state)
 {
@@ -522,26 +639,43 @@ static const char *loop_missing(void)
 	return missing;
 }
 
+#define OWN_TESTS 12
+
 int main(void)
 {
 	static struct file files[] = {
 		{.directory = "/tmp", .driver = URING},
 		{.directory = "/dev/shm", .driver = URING},
+		{.directory = ramfs, .driver = URING},
 		{.directory = "/tmp", .driver = URING, .loop = true},
 		{.directory = "/tmp", .driver = THREAD},
-		{.directory = "/dev/shm", .driver = THREAD},
-		{.directory = "/tmp", .driver = THREAD, .loop = true},
+		{.directory = ramfs, .driver = THREAD},
+		{.directory = "/tmp", .driver = THREAD, .loop = true, .block_bytes = 4096},
 	};
 	static struct blkdev_fixture fixtures[] = {
-		{.name = "uring, file"},  {.name = "uring, tmpfs"},  {.name = "uring, loop"},
-		{.name = "thread, file"}, {.name = "thread, tmpfs"}, {.name = "thread, loop"},
+		{.name = "uring, file"},
+		{.name = "uring, tmpfs"},
+		{.name = "uring, ramfs"},
+		{.name = "uring, loop"},
+		{.name = "thread, file"},
+		{.name = "thread, ramfs"},
+		{.name = "thread, loop of 4 KiB blocks"},
 	};
-	static struct CMUnitTest tests[ARRAY_LENGTH(fixtures) * BLKDEV_BODY_TESTS + 9] = {
-		cmocka_unit_test(test_kinds),        cmocka_unit_test(test_create),
-		cmocka_unit_test(test_odd_end),      cmocka_unit_test(test_read_only),
-		cmocka_unit_test(test_lock),         cmocka_unit_test(test_no_space),
-		cmocka_unit_test(test_short),        cmocka_unit_test(test_barred),
+	const char *unmounted = mount_all();
+	const char *unlooped = loop_missing();
+	struct CMUnitTest tests[OWN_TESTS + ARRAY_LENGTH(fixtures) * BLKDEV_BODY_TESTS] = {
+		cmocka_unit_test(test_kinds),
+		cmocka_unit_test(test_create),
+		cmocka_unit_test(test_odd_end),
+		cmocka_unit_test(test_read_only),
+		cmocka_unit_test(test_lock),
+		cmocka_unit_test(test_no_space),
+		cmocka_unit_test(test_short),
+		cmocka_unit_test(test_barred),
 		cmocka_unit_test(test_other_thread),
+		{"test_full", test_full, NULL, NULL, (void *)(uintptr_t)unmounted},
+		{"test_no_direct", test_no_direct, NULL, NULL, (void *)(uintptr_t)unmounted},
+		{"test_device_lock", test_device_lock, NULL, NULL, (void *)(uintptr_t)unlooped},
 	};
 
 	for (size_t i = 0; i < ARRAY_LENGTH(fixtures); i++) {
@@ -550,8 +684,13 @@ int main(void)
 		fixtures[i].end = file_end;
 		fixtures[i].fail = file_fail;
 		fixtures[i].arg = &files[i];
-		fixtures[i].skip = files[i].loop ? loop_missing() : NULL;
-		blkdev_body_add(&fixtures[i], tests + 9 + i * BLKDEV_BODY_TESTS);
+		if (files[i].loop)
+			fixtures[i].skip = unlooped;
+		if (files[i].directory == ramfs)
+			fixtures[i].skip = unmounted;
+		blkdev_body_add(&fixtures[i], tests + OWN_TESTS + i * BLKDEV_BODY_TESTS);
 	}
-	return test_run("blkdev_uring", tests);
+	int failed = test_run("blkdev_uring", tests);
+	unmount_all();
+	return failed;
 }

@@ -304,6 +304,8 @@ static void tell_barred(struct sched *sched, int err)
 	else if (value == '1' && err == -EPERM)
 		gate = "the sysctl kernel.io_uring_disabled is 1, and this process is not of "
 		       "kernel.io_uring_group";
+	else if (err == -EOPNOTSUPP)
+		gate = "that of a kernel before 5.6 lacks what it takes";
 	else if (err == -ENOSYS)
 		gate = "the kernel has none, or a filter of system calls (seccomp) bars it";
 	log_write(&sched->log, LOG_LEVEL_WARNING,
@@ -314,9 +316,14 @@ static void tell_barred(struct sched *sched, int err)
 /* -ENOSYS: barred. */
 static int open_ring(struct uring *uring, struct sched *sched)
 {
-	struct io_uring_params params = {.flags = IORING_SETUP_CLAMP};
+	struct io_uring_params params = {.flags = 0};
 	int err = io_uring_queue_init_params(DEPTH, &uring->ring, &params);
 
+	if (!err && !(params.features & IORING_FEAT_RW_CUR_POS)) { /* came with IORING_OP_READ */
+		io_uring_queue_exit(&uring->ring);
+		tell_barred(sched, -EOPNOTSUPP);
+		return -ENOSYS;
+	}
 	if (err == -ENOSYS || err == -EPERM || err == -EACCES) {
 		tell_barred(sched, err);
 		return -ENOSYS;
