@@ -149,14 +149,16 @@ static int run_plain(enum blk_what what, uint64_t offset, void *at, uint64_t byt
 	return run(task);
 }
 
-/* Contents by a number. */
+/* Contents by a number; memory may lie anywhere. */
 static void fill(void *at, uint64_t bytes, uint64_t number)
 {
 	struct prng prng;
 
 	prng_seed(&prng, number);
-	for (uint64_t i = 0; i < bytes / 8; i++)
-		((uint64_t *)at)[i] = prng_next(&prng);
+	for (uint64_t i = 0; i + 8 <= bytes; i += 8) {
+		uint64_t word = prng_next(&prng);
+		memcpy((char *)at + i, &word, 8);
+	}
 }
 
 static bool holds(const void *at, uint64_t bytes, uint64_t number)
@@ -164,8 +166,9 @@ static bool holds(const void *at, uint64_t bytes, uint64_t number)
 	struct prng prng;
 
 	prng_seed(&prng, number);
-	for (uint64_t i = 0; i < bytes / 8; i++) {
-		if (((const uint64_t *)at)[i] != prng_next(&prng))
+	for (uint64_t i = 0; i + 8 <= bytes; i += 8) {
+		uint64_t word = prng_next(&prng);
+		if (memcmp((const char *)at + i, &word, 8) != 0)
 			return false;
 	}
 	return true;
