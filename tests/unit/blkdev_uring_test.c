@@ -13,6 +13,7 @@
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -622,6 +623,55 @@ static void test_other_thread(void **state)
 	end();
 }
 
+static _Atomic bool submitted;
+static _Atomic bool may_end;
+
+static void *enter_and_spin(void *arg)
+{
+	(void)enter(arg);
+	atomic_store(&submitted, true);
+	while (!atomic_load(&may_end))
+		;
+	return NULL;
+}
+
+/* Submitted by a thread that goes on without a system call, completed by another, which polls or
+ * waits. */
+static void test_busy_thread(void **state)
+{
+	pthread_t thread;
+
+	(void)state;
+	begin();
+	char *at = heap_alloc_aligned(rig.sched.heap, 4096, 4096);
+	const struct iovec iov = {.iov_base = at, .iov_len = 4096};
+	struct blk_request request;
+	handed_request = &request;
+	assert_int_equal(open_at(&rig.sched, URING, own.path, O_RDWR, &handed), 0);
+	assert_int_equal(handed->ops->grow(handed, MIB), 0);
+	for (int i = 0; i < 20; i++) {
+		submitted = may_end = false;
+		request = (struct blk_request){.what = i % 2 ? BLK_WRITE : BLK_READ,
+					       .num_iov = 1,
+					       .iov = &iov,
+					       .bytes = 4096,
+					       .done = done};
+		assert_int_equal(pthread_create(&thread, NULL, enter_and_spin, NULL), 0);
+		while (!atomic_load(&submitted))
+			sched_yield();
+		if (i % 4 < 2)
+			(void)finish_there(NULL);
+		while (request.done)
+			(void)handed->ops->poll(handed);
+		may_end = true;
+		assert_int_equal(pthread_join(thread, NULL), 0);
+		assert_int_equal(request.err, 0);
+	}
+	handed->ops->close(handed);
+	(void)heap_free(rig.sched.heap, at);
+	end();
+}
+
 /* ---- */
 
 static const char *loop_missing(void)
@@ -639,7 +689,7 @@ static const char *loop_missing(void)
 	return missing;
 }
 
-#define OWN_TESTS 12
+#define OWN_TESTS 13
 
 int main(void)
 {
@@ -673,6 +723,7 @@ int main(void)
 		cmocka_unit_test(test_short),
 		cmocka_unit_test(test_barred),
 		cmocka_unit_test(test_other_thread),
+		cmocka_unit_test(test_busy_thread),
 		{"test_full", test_full, NULL, NULL, (void *)(uintptr_t)unmounted},
 		{"test_no_direct", test_no_direct, NULL, NULL, (void *)(uintptr_t)unmounted},
 		{"test_device_lock", test_device_lock, NULL, NULL, (void *)(uintptr_t)unlooped},
