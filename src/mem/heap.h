@@ -96,6 +96,7 @@ struct heap {
 	uint64_t remote_errors; /* frees by other threads that had nothing to free */
 	char *region;           /* memory that a device reads and writes by itself; NULL: none */
 	uint64_t region_bytes;
+	int region_fd; /* the memfd that it is of, if nobody lent it */
 	void (*region_put)(char *region, uint64_t bytes); /* who lent it; NULL: nobody */
 	char **region_spare;                              /* units of it that nothing is in */
 	uint32_t region_spares;
@@ -130,8 +131,9 @@ void heap_set_frames(struct heap *heap, uint64_t frame_bytes, uint32_t count);
 /* In place of heap_set_frames: frames are in one piece of memory of units superblocks, made of the
  * memfd fd, of which frame_units are theirs from now until the end; objects are in the others
  * first. That is what a device is given to read and write by itself: heap->region,
- * heap->region_bytes. What is to be sent is made in frames then (frame_alloc_tx).  0 or -ENOMEM:
- * nothing has changed. */
+ * heap->region_bytes. What is to be sent is made in frames then (frame_alloc_tx).  frame_bytes and
+ * frame_units 0: no frames, but for those that heap_set_frames asks for later.  0, -ENOMEM, or
+ * -EBUSY, there is a region already: nothing has changed. */
 int heap_set_region(struct heap *heap, int fd, uint64_t frame_bytes, uint32_t frame_units,
 		    uint32_t units);
 
@@ -148,6 +150,12 @@ struct heap_loan {
 
 /* As heap_set_region, with such memory. */
 int heap_lend_region(struct heap *heap, const struct heap_loan *loan);
+
+/* The memfd that the region is all of, for others to share; -1: there is none. */
+static inline int heap_region_fd(const struct heap *heap)
+{
+	return heap->region && !heap->region_put ? heap->region_fd : -1;
+}
 
 /* Is it memory of the region? */
 static inline bool heap_in_region(const struct heap *heap, const void *ptr)

@@ -10,7 +10,9 @@
 #include "mem/guard.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 /* The current superblock of a class that has none: always full, never written. */
 const struct superblock superblock_none = {.free_head = OBJECT_NONE};
@@ -189,6 +191,8 @@ void superblock_unmap_region(struct heap *heap)
 		heap->region_put(heap->region, heap->region_bytes);
 	for (uint32_t i = 0; !heap->region_put && i < heap->region_spares; i++)
 		pages_put(heap->region_spare[i], 1);
+	if (heap_region_fd(heap) >= 0)
+		(void)close(heap->region_fd);
 	forget_region(heap);
 }
 
@@ -218,7 +222,10 @@ int heap_set_region(struct heap *heap, int fd, uint64_t frame_bytes, uint32_t fr
 {
 	char *region;
 
-	ASSERT(heap->frame_bytes == 0 && frame_units > 0 && frame_units <= units);
+	ASSERT(heap->frame_bytes == 0 && frame_units <= units);
+	ASSERT((frame_units > 0) == (frame_bytes > 0));
+	if (heap->region)
+		return -EBUSY;
 	int err = pages_get_shared(units, fd, &region);
 	if (err)
 		return err;
@@ -227,6 +234,7 @@ int heap_set_region(struct heap *heap, int fd, uint64_t frame_bytes, uint32_t fr
 		pages_put(region, units);
 		return err;
 	}
+	heap->region_fd = fcntl(fd, F_DUPFD_CLOEXEC, 0);
 	err = make_frames(heap, frame_bytes, frame_units);
 	if (err)
 		superblock_unmap_region(heap);
@@ -237,6 +245,8 @@ int heap_lend_region(struct heap *heap, const struct heap_loan *loan)
 {
 	ASSERT(heap->frame_bytes == 0 && loan->frame_units > 0 && loan->frame_units <= loan->units);
 	ASSERT(loan->device_bytes < loan->frame_bytes);
+	if (heap->region)
+		return -EBUSY;
 	int err = enter_region(heap, loan->region, loan->units);
 	if (err)
 		return err;

@@ -189,7 +189,7 @@ int net_open(struct net *net, struct sched *sched, struct netdev *dev)
 	int err = net_configure(net);
 	if (err)
 		return err;
-	if (!net->heap->region) /* the device's frames are its own */
+	if (net->heap->frame_bytes == 0) /* else the device's frames are its own */
 		heap_set_frames(net->heap, frame_object_bytes(dev->mtu),
 				(uint32_t)sched->config.frames_max);
 	err = open_parts(net);

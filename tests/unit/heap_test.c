@@ -911,6 +911,32 @@ static void test_region_limits(void **state)
 	heap_close(heap);
 }
 
+/* A region of objects alone: its memfd can be had, frames may follow, another region may not. */
+static void test_region_objects(void **state)
+{
+	struct heap *heap = open_heap(GIB);
+	int fd = region_fd(2);
+
+	(void)state;
+	assert_int_equal(heap_region_fd(heap), -1);
+	assert_int_equal(heap_set_region(heap, fd, 0, 0, 2), 0);
+	assert_int_equal(heap_set_region(heap, fd, 0, 0, 2), -EBUSY);
+	assert_int_equal(close(fd), 0);
+	char *object = heap_alloc(heap, 4096);
+	char seen;
+	assert_true(heap_in_region(heap, object));
+	*object = 'x';
+	assert_int_equal(pread(heap_region_fd(heap), &seen, 1, object - heap->region), 1);
+	assert_int_equal(seen, 'x');
+	heap_set_frames(heap, 2048, 16);
+	char *frame = heap_alloc_frame(heap);
+	assert_non_null(frame);
+	heap_check(heap);
+	assert_int_equal(heap_free(heap, frame), 0);
+	assert_int_equal(heap_free(heap, object), 0);
+	heap_close(heap);
+}
+
 /* Without memory nothing has changed. */
 static void test_region_memory_short(void **state)
 {
@@ -1005,6 +1031,7 @@ int main(void)
 		cmocka_unit_test(test_reserve_short),
 		cmocka_unit_test(test_region),
 		cmocka_unit_test(test_region_limits),
+		cmocka_unit_test(test_region_objects),
 		cmocka_unit_test(test_region_memory_short),
 		cmocka_unit_test(test_lent_region),
 		cmocka_unit_test(test_use_after_free),
