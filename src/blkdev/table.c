@@ -8,6 +8,7 @@
 #include "blkdev/sim/sim.h"
 #include "blkdev/thread/thread.h"
 #include "blkdev/uring/uring.h"
+#include "blkdev/vhost/vhost.h"
 
 /* Where io_uring is barred, a thread does the same. */
 static int open_file(struct sched *sched, const struct blkdev_place *place, struct blkdev **dev_out)
@@ -20,7 +21,7 @@ static int open_file(struct sched *sched, const struct blkdev_place *place, stru
 /* In the order of the choices of the key (base/config.def). */
 static int (*const openers[])(struct sched *sched, const struct blkdev_place *place,
 			      struct blkdev **dev_out) = {
-	open_file, NULL, NULL, NULL, blksim_open_configured, blkthread_open,
+	open_file, vhost_open, NULL, NULL, blksim_open_configured, blkthread_open,
 };
 
 void blkdev_check(const struct blkdev *dev)
