@@ -30,9 +30,14 @@ static struct sockaddr_un name_of(const struct storage_daemon *daemon)
 
 static int spawn(struct storage_daemon *daemon, int listener)
 {
-	char file[TEXT_MAX], export[TEXT_MAX];
+	char file[TEXT_MAX], fault[2 * TEXT_MAX], export[TEXT_MAX];
 
-	(void)snprintf(file, sizeof(file), "driver=file,node-name=file,filename=%s", daemon->file);
+	(void)snprintf(file, sizeof(file), "driver=file,node-name=plain,filename=%s%s",
+		       daemon->file, daemon->options ? daemon->options : "");
+	(void)snprintf(fault, sizeof(fault), "driver=%s", daemon->sick ? "blkdebug" : "raw");
+	(void)snprintf(fault + strlen(fault), sizeof(fault) - strlen(fault),
+		       ",node-name=file,%s=plain%s", daemon->sick ? "image" : "file",
+		       daemon->sick ? daemon->sick : "");
 	(void)snprintf(export, sizeof(export),
 		       "type=vhost-user-blk,id=export,node-name=drive,addr.type=fd,addr.str=%d,"
 		       "writable=on,num-queues=%u",
@@ -40,6 +45,8 @@ static int spawn(struct storage_daemon *daemon, int listener)
 	const char *argv[] = {PROGRAM,
 			      "--blockdev",
 			      file,
+			      "--blockdev",
+			      fault,
 			      "--blockdev",
 			      "driver=raw,node-name=drive,file=file",
 			      "--export",
@@ -112,10 +119,14 @@ void storage_daemon_kill(struct storage_daemon *daemon)
 
 void storage_daemon_stop(struct storage_daemon *daemon)
 {
+	char lock[sizeof(daemon->socket) + 8]; /* who used it left it there */
+
 	storage_daemon_kill(daemon);
 	if (daemon->directory[0]) {
 		(void)unlink(daemon->file);
 		(void)unlink(daemon->socket);
+		(void)snprintf(lock, sizeof(lock), "%s.lock", daemon->socket);
+		(void)unlink(lock);
 		(void)rmdir(daemon->directory);
 	}
 	daemon->directory[0] = '\0';

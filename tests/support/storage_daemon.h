@@ -17,6 +17,9 @@ struct storage_daemon {
 	char file[64];      /* what the drive holds */
 	char socket[64];    /* where it is exported */
 	unsigned queues;
+	/* For the next start by storage_daemon_restart. */
+	const char *sick; /* options of QEMU's blkdebug, from ",inject-error..." on; NULL: none */
+	const char *options; /* further ones of the file, from "," on; NULL: none */
 };
 
 /* storage_daemon_missing: why there can be none here; NULL: there can. */
