@@ -90,6 +90,7 @@ struct blkdev {
 				       zones so far apart, each to be written from its start on, one
 				       write at a time, and discarded whole */
 	uint64_t zone_capacity_bytes; /* what can be written of each */
+	uint32_t odd_bytes;           /* of a file, behind capacity_bytes: grow overwrites them */
 	uint32_t block_bytes;         /* what is written as a whole or not at all, 512 or 4096 */
 	uint32_t memory_align;        /* of segments: 1 to block_bytes, a power of two */
 	uint32_t iov_max;             /* segments of a request */

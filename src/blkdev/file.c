@@ -195,7 +195,7 @@ static int check_kind(struct sched *sched, const char *path, mode_t mode)
 		return 0;
 	log_write(&sched->log, LOG_LEVEL_ERROR, "%s is %s, neither a file nor a block device", path,
 		  kind_of(mode));
-	return -EINVAL;
+	return S_ISDIR(mode) ? -EISDIR : -EINVAL;
 }
 
 /* A file that was made is there after a power cut: its directory says so. */
@@ -365,7 +365,8 @@ static int find_geometry(struct blkdev_file *file, struct blkdev *dev)
 	if (err)
 		return err;
 	go_direct(file, dev);
-	dev->capacity_bytes -= dev->capacity_bytes % dev->block_bytes;
+	dev->odd_bytes = (uint32_t)(dev->capacity_bytes % dev->block_bytes);
+	dev->capacity_bytes -= dev->odd_bytes;
 	dev->request_bytes_max = 1 << 20;
 	file->dsync = !file->device || dev->volatile_cache;
 	return 0;

@@ -82,13 +82,39 @@ static void tell_holder(struct sched *sched, int fd, const char *path)
 		  command, strtol(pid, NULL, 10) == getpid() ? ", this one" : "");
 }
 
-int blkdev_lock(struct sched *sched, int fd, const char *path, bool exclusive)
+static int try_lock(int fd, bool exclusive)
 {
 	int err;
 
 	do
 		err = flock(fd, (exclusive ? LOCK_EX : LOCK_SH) | LOCK_NB) ? -errno : 0;
 	while (err == -EINTR);
+	return err;
+}
+
+/* Is the lock that of a process that has ended?  The kernel may still be at work on what it asked
+ * for (a ring of io_uring outlives its process), and holds the lock until that is done. */
+static bool ending(int fd)
+{
+	char pid[24];
+	char path[64];
+
+	if (!find_holder(fd, pid, sizeof(pid)))
+		return true; /* it has just gone, or cannot be told: asked again, for a while */
+	(void)snprintf(path, sizeof(path), "/proc/%s", pid);
+	return access(path, F_OK) != 0;
+}
+
+#define ENDING_MS 5000
+
+int blkdev_lock(struct sched *sched, int fd, const char *path, bool exclusive)
+{
+	int err = try_lock(fd, exclusive);
+
+	for (int ms = 0; err == -EWOULDBLOCK && ms < ENDING_MS && ending(fd); ms++) {
+		(void)usleep(1000);
+		err = try_lock(fd, exclusive);
+	}
 	if (err == -EWOULDBLOCK) {
 		tell_holder(sched, fd, path);
 		return -EBUSY;

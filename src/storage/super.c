@@ -140,7 +140,7 @@ int super_load(struct store *store, bool create)
 		complain(store, "both superblocks are damaged");
 		return -EUCLEAN;
 	}
-	if (found.something || (dev->growable && dev->capacity_bytes > 0 &&
+	if (found.something || (dev->growable && dev->capacity_bytes + dev->odd_bytes > 0 &&
 				dev->capacity_bytes < store->segments_at)) {
 		complain(store, "it holds something that is no log; to make it one, empty it");
 		return -EMEDIUMTYPE;

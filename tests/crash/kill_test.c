@@ -1,0 +1,293 @@
+/* SPDX-License-Identifier: MIT
+ * tests/crash/kill_test.c - a process that appends to a log is killed (SIGKILL) at random moments,
+ * and another goes on: what was acknowledged is there, in order, and nothing else; with a drive of
+ * a storage daemon, it is the daemon that is killed, with all that it had not flushed.
+ */
+#include "support/test.h"
+
+#include "support/seed.h"
+#include "support/storage_daemon.h"
+
+#include "base/prng.h"
+
+#include <demi/instance.h>
+#include <demi/libos.h>
+#include <demi/sga.h>
+#include <demi/storage.h>
+#include <demi/wait.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#define OUTSTANDING 16
+#define KEPT        400 /* records; those before are truncated now and then */
+#define WAIT_S      30
+
+/* What processes tell each other, in shared memory: numbers of records. */
+struct shared {
+	_Atomic uint64_t pushed;
+	_Atomic uint64_t acknowledged;
+	_Atomic uint64_t head; /* truncation up to it was asked for */
+	_Atomic uint64_t head_told;
+	_Atomic uint32_t ready; /* the process has checked, and goes on */
+};
+
+static struct shared *shared;
+static const char *log_path;
+
+/* What does not hold ends the child with this line number. */
+#define EXPECT(holds)                                                   \
+	do {                                                            \
+		if (!(holds)) {                                         \
+			(void)fprintf(stderr, "# line %d\n", __LINE__); \
+			_exit(3);                                       \
+		}                                                       \
+	} while (0)
+
+/* ---- the child ---- */
+
+static uint32_t bytes_of(uint64_t number)
+{
+	return 16 + (uint32_t)(number * 2654435761U >> 8) % 3000;
+}
+
+static demi_qtoken_t push(int qd, uint64_t number)
+{
+	demi_sgarray_t sga = demi_sgaalloc(bytes_of(number));
+	demi_qtoken_t qt;
+
+	EXPECT(sga.sga_numsegs == 1);
+	memset(sga.sga_segs[0].sgaseg_buf, (int)(number & 255), bytes_of(number));
+	memcpy(sga.sga_segs[0].sgaseg_buf, &number, sizeof(number));
+	EXPECT(demi_push(&qt, qd, &sga) == 0);
+	EXPECT(demi_sgafree(&sga) == 0);
+	return qt;
+}
+
+static uint64_t number_of(const demi_sgarray_t *sga)
+{
+	const unsigned char *data = sga->sga_segs[0].sgaseg_buf;
+	uint64_t number;
+
+	EXPECT(sga->sga_numsegs == 1 && sga->sga_segs[0].sgaseg_len >= sizeof(number));
+	memcpy(&number, data, sizeof(number));
+	EXPECT(sga->sga_segs[0].sgaseg_len == bytes_of(number));
+	for (uint32_t i = sizeof(number); i < sga->sga_segs[0].sgaseg_len; i++)
+		EXPECT(data[i] == (number & 255));
+	return number;
+}
+
+/* Reads all there is; first: the number of the first record. The last one's, 0: none. */
+static uint64_t read_all(int qd, uint64_t *first)
+{
+	static const struct timespec bound = {.tv_sec = WAIT_S};
+	uint64_t last = 0;
+	off_t end;
+	off_t at;
+
+	*first = 0;
+	EXPECT(demi_lseek(qd, 0, SEEK_END, &end) == 0);
+	EXPECT(demi_lseek(qd, 0, SEEK_SET, &at) == 0);
+	while (at < end) {
+		demi_qtoken_t qt;
+		demi_qresult_t qr;
+		EXPECT(demi_pop(&qt, qd) == 0);
+		/* Behind the last record there may be padding only. */
+		struct timespec short_time = {.tv_nsec = 20000000};
+		int err = demi_wait(&qr, qt, end - at < 4096 ? &short_time : &bound);
+		if (err == ETIMEDOUT && end - at < 4096)
+			break;
+		EXPECT(err == 0 && qr.qr_opcode == DEMI_OPC_POP);
+		uint64_t number = number_of(&qr.qr_value.sga);
+		EXPECT(last == 0 || number == last + 1);
+		*first = *first ? *first : number;
+		last = number;
+		EXPECT(demi_sgafree(&qr.qr_value.sga) == 0);
+		EXPECT(demi_lseek(qd, 0, SEEK_CUR, &at) == 0);
+	}
+	return last;
+}
+
+static void check(int qd)
+{
+	uint64_t first;
+	uint64_t last = read_all(qd, &first);
+
+	EXPECT(last >= atomic_load(&shared->acknowledged));
+	EXPECT(last <= atomic_load(&shared->pushed));
+	EXPECT(last == 0 || (first >= atomic_load(&shared->head_told) &&
+			     (first <= atomic_load(&shared->head) || first == 1)));
+	atomic_store(&shared->pushed, last);
+	atomic_store(&shared->acknowledged, last);
+	atomic_store(&shared->head, first ? first : 1);
+	atomic_store(&shared->head_told, first ? first : 1);
+}
+
+/* Appends, and truncates, until it is killed. */
+static void append_for_ever(int qd)
+{
+	static off_t offsets[KEPT];
+	demi_qtoken_t qts[OUTSTANDING];
+	uint64_t first = atomic_load(&shared->pushed) + 1;
+	uint64_t next = first;
+
+	for (uint32_t i = 0; i < OUTSTANDING; i++) {
+		atomic_store(&shared->pushed, next);
+		qts[i] = push(qd, next++);
+	}
+	for (uint64_t acknowledged = first;; acknowledged++) {
+		demi_qresult_t qr;
+		uint32_t i = (uint32_t)(acknowledged - first) % OUTSTANDING;
+		EXPECT(demi_wait(&qr, qts[i], NULL) == 0 && qr.qr_opcode == DEMI_OPC_PUSH);
+		atomic_store(&shared->acknowledged, acknowledged);
+		off_t *oldest = &offsets[acknowledged % KEPT];
+		if (acknowledged % 100 == 0 && acknowledged >= first + KEPT) {
+			atomic_store(&shared->head, acknowledged - KEPT);
+			EXPECT(demi_truncate(&qts[i], qd, *oldest) == 0);
+			demi_qresult_t told;
+			EXPECT(demi_wait(&told, qts[i], NULL) == 0 && told.qr_ret == 0);
+			atomic_store(&shared->head_told, acknowledged - KEPT);
+		}
+		*oldest = qr.qr_ret;
+		atomic_store(&shared->pushed, next);
+		qts[i] = push(qd, next++);
+	}
+}
+
+static void live(void)
+{
+	static const struct demi_args args;
+	int qd;
+
+	(void)alarm(WAIT_S);
+	EXPECT(demi_set_config("stat_socket", "off") == 0);
+	EXPECT(demi_init(&args) == 0);
+	EXPECT(demi_open(&qd, log_path, O_RDWR | O_CREAT, 0600) == 0);
+	check(qd);
+	atomic_store(&shared->ready, 1);
+	append_for_ever(qd);
+}
+
+/* ---- the parent ---- */
+
+static pid_t start(void)
+{
+	atomic_store(&shared->ready, 0);
+	(void)fflush(stdout);
+	pid_t child = fork();
+	assert_return_code(child, errno);
+	if (child == 0) {
+		live();
+		_exit(0);
+	}
+	return child;
+}
+
+static bool still_runs(pid_t child)
+{
+	int status = 0;
+	pid_t ended = waitpid(child, &status, WNOHANG);
+
+	if (ended == child)
+		print_message("# the child ended by itself: status %x\n", (unsigned)status);
+	return ended == 0;
+}
+
+static void wait_until_ready(pid_t child)
+{
+	for (int i = 0; i < WAIT_S * 1000 && !atomic_load(&shared->ready); i++) {
+		assert_true(still_runs(child));
+		usleep(1000);
+	}
+	assert_true(atomic_load(&shared->ready));
+}
+
+static void kill_child(pid_t child)
+{
+	int status;
+
+	assert_true(still_runs(child));
+	assert_int_equal(kill(child, SIGKILL), 0);
+	assert_int_equal(waitpid(child, &status, 0), child);
+	assert_true(WIFSIGNALED(status));
+}
+
+static void begin_history(void)
+{
+	memset(shared, 0, sizeof(*shared));
+	atomic_store(&shared->head, 1);
+	atomic_store(&shared->head_told, 1);
+}
+
+/* Some are killed before they are ready: in recovery. */
+static void die_often(uint32_t times, uint64_t seed, void (*between)(void *arg), void *arg)
+{
+	struct prng prng;
+
+	prng_seed(&prng, seed);
+	begin_history();
+	for (uint32_t i = 0; i < times; i++) {
+		pid_t child = start();
+		if (i % 5 != 4)
+			wait_until_ready(child);
+		usleep((useconds_t)prng_below(&prng, i % 7 == 6 ? 100000 : 20000));
+		if (between)
+			between(arg);
+		kill_child(child);
+	}
+	assert_true(atomic_load(&shared->acknowledged) > times);
+	pid_t last = start();
+	wait_until_ready(last);
+	kill_child(last);
+	print_message("# %llu records\n", (unsigned long long)atomic_load(&shared->pushed));
+}
+
+static void by_driver(const char *driver)
+{
+	char directory[] = "/tmp/demi-kill-XXXXXX";
+	char path[64];
+	uint32_t times = test_number("DEMI_KILLS", test_share(driver[0] == 'u' ? 50 : 15));
+
+	assert_non_null(mkdtemp(directory));
+	(void)snprintf(path, sizeof(path), "%s/log", directory);
+	log_path = path;
+	assert_int_equal(setenv("DEMI_STORAGE_DRIVER", driver, 1), 0);
+	die_often(times, test_seed(11), NULL, NULL);
+	assert_int_equal(unlink(path), 0);
+	assert_int_equal(rmdir(directory), 0);
+}
+
+static void test_uring(void **state)
+{
+	(void)state;
+	by_driver("uring");
+}
+
+static void test_thread(void **state)
+{
+	(void)state;
+	by_driver("thread");
+}
+
+int main(void)
+{
+	static const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_uring),
+		cmocka_unit_test(test_thread),
+	};
+
+	shared = mmap(NULL, sizeof(*shared), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1,
+		      0);
+	if (shared == MAP_FAILED)
+		return 1;
+	if (setenv("DEMI_STORAGE_SEGMENT_BYTES", "1048576", 1))
+		return 1;
+	return test_run("kill", tests);
+}

@@ -1,0 +1,431 @@
+/* SPDX-License-Identifier: MIT
+ * tests/net/storage_test.c - logs by the public API on a real file: alone, beside sockets in one
+ * instance, with several readers, several logs on a device, sleeping waits, coroutines, closing and
+ * opening again; by io_uring and by a thread.
+ */
+#include "support/net.h"
+
+#include "support/child.h"
+
+#include <demi/storage.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+static char directory[] = "/tmp/demi-storage-XXXXXX";
+static char path[64];
+static const char *driver;
+
+static const struct demi_args args;
+
+static int setup(void **state)
+{
+	(void)state;
+	(void)snprintf(path, sizeof(path), "%s/a.log", directory);
+	(void)unlink(path);
+	assert_int_equal(demi_set_config("storage_driver", driver), 0);
+	assert_int_equal(demi_set_config("storage_segment_bytes", "1048576"), 0);
+	return net_init(state);
+}
+
+static int teardown(void **state)
+{
+	int err = net_fini(state);
+
+	assert_int_equal(demi_set_config("storage_device", NULL), 0);
+	assert_int_equal(demi_set_config("idle", NULL), 0);
+	return err;
+}
+
+static int open_log(const char *name, int flags)
+{
+	int qd = -1;
+
+	assert_int_equal(demi_open(&qd, name, flags, 0600), 0);
+	return qd;
+}
+
+static demi_qresult_t wait_for(demi_qtoken_t qt)
+{
+	static const struct timespec bound = {.tv_sec = NET_WAIT_S};
+	demi_qresult_t qr;
+
+	assert_int_equal(demi_wait(&qr, qt, &bound), 0);
+	return qr;
+}
+
+/* ---- records: a number, and bytes made of it ---- */
+
+static demi_qtoken_t push(int qd, uint32_t number, uint32_t bytes)
+{
+	demi_sgarray_t sga = demi_sgaalloc(bytes);
+	demi_qtoken_t qt = 0;
+
+	assert_int_equal(sga.sga_numsegs, 1);
+	memset(sga.sga_segs[0].sgaseg_buf, (int)number & 255, bytes);
+	memcpy(sga.sga_segs[0].sgaseg_buf, &number, sizeof(number));
+	assert_int_equal(demi_push(&qt, qd, &sga), 0);
+	assert_int_equal(demi_sgafree(&sga), 0);
+	return qt;
+}
+
+static off_t append(int qd, uint32_t number, uint32_t bytes)
+{
+	demi_qresult_t qr = wait_for(push(qd, number, bytes));
+
+	assert_int_equal(qr.qr_opcode, DEMI_OPC_PUSH);
+	assert_true(qr.qr_ret > 0);
+	return qr.qr_ret;
+}
+
+static uint32_t take(demi_qresult_t *qr)
+{
+	demi_sgarray_t sga = qr->qr_value.sga;
+	uint32_t number;
+
+	assert_int_equal(qr->qr_opcode, DEMI_OPC_POP);
+	assert_int_equal(sga.sga_numsegs, 1);
+	assert_true(sga.sga_segs[0].sgaseg_len >= sizeof(number));
+	const unsigned char *data = sga.sga_segs[0].sgaseg_buf;
+	memcpy(&number, data, sizeof(number));
+	for (uint32_t i = 4; i < sga.sga_segs[0].sgaseg_len; i++)
+		assert_int_equal(data[i], number & 255);
+	assert_int_equal(demi_sgafree(&sga), 0);
+	return number;
+}
+
+static void expect(int qd, uint32_t number)
+{
+	demi_qtoken_t qt;
+
+	assert_int_equal(demi_pop(&qt, qd), 0);
+	demi_qresult_t qr = wait_for(qt);
+	assert_int_equal(take(&qr), number);
+}
+
+static void expect_end(int qd)
+{
+	static const struct timespec soon = {.tv_nsec = 20000000};
+	demi_qtoken_t qt;
+	demi_qresult_t qr;
+
+	assert_int_equal(demi_pop(&qt, qd), 0);
+	assert_int_equal(demi_wait(&qr, qt, &soon), ETIMEDOUT);
+	assert_int_equal(demi_cancel(qt), 0);
+	assert_int_equal(wait_for(qt).qr_ret, ECANCELED);
+}
+
+/* ---- the tests ---- */
+
+static void test_alone(void **state)
+{
+	demi_qtoken_t qts[64];
+	off_t at;
+	struct stat file;
+
+	(void)state;
+	int qd;
+	assert_int_equal(demi_open(&qd, path, O_RDWR, 0), ENOENT);
+	qd = open_log(path, O_RDWR | O_CREAT | O_EXCL);
+	assert_int_equal(stat(path, &file), 0);
+	assert_int_equal(file.st_mode & 0777, 0600);
+	for (uint32_t i = 0; i < 10; i++)
+		(void)append(qd, i, 4 + i * 5000);
+	for (uint32_t i = 0; i < 64; i++)
+		qts[i] = push(qd, 10 + i, 64 + i * 900);
+	for (uint32_t i = 0; i < 64; i++)
+		assert_true(wait_for(qts[i]).qr_ret > 0);
+	for (uint32_t i = 0; i < 74; i++)
+		expect(qd, i);
+	expect_end(qd);
+	assert_int_equal(demi_lseek(qd, 0, SEEK_SET, &at), 0);
+	expect(qd, 0);
+	assert_int_equal(demi_close(qd), 0);
+	qd = open_log(path, O_RDONLY);
+	for (uint32_t i = 0; i < 74; i++)
+		expect(qd, i);
+	expect_end(qd);
+	assert_int_equal(demi_close(qd), 0);
+}
+
+static void test_created_anew(void **state)
+{
+	int qd;
+
+	(void)state;
+	assert_int_equal(demi_creat(&qd, path, 0600), 0);
+	(void)append(qd, 1, 100);
+	assert_int_equal(demi_close(qd), 0);
+	assert_int_equal(demi_open(&qd, path, O_RDWR | O_CREAT | O_EXCL, 0600), EEXIST);
+	assert_int_equal(demi_creat(&qd, path, 0600), 0);
+	demi_qtoken_t qt;
+	assert_int_equal(demi_pop(&qt, qd), EBADF);
+	(void)append(qd, 2, 100);
+	int reader = open_log(path, O_RDONLY);
+	expect(reader, 2);
+	expect_end(reader);
+	assert_int_equal(demi_close(reader), 0);
+	assert_int_equal(demi_close(qd), 0);
+}
+
+/* Three readers, each where it is, while the writer goes on and truncates. */
+static void test_readers(void **state)
+{
+	int writer = open_log(path, O_RDWR | O_CREAT);
+	int readers[3];
+	off_t at[300];
+
+	(void)state;
+	for (uint32_t i = 0; i < 3; i++)
+		readers[i] = open_log(path, O_RDONLY);
+	for (uint32_t i = 0; i < 300; i++) {
+		at[i] = append(writer, i, 20000);
+		expect(readers[0], i);
+		if (i % 2)
+			expect(readers[1], i / 2);
+	}
+	demi_qtoken_t qt;
+	assert_int_equal(demi_truncate(&qt, readers[0], at[200]), EBADF);
+	assert_int_equal(demi_truncate(&qt, writer, at[200]), 0);
+	demi_qresult_t qr = wait_for(qt);
+	assert_int_equal(qr.qr_opcode, DEMI_OPC_TRUNCATE);
+	assert_int_equal(qr.qr_ret, 0);
+	expect_end(readers[0]);
+	for (uint32_t i = 1; i < 3; i++) { /* its records are gone */
+		off_t head;
+		assert_int_equal(demi_pop(&qt, readers[i]), 0);
+		assert_int_equal(wait_for(qt).qr_ret, ESTALE);
+		assert_int_equal(demi_lseek(readers[i], 0, SEEK_SET, &head), 0);
+		assert_int_equal(head, at[200]);
+		expect(readers[i], 200);
+	}
+	for (uint32_t i = 0; i < 3; i++)
+		assert_int_equal(demi_close(readers[i]), 0);
+	assert_int_equal(demi_close(writer), 0);
+}
+
+static void test_names(void **state)
+{
+	static const char *const names[] = {"orders", "payments", "audit"};
+	int qds[3];
+	int other;
+	char long_name[80];
+
+	(void)net_fini(state);
+	assert_int_equal(demi_set_config("storage_device", path), 0);
+	assert_int_equal(net_init(state), 0);
+	for (uint32_t i = 0; i < 3; i++)
+		qds[i] = open_log(names[i], O_RDWR | O_CREAT);
+	for (uint32_t n = 0; n < 200; n++) {
+		for (uint32_t i = 0; i < 3; i++)
+			(void)append(qds[i], 1000 * i + n, 4000);
+	}
+	for (uint32_t i = 0; i < 3; i++)
+		assert_int_equal(demi_close(qds[i]), 0);
+	(void)net_fini(state);
+	assert_int_equal(net_init(state), 0);
+	memset(long_name, 'x', sizeof(long_name) - 1);
+	long_name[79] = 0;
+	assert_int_equal(demi_open(&other, long_name, O_RDWR | O_CREAT, 0), ENAMETOOLONG);
+	assert_int_equal(demi_open(&other, "none", O_RDWR, 0), ENOENT);
+	assert_int_equal(demi_open(&other, "audit", O_RDWR | O_CREAT | O_EXCL, 0), EEXIST);
+	for (uint32_t i = 0; i < 3; i++) {
+		qds[i] = open_log(names[i], O_RDWR);
+		for (uint32_t n = 0; n < 200; n++)
+			expect(qds[i], 1000 * i + n);
+		expect_end(qds[i]);
+	}
+	for (uint32_t i = 0; i < 3; i++)
+		assert_int_equal(demi_close(qds[i]), 0);
+}
+
+static void test_another_instance(void **state)
+{
+	struct demi *second;
+	int qd = open_log(path, O_RDWR | O_CREAT);
+	int other;
+
+	(void)append(qd, 1, 100);
+	(void)net_fini(state); /* only instances of demi_create can be left */
+	struct demi *first;
+	assert_int_equal(demi_create(&first, &args), 0);
+	assert_int_equal(demi_create(&second, &args), 0);
+	assert_int_equal(demi_enter(first), 0);
+	qd = open_log(path, O_RDWR);
+	assert_int_equal(demi_enter(second), 0);
+	assert_int_equal(demi_open(&other, path, O_RDWR, 0), EBUSY);
+	assert_int_equal(demi_open(&other, path, O_RDONLY, 0), EBUSY);
+	assert_int_equal(demi_enter(first), 0);
+	(void)append(qd, 2, 100);
+	assert_int_equal(demi_destroy(first), 0);
+	assert_int_equal(demi_enter(second), 0);
+	other = open_log(path, O_RDWR);
+	expect(other, 1);
+	expect(other, 2);
+	assert_int_equal(demi_destroy(second), 0);
+	assert_int_equal(net_init(state), 0);
+}
+
+/* The paper's echo with a log: what was popped is logged as it is, and sent when that is durable.
+ */
+static void test_with_sockets(void **state)
+{
+	struct net_pair pair = net_tcp_pair(AF_INET);
+	int qd = open_log(path, O_RDWR | O_CREAT);
+
+	(void)state;
+	for (uint32_t i = 0; i < 200; i++) {
+		demi_qtoken_t qts[2];
+		demi_qresult_t qr;
+		int ready;
+		(void)wait_for(push(pair.client, i, 1 + 4 + i * 7));
+		assert_int_equal(demi_pop(&qts[0], pair.server), 0);
+		assert_int_equal(demi_pop(&qts[1], pair.client), 0);
+		assert_int_equal(demi_wait_any(&qr, &ready, qts, 2, NULL), 0);
+		assert_int_equal(ready, 0);
+		demi_sgarray_t sga = qr.qr_value.sga;
+		assert_int_equal(demi_push(&qts[0], qd, &sga), 0);
+		assert_int_equal(demi_wait_any(&qr, &ready, qts, 2, NULL), 0);
+		assert_int_equal(ready, 0);
+		assert_true(qr.qr_ret > 0);
+		assert_int_equal(demi_push(&qts[0], pair.server, &sga), 0);
+		assert_int_equal(demi_sgafree(&sga), 0);
+		qr = wait_for(qts[1]);
+		assert_int_equal(take(&qr), i);
+		(void)wait_for(qts[0]);
+	}
+	for (uint32_t i = 0; i < 200; i++)
+		expect(qd, i);
+	assert_int_equal(demi_close(qd), 0);
+	net_close_pair(&pair);
+}
+
+/* An instance that sleeps wakes for its drive. */
+static void test_sleeping(void **state)
+{
+	(void)net_fini(state);
+	assert_int_equal(demi_set_config("spin_us", "0"), 0);
+	assert_int_equal(net_init(state), 0);
+	int qd = open_log(path, O_RDWR | O_CREAT);
+	for (uint32_t i = 0; i < 100; i++)
+		(void)append(qd, i, 100);
+	for (uint32_t i = 0; i < 100; i++)
+		expect(qd, i);
+	assert_int_equal(demi_close(qd), 0);
+	assert_int_equal(demi_set_config("spin_us", NULL), 0);
+}
+
+/* What was pushed and not waited for is written when the instance ends. */
+static void test_ends(void **state)
+{
+	int qd = open_log(path, O_RDWR | O_CREAT);
+
+	for (uint32_t i = 0; i < 50; i++)
+		(void)push(qd, i, 3000);
+	demi_flush();
+	(void)net_fini(state);
+	assert_int_equal(net_init(state), 0);
+	qd = open_log(path, O_RDWR);
+	for (uint32_t i = 0; i < 50; i++)
+		expect(qd, i);
+	expect_end(qd);
+	/* Closed and opened again at once: the log was still ending. */
+	for (uint32_t i = 50; i < 80; i++) {
+		(void)push(qd, i, 3000);
+		demi_flush();
+		assert_int_equal(demi_close(qd), 0);
+		qd = open_log(path, O_RDWR);
+	}
+	for (uint32_t i = 0; i < 80; i++)
+		expect(qd, i);
+	expect_end(qd);
+	assert_int_equal(demi_close(qd), 0);
+}
+
+static void reader(void *arg)
+{
+	int qd = open_log(path, O_RDONLY);
+
+	for (uint32_t i = 0; i < 200; i++) {
+		demi_qresult_t qr;
+		assert_int_equal(demi_blocking_pop(&qr, qd), 0);
+		assert_int_equal(take(&qr), i);
+	}
+	assert_int_equal(demi_close(qd), 0);
+	++*(int *)arg;
+}
+
+static void test_coroutines(void **state)
+{
+	int qd = open_log(path, O_RDWR | O_CREAT);
+	int ended = 0;
+
+	(void)state;
+	for (uint32_t i = 0; i < 4; i++)
+		assert_int_equal(demi_go(reader, &ended), 0);
+	for (uint32_t i = 0; i < 200; i++)
+		(void)append(qd, i, 500);
+	for (uint32_t i = 0; i < 1000 && ended < 4; i++)
+		demi_sleep(&(struct timespec){.tv_nsec = 1000000});
+	assert_int_equal(ended, 4);
+	assert_int_equal(demi_close(qd), 0);
+}
+
+static void test_not_a_log(void **state)
+{
+	int qd;
+	int memory;
+	off_t at;
+	demi_qtoken_t qt;
+
+	(void)state;
+	FILE *file = fopen(path, "w");
+	assert_non_null(file);
+	for (int i = 0; i < 300000; i++)
+		(void)fputc('a' + i % 26, file);
+	assert_int_equal(fclose(file), 0);
+	assert_int_equal(demi_open(&qd, path, O_RDWR | O_CREAT, 0600), EMEDIUMTYPE);
+	assert_int_equal(truncate(path, 1000), 0);
+	assert_int_equal(demi_open(&qd, path, O_RDWR | O_CREAT, 0600), EMEDIUMTYPE);
+	assert_int_equal(truncate(path, 0), 0);
+	assert_int_equal(demi_open(&qd, path, O_RDWR, 0600), ENOENT);
+	assert_int_equal(demi_open(&qd, directory, O_RDWR, 0), EISDIR);
+	assert_int_equal(demi_queue(&memory), 0);
+	assert_int_equal(demi_lseek(memory, 0, SEEK_SET, &at), ESPIPE);
+	assert_int_equal(demi_truncate(&qt, memory, 0), ESPIPE);
+	assert_int_equal(demi_close(memory), 0);
+}
+
+static int remove_directory(void **state)
+{
+	(void)state;
+	(void)unlink(path);
+	return rmdir(directory);
+}
+
+#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+
+int main(void)
+{
+	static const struct CMUnitTest tests[] = {
+		TEST(test_alone),     TEST(test_created_anew), TEST(test_readers),
+		TEST(test_names),     TEST(test_with_sockets), TEST(test_another_instance),
+		TEST(test_sleeping),  TEST(test_ends),         TEST(test_coroutines),
+		TEST(test_not_a_log),
+	};
+	static const char *const drivers[] = {"uring", "thread"};
+	int failed = 0;
+
+	if (!mkdtemp(directory))
+		return 1;
+	for (int i = 0; i < 2; i++) {
+		driver = drivers[i];
+		failed |= test_run_group(driver, tests, sizeof(tests) / sizeof(tests[0]), NULL,
+					 i == 1 ? remove_directory : NULL);
+	}
+	return failed;
+}
