@@ -5,10 +5,10 @@
  */
 #include "support/test.h"
 
+#include "blkdev/blkdev.h"
+#include "support/rig.h"
 #include "support/seed.h"
 #include "support/storage_daemon.h"
-
-#include "base/prng.h"
 
 #include <demi/instance.h>
 #include <demi/libos.h>
@@ -227,7 +227,7 @@ static void begin_history(void)
 }
 
 /* Some are killed before they are ready: in recovery. */
-static void die_often(uint32_t times, uint64_t seed, void (*between)(void *arg), void *arg)
+static void die_often(uint32_t times, uint64_t seed, struct storage_daemon *daemon)
 {
 	struct prng prng;
 
@@ -238,9 +238,11 @@ static void die_often(uint32_t times, uint64_t seed, void (*between)(void *arg),
 		if (i % 5 != 4)
 			wait_until_ready(child);
 		usleep((useconds_t)prng_below(&prng, i % 7 == 6 ? 100000 : 20000));
-		if (between)
-			between(arg);
+		if (daemon)
+			storage_daemon_kill(daemon);
 		kill_child(child);
+		if (daemon)
+			assert_int_equal(storage_daemon_restart(daemon), 0);
 	}
 	assert_true(atomic_load(&shared->acknowledged) > times);
 	pid_t last = start();
@@ -259,7 +261,7 @@ static void by_driver(const char *driver)
 	(void)snprintf(path, sizeof(path), "%s/log", directory);
 	log_path = path;
 	assert_int_equal(setenv("DEMI_STORAGE_DRIVER", driver, 1), 0);
-	die_often(times, test_seed(11), NULL, NULL);
+	die_often(times, test_seed(11), NULL);
 	assert_int_equal(unlink(path), 0);
 	assert_int_equal(rmdir(directory), 0);
 }
@@ -276,11 +278,88 @@ static void test_thread(void **state)
 	by_driver("thread");
 }
 
+/* ---- power cuts: the drive's cache is in the daemon, and goes with it ---- */
+
+static void write_done(struct blk_request *request)
+{
+	request->state = 1;
+}
+
+static void run(struct blkdev *dev, uint8_t what, void *memory, bool durable)
+{
+	const struct iovec iov = {.iov_base = memory, .iov_len = 4096};
+	struct blk_request request = {.what = what,
+				      .durable = durable,
+				      .num_iov = 1,
+				      .iov = &iov,
+				      .offset = 8 << 20,
+				      .bytes = 4096,
+				      .done = write_done};
+	struct blk_request *const requests[] = {&request};
+	bool over = false;
+
+	assert_int_equal(dev->ops->submit(dev, requests, 1), 1);
+	while (!over) {
+		dev->ops->wait(dev);
+		over = request.state == 1;
+	}
+	assert_int_equal(request.err, 0);
+}
+
+/* Is a write there after a power cut? */
+static bool survives(struct storage_daemon *daemon, bool durable)
+{
+	static const struct rig_options options = {.step_ns = 1000};
+	struct blkdev_place place = {.path = daemon->socket, .flags = O_RDWR};
+	struct blkdev *dev;
+	struct rig rig;
+
+	assert_int_equal(rig_open(&rig, &options), 0);
+	rig.sched.config.storage_driver = 1; /* vhost */
+	rig.sched.config.storage_memory_bytes = 16 << 20;
+	char *block = heap_alloc_aligned(rig.sched.heap, 4096, 4096);
+	assert_int_equal(blkdev_open(&rig.sched, &place, &dev), 0);
+	memset(block, 'x', 4096);
+	run(dev, BLK_WRITE, block, durable);
+	storage_daemon_kill(daemon);
+	dev->ops->close(dev);
+	assert_int_equal(storage_daemon_restart(daemon), 0);
+	assert_int_equal(blkdev_open(&rig.sched, &place, &dev), 0);
+	run(dev, BLK_READ, block, false);
+	dev->ops->close(dev);
+	bool there = block[0] == 'x';
+	(void)heap_free(rig.sched.heap, block);
+	rig_close(&rig);
+	return there;
+}
+
+static void test_power_cut(void **state)
+{
+	struct storage_daemon daemon;
+	uint32_t times = test_number("DEMI_CUTS", test_share(20));
+
+	(void)state;
+	if (storage_daemon_missing())
+		skip_because(storage_daemon_missing());
+	assert_int_equal(storage_daemon_start(&daemon, 1 << 20, 1), 0);
+	assert_int_equal(storage_daemon_cached(&daemon, "256M"), 0);
+	assert_false(survives(&daemon, false)); /* else nothing would be tested here */
+	assert_true(survives(&daemon, true));
+	assert_int_equal(storage_daemon_cached(&daemon, "256M"), 0);
+	log_path = "log";
+	assert_int_equal(setenv("DEMI_STORAGE_DRIVER", "vhost", 1), 0);
+	assert_int_equal(setenv("DEMI_STORAGE_DEVICE", daemon.socket, 1), 0);
+	die_often(times, test_seed(12), &daemon);
+	assert_int_equal(unsetenv("DEMI_STORAGE_DEVICE"), 0);
+	storage_daemon_stop(&daemon);
+}
+
 int main(void)
 {
 	static const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_uring),
 		cmocka_unit_test(test_thread),
+		cmocka_unit_test(test_power_cut),
 	};
 
 	shared = mmap(NULL, sizeof(*shared), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1,

@@ -10,6 +10,7 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/un.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #define PROGRAM  "qemu-storage-daemon"
@@ -30,7 +31,10 @@ static struct sockaddr_un name_of(const struct storage_daemon *daemon)
 
 static int spawn(struct storage_daemon *daemon, int listener)
 {
-	char file[TEXT_MAX], fault[2 * TEXT_MAX], export[TEXT_MAX];
+	char file[TEXT_MAX];
+	char fault[2 * TEXT_MAX];
+	char drive[TEXT_MAX];
+	char export[TEXT_MAX];
 
 	(void)snprintf(file, sizeof(file), "driver=file,node-name=plain,filename=%s%s",
 		       daemon->file, daemon->options ? daemon->options : "");
@@ -42,16 +46,10 @@ static int spawn(struct storage_daemon *daemon, int listener)
 		       "type=vhost-user-blk,id=export,node-name=drive,addr.type=fd,addr.str=%d,"
 		       "writable=on,num-queues=%u",
 		       listener, daemon->queues);
-	const char *argv[] = {PROGRAM,
-			      "--blockdev",
-			      file,
-			      "--blockdev",
-			      fault,
-			      "--blockdev",
-			      "driver=raw,node-name=drive,file=file",
-			      "--export",
-			      export,
-			      NULL};
+	(void)snprintf(drive, sizeof(drive), "driver=%s,node-name=drive,file=file",
+		       daemon->format ? daemon->format : "raw");
+	const char *argv[] = {PROGRAM,      "--blockdev", file,       "--blockdev", fault,
+			      "--blockdev", drive,        "--export", export,       NULL};
 	pid_t pid = test_spawn(argv, (const int[]){listener, -1});
 	if (pid < 0)
 		return (int)pid;
@@ -95,6 +93,22 @@ int storage_daemon_start(struct storage_daemon *daemon, uint64_t bytes, unsigned
 	if (err)
 		storage_daemon_stop(daemon);
 	return err;
+}
+
+int storage_daemon_cached(struct storage_daemon *daemon, const char *size)
+{
+	const char *const argv[] = {"qemu-img", "create",     "-q", "-f",
+				    "qcow2",    daemon->file, size, NULL};
+	int status;
+
+	storage_daemon_kill(daemon);
+	pid_t pid = test_spawn(argv, (const int[]){-1});
+	if (pid < 0)
+		return (int)pid;
+	if (waitpid(pid, &status, 0) != pid || status != 0)
+		return -EIO;
+	daemon->format = "qcow2";
+	return storage_daemon_restart(daemon);
 }
 
 int storage_daemon_connect(const struct storage_daemon *daemon)

@@ -18,7 +18,8 @@ struct storage_daemon {
 	char socket[64];    /* where it is exported */
 	unsigned queues;
 	/* For the next start by storage_daemon_restart. */
-	const char *sick; /* options of QEMU's blkdebug, from ",inject-error..." on; NULL: none */
+	const char *sick;   /* options of QEMU's blkdebug, from ",inject-error..." on; NULL: none */
+	const char *format; /* what the file is; NULL: raw */
 	const char *options; /* further ones of the file, from "," on; NULL: none */
 };
 
@@ -35,6 +36,11 @@ int storage_daemon_start(struct storage_daemon *daemon, uint64_t bytes, unsigned
  * exports it at the same place again: 0 or -errno. */
 void storage_daemon_kill(struct storage_daemon *daemon);
 int storage_daemon_restart(struct storage_daemon *daemon);
+
+/* storage_daemon_cached: begins anew with a drive of that size ("64M") that has a volatile cache:
+ * where the daemon keeps what was written for the first time, it tells the file when it is flushed
+ * (qcow2), and a daemon that is killed has not. 0 or -errno. */
+int storage_daemon_cached(struct storage_daemon *daemon, const char *size);
 
 /* storage_daemon_connect: a connected stream socket, or -errno. */
 int storage_daemon_connect(const struct storage_daemon *daemon);
