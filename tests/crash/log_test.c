@@ -114,11 +114,12 @@ static void cut_now(struct world *world)
 	uint32_t unflushed = blksim_unflushed(world->disk);
 
 	if (unflushed <= SUBSETS_BITS) {
-		for (uint64_t bits = 0; bits < (uint64_t)1 << unflushed; bits++)
+		uint64_t step = test_sanitized() ? 13 : 1;
+		for (uint64_t bits = 0; bits < (uint64_t)1 << unflushed; bits += step)
 			cut_and_judge(world, world->disk, &(struct subset){.bits = bits}, O_RDONLY);
 		return;
 	}
-	for (uint32_t i = 0; i < 64; i++) {
+	for (uint32_t i = 0; i < test_share(64); i++) {
 		struct subset subset = {.prng = &world->prng, .odds = i % 9};
 		cut_and_judge(world, world->disk, &subset, O_RDONLY);
 	}
@@ -357,7 +358,7 @@ static void test_lives(void **state)
 {
 	static const struct plan plan = {
 		.rounds = 6, .at_once = 5, .bytes_max = 3000, .truncations = 3};
-	uint32_t worlds = test_number("DEMI_CRASH_WORLDS", test_share(60));
+	uint32_t worlds = test_number("DEMI_CRASH_WORLDS", test_share(40));
 	uint64_t seed = test_seed(7);
 
 	(void)state;
@@ -447,7 +448,7 @@ static void test_rot(void **state)
 	uint32_t told_of = 0;
 	struct blksim_disk *disk = small_log(&world, &end);
 	unsigned char *medium = blksim_medium(disk, &capacity);
-	uint32_t step = test_sanitized() ? 5 : 1;
+	uint32_t step = test_sanitized() ? 37 : 1;
 
 	(void)state;
 	for (uint64_t at = 0; at < end; at += step) {

@@ -134,7 +134,7 @@ static void test_many(void **state)
 	logrig_init(&rig, 0, 8192);
 	for (uint32_t life = 0; life < 5; life++) {
 		assert_int_equal(logrig_open(&rig, disk, O_RDWR | O_CREAT), 0);
-		for (uint32_t round = 0; round < 20; round++) {
+		for (uint32_t round = 0; round < test_share(20); round++) {
 			int err;
 			for (uint32_t i = 0; i < 32; i++) {
 				uint32_t bytes = 8 + (uint32_t)prng_below(&prng, 2000);
@@ -315,7 +315,7 @@ static void test_segments_are_used_again(void **state)
 	(void)state;
 	logrig_init(&rig, 0, 0);
 	assert_int_equal(logrig_open(&rig, disk, O_RDWR | O_CREAT), 0);
-	for (uint32_t i = 0; i < 2000; i++) {
+	for (uint32_t i = 0; i < test_share(2000); i++) {
 		at[i] = append(&rig, i + 1, 3000);
 		assert_true(at[i] > 0);
 		if (i >= 20)
@@ -420,7 +420,7 @@ static void fail_at(uint32_t n, bool for_ever, int error)
 static void test_writes_fail(void **state)
 {
 	(void)state;
-	for (uint32_t n = 0; n < 30; n++) {
+	for (uint32_t n = 0; n < 30; n += test_sanitized() ? 4 : 1) {
 		fail_at(n, false, -EIO);
 		fail_at(n, false, -ENOSPC);
 		fail_at(n, true, -EIO);
