@@ -462,6 +462,7 @@ static void heap_init(struct heap *heap, uint64_t units_max, enum pages_huge hug
 	}
 	list_init(&heap->superblocks);
 	list_init(&heap->huge_cache);
+	list_init(&heap->watchers);
 }
 
 int heap_open(struct heap **heap_out, uint64_t bytes_max, enum pages_huge huge_pages)
@@ -487,6 +488,7 @@ int heap_open(struct heap **heap_out, uint64_t bytes_max, enum pages_huge huge_p
 
 void heap_close(struct heap *heap)
 {
+	ASSERT(list_empty(&heap->watchers));
 	/* seq_cst: pairs with the load in free_remote */
 	atomic_store_explicit(&heap->orphan, true, memory_order_seq_cst);
 	drain_orphan(heap);

@@ -100,6 +100,7 @@ struct heap {
 	void (*region_put)(char *region, uint64_t bytes); /* who lent it; NULL: nobody */
 	char **region_spare;                              /* units of it that nothing is in */
 	uint32_t region_spares;
+	struct list watchers; /* struct heap_watcher */
 	struct heap *pool_next;
 	_Atomic bool orphan;
 	_Atomic(struct superblock *) remote __attribute__((aligned(CACHE_LINE)));
@@ -155,6 +156,26 @@ int heap_lend_region(struct heap *heap, const struct heap_loan *loan);
 static inline int heap_region_fd(const struct heap *heap)
 {
 	return heap->region && !heap->region_put ? heap->region_fd : -1;
+}
+
+/* Whoever must know before memory goes back to the system, as a device does that has pinned it:
+ * what comes at the same address later is other memory. Memory of the region stays until the end.
+ */
+struct heap_watcher {
+	struct list in_heap;
+	/* Called on the thread of the instance; nothing is alive in [base, base + bytes). */
+	void (*going)(struct heap_watcher *watcher, char *base, uint64_t bytes);
+};
+
+static inline void heap_watch(struct heap *heap, struct heap_watcher *watcher)
+{
+	list_append(&heap->watchers, &watcher->in_heap);
+}
+
+/* Before the heap is closed. */
+static inline void heap_unwatch(struct heap_watcher *watcher)
+{
+	list_remove(&watcher->in_heap);
 }
 
 /* Is it memory of the region? */

@@ -17,6 +17,14 @@
 /* The current superblock of a class that has none: always full, never written. */
 const struct superblock superblock_none = {.free_head = OBJECT_NONE};
 
+static void tell_watchers(struct heap *heap, const struct superblock *sb)
+{
+	list_for_each (node, &heap->watchers) {
+		struct heap_watcher *watcher = container_of(node, struct heap_watcher, in_heap);
+		watcher->going(watcher, sb->base, sb->units * SUPERBLOCK_BYTES);
+	}
+}
+
 /* A unit of the region stays, for another superblock. */
 static void memory_put(struct heap *heap, struct superblock *sb)
 {
@@ -24,6 +32,7 @@ static void memory_put(struct heap *heap, struct superblock *sb)
 		pages_enter(sb->base, NULL);
 		heap->region_spare[heap->region_spares++] = sb->base;
 	} else {
+		tell_watchers(heap, sb);
 		pages_put(sb->base, sb->units);
 	}
 	heap->units -= sb->units;

@@ -654,6 +654,41 @@ static void test_huge_reuse(void **state)
 	heap_close(heap);
 }
 
+/* A watcher is told of memory before it goes, and only then. */
+struct watched {
+	struct heap_watcher watcher;
+	char *base;
+	uint64_t bytes;
+};
+
+static void going(struct heap_watcher *watcher, char *base, uint64_t bytes)
+{
+	struct watched *watched = container_of(watcher, struct watched, watcher);
+
+	assert_int_equal(base[0], 7); /* it is there still */
+	watched->base = base;
+	watched->bytes += bytes;
+}
+
+static void test_watcher(void **state)
+{
+	struct heap *heap = open_heap(GIB);
+	struct watched watched = {.watcher.going = going};
+
+	(void)state;
+	heap_watch(heap, &watched.watcher);
+	char *kept = heap_alloc(heap, 5 * MIB);
+	char *gone = heap_alloc(heap, 200 * MIB);
+	kept[0] = gone[0] = 7;
+	assert_int_equal(heap_free(heap, kept), 0);
+	assert_int_equal(watched.bytes, 0); /* kept for later */
+	assert_int_equal(heap_free(heap, gone), 0);
+	assert_int_equal(watched.bytes, 206 * MIB); /* the oldest first */
+	assert_ptr_equal(watched.base, gone);
+	heap_unwatch(&watched.watcher);
+	heap_close(heap);
+}
+
 /* -- life */
 
 static void test_orphan(void **state)
@@ -1025,6 +1060,7 @@ int main(void)
 		cmocka_unit_test(test_limit_reclaims),
 		cmocka_unit_test(test_give_back),
 		cmocka_unit_test(test_huge_reuse),
+		cmocka_unit_test(test_watcher),
 		cmocka_unit_test(test_orphan),
 		cmocka_unit_test(test_struct_reuse),
 		cmocka_unit_test(test_memory_short),
