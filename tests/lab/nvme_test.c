@@ -119,7 +119,7 @@ static int set_up(void **state)
 	char node[128];
 
 	(void)state;
-	bench.qtest.fd = -1;
+	bench.qtest.fd = bench.qtest.memory_fd = -1;
 	(void)snprintf(bench.drive, sizeof(bench.drive), "/tmp/demi-nvme-XXXXXX");
 	int fd = mkstemp(bench.drive);
 	if (fd < 0 || ftruncate(fd, DRIVE_BYTES))

@@ -183,7 +183,7 @@ int qtest_start(struct qtest *qtest, size_t memory_bytes, const char *const *arg
 			  ? -errno
 			  : 0;
 
-	*qtest = (struct qtest){.fd = pair[0], .memory_bytes = memory_bytes};
+	*qtest = (struct qtest){.fd = pair[0], .memory_bytes = memory_bytes, .memory_fd = memory};
 	if (!err) {
 		void *at = mmap(NULL, memory_bytes, PROT_READ | PROT_WRITE, MAP_SHARED, memory, 0);
 		if (at == MAP_FAILED)
@@ -193,7 +193,6 @@ int qtest_start(struct qtest *qtest, size_t memory_bytes, const char *const *arg
 	}
 	if (!err)
 		err = spawn(qtest, firmware, memory, pair[1], arguments);
-	close_valid(memory);
 	close_valid(firmware);
 	close_valid(pair[1]);
 	if (!err) { /* the host bridge answers once the machine is there */
@@ -213,5 +212,6 @@ void qtest_stop(struct qtest *qtest)
 	lost(qtest);
 	if (qtest->memory)
 		(void)munmap(qtest->memory, qtest->memory_bytes);
-	*qtest = (struct qtest){.fd = -1};
+	close_valid(qtest->memory_fd);
+	*qtest = (struct qtest){.fd = -1, .memory_fd = -1};
 }

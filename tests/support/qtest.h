@@ -18,6 +18,7 @@ struct qtest {
 	int fd;              /* -1: it does not answer */
 	uint8_t *memory;     /* the machine's, address 0 first; devices reach all of it */
 	size_t memory_bytes; /* a multiple of 1 MiB */
+	int memory_fd;       /* the memfd that it is */
 };
 
 /* qtest_missing: why there can be no such machine here; NULL: there can. */
