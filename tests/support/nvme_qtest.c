@@ -6,10 +6,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define REGISTERS    0xe0000000ULL
-#define REGION_UNITS 24 /* superblocks of the heap, at address 0 of the machine */
-#define PCI_COMMAND  0x04
-#define MEMORY_ONLY  0x2 /* of the command register: answers, but reaches nothing */
+#define REGISTERS       0xe0000000ULL
+#define REGISTERS_BYTES 16384
+#define REGION_UNITS    24 /* superblocks of the heap, at address 0 of the machine */
+#define PCI_COMMAND     0x04
+#define MEMORY_ONLY     0x2 /* of the command register: answers, but reaches nothing */
 
 struct nvme_qtest {
 	struct nvme_bus bus;
@@ -108,11 +109,12 @@ int nvme_qtest_open(struct qtest *qtest, struct heap *heap, unsigned slot,
 	struct nvme_qtest *side = calloc(1, sizeof(*side));
 	if (!side)
 		return -ENOMEM;
-	*side = (struct nvme_qtest){.bus = {.ops = &ops, .copies = true},
-				    .qtest = qtest,
-				    .heap = heap,
-				    .slot = slot,
-				    .next = REGION_UNITS * SUPERBLOCK_BYTES};
+	*side = (struct nvme_qtest){
+		.bus = {.ops = &ops, .registers_bytes = REGISTERS_BYTES, .copies = true},
+		.qtest = qtest,
+		.heap = heap,
+		.slot = slot,
+		.next = REGION_UNITS * SUPERBLOCK_BYTES};
 	(void)snprintf(side->bus.name, sizeof(side->bus.name), "of QEMU");
 	qtest_pci_enable(qtest, slot, REGISTERS);
 	*bus_out = &side->bus;

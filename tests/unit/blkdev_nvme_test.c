@@ -5,7 +5,8 @@
 
 #include "blkdev/nvme/data.h"
 #include "blkdev/nvme/nvme.h"
-#include "blkdev/nvme/status.h"
+#include "blkdev/nvme_status.h"
+#include "blkdev/nvme_uring/nvme_uring.h"
 #include "support/blkdev_body.h"
 #include "support/child.h"
 #include "support/nvme_qtest.h"
@@ -28,14 +29,16 @@
 /* A machine with one controller on a file. */
 struct machine {
 	struct qtest qtest;
-	const char *device; /* properties of the namespace */
-	const char *filter; /* node "drive" on node "file"; NULL: it is a raw one */
+	const char *controller; /* properties, with a comma before each */
+	const char *device;     /* the same, of the namespace */
+	bool prp;               /* as a controller without scatter gather lists */
+	const char *filter;     /* node "drive" on node "file"; NULL: it is a raw one */
 	char path[32];
 };
 
 static int machine_start(struct machine *machine)
 {
-	char node[128], drive[96];
+	char node[128], drive[96], controller[96];
 
 	(void)snprintf(machine->path, sizeof(machine->path), "/tmp/demi-nvme-XXXXXX");
 	int fd = mkstemp(machine->path);
@@ -45,6 +48,8 @@ static int machine_start(struct machine *machine)
 	(void)close(fd);
 	(void)snprintf(node, sizeof(node), "driver=file,node-name=file,discard=unmap,filename=%s",
 		       machine->path);
+	(void)snprintf(controller, sizeof(controller), "nvme,id=c,serial=TEST,addr=04.0%s",
+		       machine->controller);
 	(void)snprintf(drive, sizeof(drive), "nvme-ns,drive=drive,bus=c%s", machine->device);
 	const char *const arguments[] = {
 		"-blockdev",
@@ -53,7 +58,7 @@ static int machine_start(struct machine *machine)
 		machine->filter ? machine->filter
 				: "driver=raw,node-name=drive,file=file,discard=unmap",
 		"-device",
-		"nvme,id=c,serial=TEST,addr=04.0",
+		controller,
 		"-device",
 		drive,
 		NULL};
@@ -77,7 +82,13 @@ static int attach(struct machine *machine, struct sched *sched, struct blkdev **
 	struct nvme_bus *bus;
 	int err = nvme_qtest_open(&machine->qtest, sched->heap, SLOT, &bus);
 
-	return err ? err : nvme_attach(sched, bus, 1, dev_out);
+	if (!err)
+		err = nvme_attach(sched, bus, 1, dev_out);
+	if (!err && machine->prp) {
+		nvme_of(*dev_out)->has_sgl = false;
+		(*dev_out)->memory_align = (*dev_out)->block_bytes;
+	}
+	return err;
 }
 
 /* ---- what every block device must do ---- */
@@ -175,7 +186,7 @@ static int run(enum blk_what what, uint64_t offset, void *at, uint64_t bytes)
 
 static struct nvme *begin(const char *filter)
 {
-	bench.machine = (struct machine){.device = "", .filter = filter};
+	bench.machine = (struct machine){.controller = "", .device = "", .filter = filter};
 	assert_int_equal(machine_start(&bench.machine), 0);
 	assert_int_equal(rig_open(&bench.rig, &(struct rig_options){.step_ns = 100}), 0);
 	assert_int_equal(attach(&bench.machine, &bench.rig.sched, &bench.dev), 0);
@@ -379,6 +390,64 @@ static void test_bad_completion(void **state)
 	end();
 }
 
+/* Has the driver see a completion of what the controller does not know of. */
+static void forge(struct nvme *nvme, struct task *task, uint16_t status)
+{
+	struct nvme_queue *io = &nvme->io;
+	struct nvme_queue before;
+	struct nvme_slot *slot;
+
+	before = *io;
+	if (task) {
+		io->submitted.rung = io->tail + 1;
+		submit(task, BLK_WRITE, 0, task->iov.iov_base, BLOCK);
+	} else { /* once more */
+		io->submitted.rung = io->tail + 1;
+		bench.rig.now_ns += SECOND_NS;
+		(void)sched_now(&bench.rig.sched);
+		(void)bench.dev->ops->poll(bench.dev);
+	}
+	slot = &nvme->slots[nvme->free[nvme->num_free]];
+	assert_int_equal(slot->state, SLOT_SENT);
+	volatile struct nvme_completion *entry = &io->completions[io->head];
+	entry->id = slot->id;
+	entry->sq_head = 0;
+	entry->status = (uint16_t)(status << 1 | io->phase);
+	io->taken.rung = io->head + 1;
+	(void)bench.dev->ops->poll(bench.dev);
+	entry->status = (uint16_t)!before.phase;
+	*io = before;
+}
+
+/* A namespace that is not ready is asked again, some times. */
+static void test_not_ready(void **state)
+{
+	(void)state;
+	NEED_QEMU;
+	struct nvme *nvme = begin(NULL);
+	struct task task = {.iov.iov_base = memory(BLOCK, 5)};
+	forge(nvme, &task, 0x82);
+	assert_int_equal(task.done, 0);
+	forge(nvme, NULL, 0x82);
+	assert_int_equal(task.done, 0);
+	finish();
+	assert_int_equal(task.request.err, 0);
+	forge(nvme, &task, 0x82);
+	for (uint32_t i = 1; i <= 5; i++) {
+		assert_int_equal(task.done, 0);
+		forge(nvme, NULL, 0x82);
+	}
+	assert_int_equal(task.request.err, -EIO);
+	forge(nvme, &task, 0x4082); /* do not retry */
+	assert_int_equal(task.request.err, -EIO);
+	forge(nvme, &task, 0x81);
+	assert_int_equal(task.request.err, -ENOSPC);
+	assert_int_equal(run(BLK_WRITE, 0, task.iov.iov_base, BLOCK), 0);
+	assert_int_equal(nvme->state, NVME_RUNNING);
+	give_back(task.iov.iov_base);
+	end();
+}
+
 /* A completion that does not come. */
 static void test_late(void **state)
 {
@@ -435,7 +504,7 @@ static void test_no_namespace(void **state)
 	(void)state;
 	NEED_QEMU;
 	struct nvme_bus *bus;
-	bench.machine = (struct machine){.device = ""};
+	bench.machine = (struct machine){.controller = "", .device = ""};
 	assert_int_equal(machine_start(&bench.machine), 0);
 	assert_int_equal(rig_open(&bench.rig, &(struct rig_options){0}), 0);
 	struct heap *heap = bench.rig.sched.heap;
@@ -515,9 +584,25 @@ static void test_paths(void **state)
 	rig_close(&bench.rig);
 }
 
+/* What is no character device of a namespace. */
+static void test_not_generic(void **state)
+{
+	static const char *const bad[] = {"", "/dev/null", "/dev/ng99n99", "/",
+					  "/proc/self/status"};
+
+	(void)state;
+	assert_int_equal(rig_open(&bench.rig, &(struct rig_options){0}), 0);
+	for (uint32_t i = 0; i < ARRAY_LENGTH(bad); i++) {
+		const struct blkdev_place place = {.path = bad[i], .flags = O_RDONLY};
+		assert_true(nvme_uring_open(&bench.rig.sched, &place, &bench.dev) < 0);
+	}
+	rig_close(&bench.rig);
+}
+
 static struct machine machines[] = {
-	{.device = ",logical_block_size=512,physical_block_size=512"},
-	{.device = ",logical_block_size=4096,physical_block_size=4096"},
+	{.controller = "", .device = ",logical_block_size=512"},
+	{.controller = "", .device = ",logical_block_size=4096,physical_block_size=4096"},
+	{.controller = ",mdts=4", .device = ",logical_block_size=512", .prp = true},
 };
 
 static struct blkdev_fixture fixtures[] = {
@@ -533,21 +618,30 @@ static struct blkdev_fixture fixtures[] = {
 	 .end = body_end,
 	 .pull = body_pull,
 	 .arg = &machines[1]},
+	{.name = "PRP",
+	 .open = body_open,
+	 .reopen = body_reopen,
+	 .end = body_end,
+	 .pull = body_pull,
+	 .arg = &machines[2]},
 };
 
-#define OWN 12
+#define OWN    14
+#define BODIES (ARRAY_LENGTH(fixtures) * BLKDEV_BODY_TESTS)
 
 int main(void)
 {
-	struct CMUnitTest tests[2 * BLKDEV_BODY_TESTS + OWN] = {
-		[2 * BLKDEV_BODY_TESTS] = cmocka_unit_test(test_status),
+	struct CMUnitTest tests[BODIES + OWN] = {
+		[BODIES] = cmocka_unit_test(test_status),
 		cmocka_unit_test(test_paths),
+		cmocka_unit_test(test_not_generic),
 		cmocka_unit_test(test_faults),
 		cmocka_unit_test(test_no_copies),
 		cmocka_unit_test(test_shadow_doorbells),
 		cmocka_unit_test(test_reset),
 		cmocka_unit_test(test_reset_twice),
 		cmocka_unit_test(test_bad_completion),
+		cmocka_unit_test(test_not_ready),
 		cmocka_unit_test(test_late),
 		cmocka_unit_test(test_removed),
 		cmocka_unit_test(test_no_namespace),

@@ -36,6 +36,7 @@ struct nvme_bus_ops {
 struct nvme_bus {
 	const struct nvme_bus_ops *ops;
 	char *registers; /* BAR 0, if it is mapped: doorbells are stores; else NULL */
-	bool copies;     /* a good part of the heap cannot be reached */
-	char name[48];   /* of the controller, for people */
+	uint64_t registers_bytes;
+	bool copies;   /* a good part of the heap cannot be reached */
+	char name[48]; /* of the controller, for people */
 };

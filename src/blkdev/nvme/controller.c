@@ -4,9 +4,8 @@
  */
 #include "blkdev/nvme/nvme.h"
 
-#include "blkdev/nvme/status.h"
+#include "blkdev/nvme_status.h"
 
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -26,17 +25,9 @@ static uint64_t now(const struct nvme *nvme)
 	return nvme->dev.sched->now_ns;
 }
 
-__attribute__((format(printf, 3, 4))) static void
-tell(const struct nvme *nvme, enum log_level level, const char *format, ...)
-{
-	char message[256];
-	va_list args;
-
-	va_start(args, format);
-	(void)vsnprintf(message, sizeof(message), format, args);
-	va_end(args);
-	log_write(&nvme->dev.sched->log, level, "nvme %s: %s", nvme->bus->name, message);
-}
+#define tell(nvme, level, format, ...)                                                   \
+	log_write(&(nvme)->dev.sched->log, level, "nvme %s: " format, (nvme)->bus->name, \
+		  ##__VA_ARGS__)
 
 /* ---- states ---- */
 
@@ -89,22 +80,6 @@ static void start(struct nvme *nvme)
 
 /* ---- what is found out about it ---- */
 
-static uint16_t answer16(const struct nvme *nvme, uint32_t offset)
-{
-	uint16_t value;
-
-	memcpy(&value, nvme->answer + offset, sizeof(value));
-	return value;
-}
-
-static uint32_t answer32(const struct nvme *nvme, uint32_t offset)
-{
-	uint32_t value;
-
-	memcpy(&value, nvme->answer + offset, sizeof(value));
-	return value;
-}
-
 /* Bytes of a request at most: 2^MDTS pages; 0: any number. */
 static uint64_t request_max(const struct nvme *nvme)
 {
@@ -117,16 +92,16 @@ static uint64_t request_max(const struct nvme *nvme)
 static int learn_controller(struct nvme *nvme)
 {
 	struct blkdev *dev = &nvme->dev;
-	uint32_t sgls = answer32(nvme, NVME_ID_SGLS) & 3;
+	uint32_t sgls = nvme_answer32(nvme->answer, NVME_ID_SGLS) & 3;
 
-	if (nvme->nsid > answer32(nvme, NVME_ID_NN)) {
+	if (nvme->nsid > nvme_answer32(nvme->answer, NVME_ID_NN)) {
 		tell(nvme, LOG_LEVEL_ERROR, "it has no namespace %u", nvme->nsid);
 		return -ENODEV;
 	}
 	dev->request_bytes_max = request_max(nvme);
 	dev->volatile_cache = nvme->answer[NVME_ID_VWC] & 1;
-	dev->discards = answer16(nvme, NVME_ID_ONCS) >> 2 & 1;
-	nvme->has_shadow = answer16(nvme, NVME_ID_OACS) >> 8 & 1;
+	dev->discards = nvme_answer16(nvme->answer, NVME_ID_ONCS) >> 2 & 1;
+	nvme->has_shadow = nvme_answer16(nvme->answer, NVME_ID_OACS) >> 8 & 1;
 	nvme->has_sgl = sgls == 1 || sgls == 2;
 	nvme->sgl_align = sgls == 1 ? 1 : 4;
 	return 0;
@@ -135,10 +110,9 @@ static int learn_controller(struct nvme *nvme)
 static int learn_namespace(struct nvme *nvme)
 {
 	struct blkdev *dev = &nvme->dev;
-	uint32_t format = answer32(nvme, NVME_NS_LBAF + 4 * (nvme->answer[NVME_NS_FLBAS] & 15));
-	uint64_t blocks;
+	uint32_t format = nvme_answer_format(nvme->answer);
+	uint64_t blocks = nvme_answer64(nvme->answer, NVME_NS_NSZE);
 
-	memcpy(&blocks, nvme->answer + NVME_NS_NSZE, sizeof(blocks));
 	nvme->block_shift = format >> 16 & 0xff;
 	if (blocks == 0) {
 		tell(nvme, LOG_LEVEL_ERROR, "namespace %u is not active, or holds no plain blocks",
@@ -349,10 +323,17 @@ static int open_queues(struct nvme *nvme)
 
 static int look_at_capabilities(struct nvme *nvme)
 {
+	uint64_t doorbells;
+
 	nvme->cap = nvme->bus->ops->read64(nvme->bus, NVME_CAP);
 	if (nvme->cap == UINT64_MAX) {
 		tell(nvme, LOG_LEVEL_ERROR, "its registers cannot be read: it is gone, or off");
 		return -ENODEV;
+	}
+	doorbells = UINT64_C(4) * 4 << NVME_CAP_DSTRD(nvme->cap); /* bytes, of two queue pairs */
+	if (NVME_DOORBELLS + doorbells > nvme->bus->registers_bytes) {
+		tell(nvme, LOG_LEVEL_ERROR, "its doorbells are not within its registers");
+		return -ENOTSUP;
 	}
 	if (!NVME_CAP_NVM(nvme->cap) || NVME_CAP_MPSMIN(nvme->cap) > 0 ||
 	    NVME_CAP_MQES(nvme->cap) == 0) {

@@ -16,8 +16,8 @@
 
 #include "blkdev/blkdev.h"
 #include "blkdev/nvme/bus.h"
-#include "blkdev/nvme/command.h"
 #include "blkdev/nvme/queue.h"
+#include "blkdev/nvme_command.h"
 
 #define NVME_DEPTH_MAX   128 /* slots: their numbers are the low byte of a command's id */
 #define NVME_IOV_MAX     64

@@ -9,7 +9,7 @@
 
 #include "base/bits.h"
 #include "blkdev/nvme/bus.h"
-#include "blkdev/nvme/command.h"
+#include "blkdev/nvme_command.h"
 
 #include <stddef.h>
 

@@ -6,7 +6,7 @@
 
 #include "base/assert.h"
 #include "blkdev/nvme/data.h"
-#include "blkdev/nvme/status.h"
+#include "blkdev/nvme_status.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -285,6 +285,7 @@ static void dress_bare(struct nvme *nvme)
 			if (slot->state == SLOT_BARE && (!oldest || slot->ticket < oldest->ticket))
 				oldest = slot;
 		}
+		ASSERT(oldest);
 		nvme->num_bare--;
 		(void)take_buffer(nvme, oldest);
 		ready(nvme, oldest);

@@ -21,13 +21,12 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
-#define OWN_AT       ((uint64_t)256 << 20)
-#define OWN_END      ((uint64_t)3 << 30)
-#define HEAP_AT      ((uint64_t)4 << 30)
-#define LENT_AT      ((uint64_t)128 << 30)
-#define OWN_MAX      8
-#define DEVICES      "/sys/bus/pci/devices/"
-#define ADDRESS_TEXT 32
+#define OWN_AT  ((uint64_t)256 << 20)
+#define OWN_END ((uint64_t)3 << 30)
+#define HEAP_AT ((uint64_t)4 << 30)
+#define LENT_AT ((uint64_t)128 << 30)
+#define OWN_MAX 8
+#define DEVICES "/sys/bus/pci/devices/"
 
 struct own {
 	void *at;
@@ -40,7 +39,6 @@ struct vfio {
 	int container;
 	int group;
 	int device;
-	uint64_t registers_bytes;
 	uint64_t config_at; /* of the configuration space, in device */
 	uint64_t own_next;
 	uint32_t num_own;
@@ -203,7 +201,7 @@ static void vfio_close(struct nvme_bus *bus)
 	struct vfio *vfio = vfio_of(bus);
 
 	if (bus->registers)
-		(void)munmap(bus->registers, vfio->registers_bytes);
+		(void)munmap(bus->registers, bus->registers_bytes);
 	close_valid(vfio->device);
 	close_valid(vfio->group);
 	close_valid(vfio->container);
@@ -226,23 +224,17 @@ static const struct nvme_bus_ops vfio_ops = {
 
 /* ---- opening it ---- */
 
-__attribute__((format(printf, 3, 4))) static int refuse(const struct vfio *vfio, int err,
-							const char *format, ...)
-{
-	char message[320];
-	va_list args;
-
-	va_start(args, format);
-	(void)vsnprintf(message, sizeof(message), format, args);
-	va_end(args);
-	log_write(&vfio->sched->log, LOG_LEVEL_ERROR, "nvme %s: %s", vfio->bus.name, message);
-	return err;
-}
+/* Tells the log why the device cannot be had; err, which may be by errno. */
+#define refuse(vfio, err, format, ...)                                                         \
+	(log_write(&(vfio)->sched->log, LOG_LEVEL_ERROR, "nvme %s: " format, (vfio)->bus.name, \
+		   ##__VA_ARGS__),                                                             \
+	 (err))
 
 /* The last name of what a link beside the device points to.  0 or -errno. */
 static int link_name(const char *address, const char *link, char *name, size_t room)
 {
-	char path[128], target[256];
+	char path[128];
+	char target[256];
 
 	(void)snprintf(path, sizeof(path), DEVICES "%s/%s", address, link);
 	ssize_t length = readlink(path, target, sizeof(target) - 1);
@@ -260,19 +252,22 @@ static int link_name(const char *address, const char *link, char *name, size_t r
 /* Domain, bus, slot and function, as the kernel writes them. */
 static bool is_address(const char *text)
 {
-	unsigned int domain, bus, slot, function;
-	char again[ADDRESS_TEXT];
+	static const char pattern[] = "0000:00:00.0"; /* 0: a hexadecimal digit */
+	size_t i = 0;
 
-	if (sscanf(text, "%4x:%2x:%2x.%1u", &domain, &bus, &slot, &function) != 4)
-		return false;
-	(void)snprintf(again, sizeof(again), "%04x:%02x:%02x.%u", domain, bus, slot, function);
-	return strcmp(text, again) == 0;
+	for (; pattern[i]; i++) {
+		if (pattern[i] == '0' ? !strchr("0123456789abcdef", text[i]) || !text[i]
+				      : text[i] != pattern[i])
+			return false;
+	}
+	return text[i] == '\0';
 }
 
 /* Is the device there, and vfio-pci's? */
 static int check_driver(const struct vfio *vfio, const char *address)
 {
-	char driver[64], path[64];
+	char driver[64];
+	char path[64];
 	char hint[256];
 
 	(void)snprintf(path, sizeof(path), DEVICES "%s", address);
@@ -294,7 +289,8 @@ static int check_driver(const struct vfio *vfio, const char *address)
 /* Has that process the file open? */
 static bool process_has(const char *pid, const char *file)
 {
-	char path[320], target[64];
+	char path[320];
+	char target[64];
 	bool has = false;
 
 	(void)snprintf(path, sizeof(path), "/proc/%s/fd", pid);
@@ -347,7 +343,8 @@ static int refuse_group(const struct vfio *vfio, const char *file)
 static int open_group(struct vfio *vfio, const char *address)
 {
 	struct vfio_group_status status = {.argsz = sizeof(status)};
-	char group[32], file[64];
+	char group[32];
+	char file[64];
 
 	if (link_name(address, "iommu_group", group, sizeof(group)))
 		return refuse(vfio, -ENOTSUP,
@@ -396,7 +393,7 @@ static int open_device(struct vfio *vfio, const char *address)
 	    ioctl(vfio->device, VFIO_DEVICE_GET_REGION_INFO, &config))
 		return refuse(vfio, -errno, "it has no registers: %s", strerror(errno));
 	vfio->config_at = config.offset;
-	vfio->registers_bytes = registers.size;
+	vfio->bus.registers_bytes = registers.size;
 	if (registers.size < NVME_DOORBELLS + NVME_PAGE ||
 	    !(registers.flags & VFIO_REGION_INFO_FLAG_MMAP))
 		return refuse(vfio, -ENOTSUP, "its registers cannot be mapped");

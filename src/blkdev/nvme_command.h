@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: MIT
- * blkdev/nvme/command.h - registers, commands and data structures of NVM Express 1.4, as far as we
+ * blkdev/nvme_command.h - registers, commands and data structures of NVM Express 1.4, as far as we
  * use them. All of it is little-endian, as the processors that we run on.
  */
 #pragma once
 
 #include <assert.h>
 #include <stdint.h>
+#include <string.h>
 
 /* Registers: 3.1 */
 enum nvme_register {
@@ -43,7 +44,15 @@ enum nvme_admin {
 	NVME_DOORBELL_BUFFERS = 0x7c
 };
 
-enum nvme_io { NVME_FLUSH = 0, NVME_WRITE = 1, NVME_READ = 2, NVME_DSM = 9 };
+enum nvme_io {
+	NVME_FLUSH = 0,
+	NVME_WRITE = 1,
+	NVME_READ = 2,
+	NVME_DSM = 9,
+	NVME_ZONE_SEND = 0x79, /* Zoned Namespace Command Set 1.0 */
+	NVME_ZONE_RECEIVE = 0x7a,
+	NVME_ZONE_APPEND = 0x7d,
+};
 
 #define NVME_FUA           (1U << 30) /* 6.15: dword 12 */
 #define NVME_DSM_DISCARD   (1U << 2)  /* 6.7: dword 11, Attribute - Deallocate */
@@ -119,3 +128,33 @@ enum nvme_identified {
 	NVME_NS_FLBAS = 26,
 	NVME_NS_LBAF = 128, /* 4 bytes each: MS (16 bits), LBADS */
 };
+
+static inline uint16_t nvme_answer16(const void *answer, uint32_t offset)
+{
+	uint16_t value;
+
+	memcpy(&value, (const char *)answer + offset, sizeof(value));
+	return value;
+}
+
+static inline uint32_t nvme_answer32(const void *answer, uint32_t offset)
+{
+	uint32_t value;
+
+	memcpy(&value, (const char *)answer + offset, sizeof(value));
+	return value;
+}
+
+static inline uint64_t nvme_answer64(const void *answer, uint32_t offset)
+{
+	uint64_t value;
+
+	memcpy(&value, (const char *)answer + offset, sizeof(value));
+	return value;
+}
+
+/* The LBA format that a namespace has: bits 15:0 MS, 23:16 LBADS. */
+static inline uint32_t nvme_answer_format(const uint8_t *answer)
+{
+	return nvme_answer32(answer, NVME_NS_LBAF + 4U * (answer[NVME_NS_FLBAS] & 15));
+}

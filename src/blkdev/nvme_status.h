@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT
- * blkdev/nvme/status.h - what the status of a completion means.
+ * blkdev/nvme_status.h - what the status of a completion means.
  */
 #pragma once
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
- * blkdev/nvme/status.c - see status.h.  NVM Express 1.4, 4.6.1.
+ * blkdev/nvme_status.c - see status.h.  NVM Express 1.4, 4.6.1.
  */
-#include "blkdev/nvme/status.h"
+#include "blkdev/nvme_status.h"
 
 #include "base/bits.h"
 
