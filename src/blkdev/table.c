@@ -23,7 +23,8 @@ static int open_file(struct sched *sched, const struct blkdev_place *place, stru
 /* In the order of the choices of the key (base/config.def). */
 static int (*const openers[])(struct sched *sched, const struct blkdev_place *place,
 			      struct blkdev **dev_out) = {
-	open_file, vhost_open, nvme_open_configured, nvme_uring_open, blksim_open_configured, blkthread_open,
+	open_file,      vhost_open, nvme_open_configured, nvme_uring_open, blksim_open_configured,
+	blkthread_open,
 };
 
 void blkdev_check(const struct blkdev *dev)
