@@ -267,19 +267,20 @@ static int peek(struct logfile_cursor *cursor, uint64_t offset, void *to, uint64
 
 /* ---- records ---- */
 
-/* The header at an offset, if it is that of the record that is to come.  0, -ENOENT, -EAGAIN ... */
+/* The header at an offset, if it is that of the record that is to come, which ends before the
+ * records of the segment do.  0, -ENOENT, -EAGAIN ... */
 static int header_at(struct logfile_cursor *cursor, uint64_t offset, struct record_header *header)
 {
 	const struct logfile *log = cursor->log;
+	uint64_t end = logfile_segment_end(log, logfile_serial(log, offset));
 
-	if (offset + sizeof(*header) > logfile_segment_end(log, logfile_serial(log, offset)) ||
-	    offset % RECORD_ALIGN)
+	if (offset + sizeof(*header) > end || offset % RECORD_ALIGN)
 		return -ENOENT;
 	int err = peek(cursor, offset, header, sizeof(*header));
 	if (err)
 		return err;
 	if (!logfile_record_at(log, offset, header) || header->epoch > log->epoch ||
-	    header->epoch < cursor->epoch)
+	    header->epoch < cursor->epoch || offset + record_span(header) > end)
 		return -ENOENT;
 	if (cursor->at.sequence && header->sequence != cursor->at.sequence)
 		return -ENOENT;
@@ -431,36 +432,40 @@ static void forget_record(struct logfile_cursor *cursor)
 	cursor->data = NULL;
 }
 
-/* A record that was torn behind others in its block stays there; what took its place begins at the
- * next block.  -EAGAIN, 0, or -EBADMSG: that is not so. */
-static int written_again(struct logfile_cursor *cursor)
+/* A record that was torn stays there if others are in its block, or if what took its place is in
+ * the next segment.  Goes to the next place where that may be; false: there is none, it is damage.
+ */
+static bool try_elsewhere(struct logfile_cursor *cursor)
 {
-	struct logfile_mark damaged = cursor->at;
 	uint32_t block = cursor->log->store->super.block_bytes;
 
 	forget_record(cursor);
-	if (damaged.sequence == 0 || damaged.offset % block == 0 ||
-	    cursor->damaged == damaged.offset)
-		return -EBADMSG;
-	cursor->damaged = damaged.offset;
-	cursor->at.offset = round_up(damaged.offset, block);
-	return 0;
+	if (cursor->at.sequence == 0)
+		return false;
+	if (!cursor->damaged) {
+		cursor->damaged = cursor->at.offset;
+		if (cursor->at.offset % block) {
+			cursor->at.offset = round_up(cursor->at.offset, block);
+			return true;
+		}
+	}
+	cursor->at.offset = cursor->damaged;
+	return logfile_goes_on(cursor->log, &cursor->at, &cursor->at);
 }
 
 static int next_record(struct logfile_cursor *cursor)
 {
 	const struct logfile *log = cursor->log;
+	int err;
 
 	if (cursor->at.offset < log->head) {
 		if (cursor->at.sequence != log->head_sequence)
 			return -ESTALE;
 		cursor->at.offset = log->head; /* behind padding */
 	}
-	int err = hand_out(cursor);
-	if (err == -EBADMSG && written_again(cursor) == 0)
+	do {
 		err = hand_out(cursor);
-	if (err == -EBADMSG && cursor->damaged)
-		cursor->at.offset = cursor->damaged;
+	} while (err == -EBADMSG && try_elsewhere(cursor));
 	if (err != -EAGAIN)
 		cursor->damaged = 0;
 	return err;

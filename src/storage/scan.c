@@ -271,20 +271,25 @@ static bool make_room(struct scan *scan, uint64_t bytes)
 
 static void check_data(struct scan *scan, struct scan_result *result);
 
-/* A record that was torn behind others in its block stays there; what took its place begins at the
- * next block.  Whether that is so; then it is the result. */
+/* A record that was torn stays there if others are in its block, or if what took its place is in
+ * the next segment.  Is that at the next block, or there?  Then it is the result. */
 static bool written_again(struct scan *scan, struct scan_result *result)
 {
-	uint32_t block = scan->log->store->super.block_bytes;
-	uint64_t next = round_up(result->offset, block);
+	uint64_t next = round_up(result->offset, scan->log->store->super.block_bytes);
 	struct record_header header;
 
-	if (scan->at.sequence == 0 || next == result->offset || header_at(scan, next, &header) ||
-	    !follows(scan, &header))
+	if (scan->at.sequence == 0)
 		return false;
-	result->offset = next;
-	result->header = header;
-	check_data(scan, result);
+	if (next != result->offset && header_at(scan, next, &header) == 0 &&
+	    follows(scan, &header)) {
+		result->offset = next;
+		result->header = header;
+		check_data(scan, result);
+		return true;
+	}
+	if (!next_segment(scan))
+		return false;
+	scan_next(scan, result);
 	return true;
 }
 

@@ -362,15 +362,18 @@ static void test_lives(void **state)
 	uint64_t seed = test_seed(7);
 
 	(void)state;
-	for (uint32_t i = 0; i < worlds; i++) {
+	for (uint64_t i = seed; i < seed + worlds; i++) {
 		struct blksim_options options = {.capacity_bytes = i % 3 ? 2 * MIB : 0,
 						 .capacity_max_bytes = i % 3 ? 0 : 8 * MIB,
 						 .latency_ns = 10000 + 10000 * (i % 5),
 						 .block_bytes = i % 2 ? 512 : 4096,
 						 .volatile_cache = i % 4 != 0,
-						 .seed = seed + i};
+						 .zone_bytes = i % 6 == 1 ? 65536 : 0,
+						 .seed = i};
+		print_message("# again: DEMI_SEED=%llu DEMI_CRASH_WORLDS=1\n",
+			      (unsigned long long)i);
 		struct world world;
-		world_open(&world, &options, seed + i);
+		world_open(&world, &options, i);
 		for (uint32_t n = 0; n < 30; n++)
 			live(&world, &plan);
 		world_close(&world);

@@ -333,6 +333,43 @@ static void test_segments_are_used_again(void **state)
 	blksim_disk_free(disk);
 }
 
+/* A drive in zones, each to be written in order and emptied whole. */
+static void test_zones(void **state)
+{
+	static const struct blksim_options options = {.capacity_bytes = 12 * (uint64_t)131072,
+						      .zone_bytes = 131072,
+						      .latency_ns = 50000,
+						      .volatile_cache = true,
+						      .seed = 4};
+	struct blksim_disk *disk = disk_new(&options);
+	struct logrig rig;
+	int64_t at[1000];
+	uint32_t first = 0;
+
+	(void)state;
+	logrig_init(&rig, 0, 0);
+	assert_int_equal(logrig_open(&rig, disk, O_RDWR | O_CREAT), 0);
+	for (uint32_t i = 0; i < test_share(1000); i++) {
+		at[i] = append(&rig, i + 1, 100 + i * 37 % 8000);
+		assert_true(at[i] > 0);
+		if (i % 10 == 9 && i > 40) {
+			first = i - 40;
+			assert_int_equal(truncate_to(&rig, at[first]), 0);
+		}
+		if (i % 60 != 59)
+			continue;
+		logrig_close(&rig);
+		assert_int_equal(logrig_open(&rig, disk, O_RDWR), 0);
+		for (uint32_t n = first; n <= i; n++)
+			expect(&rig, n + 1);
+		expect_end(&rig);
+		assert_int_equal(rig.log->damages, 0);
+	}
+	logrig_close(&rig);
+	logrig_end(&rig);
+	blksim_disk_free(disk);
+}
+
 /* ---- what goes wrong ---- */
 
 static void test_full(void **state)
@@ -482,6 +519,7 @@ int main(void)
 		cmocka_unit_test(test_seek),
 		cmocka_unit_test(test_truncate),
 		cmocka_unit_test(test_segments_are_used_again),
+		cmocka_unit_test(test_zones),
 		cmocka_unit_test(test_full),
 		cmocka_unit_test(test_writes_fail),
 		cmocka_unit_test(test_reads_fail),

@@ -303,7 +303,7 @@ static void discard(struct blksim_disk *disk, const struct blk_request *request)
 {
 	uint64_t zone_bytes = disk->options.zone_bytes;
 
-	memset(disk->stable + request->offset, 0xdd, request->bytes);
+	memset(disk->stable + request->offset, zone_bytes ? 0 : 0xdd, request->bytes);
 	if (zone_bytes)
 		disk->written_bytes[request->offset / zone_bytes] = 0;
 }
