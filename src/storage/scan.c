@@ -41,26 +41,27 @@ static int load(struct scan *scan, uint64_t offset)
 	return err;
 }
 
-/* The bytes at an offset: how many there are without a further read, at least 1.  NULL and *err. */
-static const char *bytes_at(struct scan *scan, uint64_t offset, uint64_t *bytes, int *err)
+/* The bytes at an offset: how many there are without a further read, at least 1.  0 or -errno. */
+static int bytes_at(struct scan *scan, uint64_t offset, const char **at, uint64_t *bytes)
 {
 	if (offset - scan->window_at >= scan->window_bytes) {
-		*err = load(scan, offset);
-		if (*err)
-			return NULL;
+		int err = load(scan, offset);
+		if (err)
+			return err;
 	}
+	*at = scan->window + (offset - scan->window_at);
 	*bytes = scan->window_at + scan->window_bytes - offset;
-	return scan->window + (offset - scan->window_at);
+	return 0;
 }
 
 /* Copies bytes, or takes only their checksum (to NULL).  0 or -errno. */
 static int take(struct scan *scan, uint64_t offset, uint64_t bytes, char *to, uint32_t *crc)
 {
 	while (bytes > 0) {
+		const char *from;
 		uint64_t n;
-		int err;
-		const char *from = bytes_at(scan, offset, &n, &err);
-		if (!from)
+		int err = bytes_at(scan, offset, &from, &n);
+		if (err)
 			return err;
 		if (n > bytes)
 			n = bytes;
@@ -170,10 +171,10 @@ static int search_segment(struct scan *scan, struct further *further, uint64_t o
 	struct record_header header;
 
 	while (offset + sizeof(header) <= limit && !enough(scan, further)) {
+		const char *at;
 		uint64_t bytes;
-		int err;
-		const char *at = bytes_at(scan, offset, &bytes, &err);
-		if (!at)
+		int err = bytes_at(scan, offset, &at, &bytes);
+		if (err)
 			return err == -ENOENT ? 0 : err;
 		uint64_t i = 0;
 		while (i + RECORD_ALIGN <= bytes && memcmp(at + i, &magic, sizeof(magic)) != 0)
@@ -269,50 +270,52 @@ static bool make_room(struct scan *scan, uint64_t bytes)
 	return scan->data != NULL;
 }
 
-static void check_data(struct scan *scan, struct scan_result *result);
-
 /* A record that was torn stays there if others are in its block, or if what took its place is in
- * the next segment.  Is that at the next block, or there?  Then it is the result. */
-static bool written_again(struct scan *scan, struct scan_result *result)
+ * the next segment.  Goes to where that is, at the next block or there; false: there is none. */
+static bool try_elsewhere(struct scan *scan, uint64_t offset)
 {
-	uint64_t next = round_up(result->offset, scan->log->store->super.block_bytes);
+	uint64_t next = round_up(offset, scan->log->store->super.block_bytes);
 	struct record_header header;
 
 	if (scan->at.sequence == 0)
 		return false;
-	if (next != result->offset && header_at(scan, next, &header) == 0 &&
-	    follows(scan, &header)) {
-		result->offset = next;
-		result->header = header;
-		check_data(scan, result);
+	if (next != offset && header_at(scan, next, &header) == 0 && follows(scan, &header)) {
+		scan->at.offset = next;
 		return true;
 	}
-	if (!next_segment(scan))
-		return false;
-	scan_next(scan, result);
-	return true;
+	return next_segment(scan);
 }
 
-static void check_data(struct scan *scan, struct scan_result *result)
+/* 0; -EBADMSG: it is not what was written; -EIO, -ENOMEM ... */
+static int check_data(struct scan *scan, const struct scan_result *result)
 {
 	const struct record_header *header = &result->header;
 	uint32_t crc = 0;
 
-	if (!make_room(scan, header->data_bytes)) {
-		fail(result, -ENOMEM);
-		return;
-	}
+	if (!make_room(scan, header->data_bytes))
+		return -ENOMEM;
 	int err = take(scan, result->offset + header->data_at, header->data_bytes,
 		       scan->want_data ? scan->data : NULL, &crc);
-	if (err) {
-		fail(result, err);
-		return;
-	}
-	if (crc != header->data_crc) {
-		if (!written_again(scan, result))
-			damaged_data(scan, result);
-		return;
-	}
+	if (err)
+		return err;
+	return crc == header->data_crc ? 0 : -EBADMSG;
+}
+
+/* Finds a record at the mark, or in the next segment if this one's end there. */
+static int find_record(struct scan *scan, struct scan_result *result)
+{
+	int err;
+
+	do {
+		err = find_here(scan, &result->offset, &result->header);
+	} while (err == -ENOENT && next_segment(scan));
+	return err;
+}
+
+static void found(struct scan *scan, struct scan_result *result)
+{
+	const struct record_header *header = &result->header;
+
 	result->what = SCAN_RECORD;
 	scan->epoch = header->epoch;
 	scan->at = (struct logfile_mark){.offset = result->offset + record_span(header),
@@ -326,12 +329,16 @@ void scan_next(struct scan *scan, struct scan_result *result)
 	int err;
 
 	do {
-		err = find_here(scan, &result->offset, &result->header);
-	} while (err == -ENOENT && next_segment(scan));
+		err = find_record(scan, result);
+		if (err == 0)
+			err = check_data(scan, result);
+	} while (err == -EBADMSG && try_elsewhere(scan, result->offset));
 	if (err == 0)
-		check_data(scan, result);
+		found(scan, result);
 	else if (err == -ENOENT)
 		end_or_damage(scan, result, round_up(scan->at.offset + 1, RECORD_ALIGN));
+	else if (err == -EBADMSG)
+		damaged_data(scan, result);
 	else
 		fail(result, err);
 }

@@ -21,7 +21,9 @@ struct truncation {
 	uint64_t blocks_at;
 };
 
-static void begin(struct truncation *truncation);
+#define UNDER_WAY 1
+
+static int begin(struct truncation *truncation);
 
 static void finish(struct truncation *truncation, int err)
 {
@@ -40,10 +42,14 @@ static void go_on(struct logfile *log)
 	while (!list_empty(&log->truncations)) {
 		struct truncation *first =
 			container_of(log->truncations.next, struct truncation, node);
+		/* NOLINTNEXTLINE(clang-analyzer-unix.Malloc): what was freed is in no list */
 		if (first->begun)
 			return;
 		first->begun = true;
-		begin(first);
+		int err = begin(first);
+		if (err == UNDER_WAY)
+			return;
+		finish(first, err);
 	}
 }
 
@@ -151,7 +157,7 @@ static void blocks_read(struct store_io *io, int err)
 	go_on(log);
 }
 
-static void read_blocks(struct truncation *truncation)
+static int read_blocks(struct truncation *truncation)
 {
 	struct logfile *log = truncation->log;
 	uint64_t block = log->store->super.block_bytes;
@@ -159,10 +165,8 @@ static void read_blocks(struct truncation *truncation)
 	uint64_t end = logfile_segment_end(log, logfile_serial(log, offset));
 	const struct logfile_segment *segment = logfile_segment_of(log, offset);
 
-	if (!segment || segment->physical == LOGFILE_SEGMENT_NONE || offset >= end) {
-		finish(truncation, -EINVAL);
-		return;
-	}
+	if (!segment || segment->physical == LOGFILE_SEGMENT_NONE || offset >= end)
+		return -EINVAL;
 	truncation->blocks_at = offset;
 	truncation->io = (struct store_io){
 		.what = BLK_READ,
@@ -174,26 +178,27 @@ static void read_blocks(struct truncation *truncation)
 	truncation->io.iov[0] =
 		(struct iovec){.iov_base = truncation->blocks, .iov_len = truncation->io.bytes};
 	store_submit(log->store, &truncation->io);
+	return UNDER_WAY;
 }
 
-static void begin(struct truncation *truncation)
+/* 0, -errno, or UNDER_WAY. */
+static int begin(struct truncation *truncation)
 {
 	struct logfile *log = truncation->log;
 	uint64_t offset = truncation->head.offset;
 	const struct segment_header *header =
 		logfile_segment_header(log, logfile_serial(log, offset));
 
-	if (offset <= log->head) {
-		finish(truncation, 0); /* that is so already */
-	} else if (offset == log->durable.offset) {
+	if (offset <= log->head)
+		return 0; /* that is so already */
+	if (offset == log->durable.offset)
 		truncation->head = log->durable;
-		move_head(truncation);
-	} else if (header && offset == logfile_first_record(log, header->serial)) {
+	else if (header && offset == logfile_first_record(log, header->serial))
 		truncation->head.sequence = header->first_sequence;
-		move_head(truncation);
-	} else {
-		read_blocks(truncation);
-	}
+	else
+		return read_blocks(truncation);
+	move_head(truncation);
+	return UNDER_WAY;
 }
 
 int logfile_truncate(struct logfile *log, struct op *op, uint64_t offset)
