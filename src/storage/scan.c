@@ -246,7 +246,8 @@ static void end_or_damage(struct scan *scan, struct scan_result *result, uint64_
 static void damaged_data(struct scan *scan, struct scan_result *result)
 {
 	const struct record_header header = result->header;
-	uint64_t behind = result->offset + record_span(&header);
+	const uint64_t offset = result->offset;
+	uint64_t behind = offset + record_span(&header);
 
 	scan->at.sequence = header.sequence;
 	end_or_damage(scan, result, behind);
@@ -254,6 +255,7 @@ static void damaged_data(struct scan *scan, struct scan_result *result)
 		return;
 	scan->at = (struct logfile_mark){
 		.offset = behind, .sequence = header.sequence + 1, .crc = header.crc};
+	result->offset = offset; /* not that of the padding before it */
 	result->next = scan->at;
 }
 
