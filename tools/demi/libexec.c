@@ -79,6 +79,12 @@ int bench_net(int argc, char **argv)
 	return become("demi-bench-net", "net", argv);
 }
 
+int command_log(int argc, char **argv)
+{
+	(void)argc;
+	return become("demi-log", "log", argv);
+}
+
 int command_xdp_helper(int argc, char **argv)
 {
 	(void)argc;

@@ -31,6 +31,7 @@ static const struct command commands[] = {
 	 "what this machine can do, and the command that mends what it cannot"},
 	{"capture", command_capture, "every frame of a running instance, in pcapng"},
 	{"stat", command_stat, "queues, counters and drops of a running instance"},
+	{"log", command_log, "logs on a device or in a file: what is there, is it whole"},
 	{"bench", command_bench, "benchmarks: echo, size, core, net"},
 	{"xdp-helper", command_xdp_helper,
 	 "opens XDP sockets for applications that have no privilege"},

@@ -30,6 +30,7 @@ int command_capture(int argc, char **argv);
 int command_stat(int argc, char **argv);
 int command_run(int argc, char **argv);
 int command_bench(int argc, char **argv);
+int command_log(int argc, char **argv);
 int command_xdp_helper(int argc, char **argv);
 int bench_echo(int argc, char **argv);
 int bench_size(int argc, char **argv);
