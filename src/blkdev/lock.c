@@ -92,17 +92,31 @@ static int try_lock(int fd, bool exclusive)
 	return err;
 }
 
+/* Has a process ended, reaped or not? */
+static bool has_ended(const char *pid)
+{
+	char path[64];
+	char line[256];
+
+	(void)snprintf(path, sizeof(path), "/proc/%s/stat", pid);
+	FILE *file = fopen(path, "re");
+	if (!file)
+		return errno == ENOENT;
+	const char *read = fgets(line, sizeof(line), file);
+	const char *behind = read ? strrchr(line, ')') : NULL; /* the command */
+	(void)fclose(file);
+	return behind && (strncmp(behind, ") Z", 3) == 0 || strncmp(behind, ") X", 3) == 0);
+}
+
 /* Is the lock that of a process that has ended?  The kernel may still be at work on what it asked
  * for (a ring of io_uring outlives its process), and holds the lock until that is done. */
 static bool ending(int fd)
 {
 	char pid[24];
-	char path[64];
 
 	if (!find_holder(fd, pid, sizeof(pid)))
 		return true; /* it has just gone, or cannot be told: asked again, for a while */
-	(void)snprintf(path, sizeof(path), "/proc/%s", pid);
-	return access(path, F_OK) != 0;
+	return has_ended(pid);
 }
 
 #define ENDING_MS 5000
