@@ -317,11 +317,9 @@ static bool at_end(const struct logfile_cursor *cursor)
 	const struct logfile *log = cursor->log;
 	const struct logfile_mark *at = &cursor->at;
 
-	if (at->offset >= log->durable.offset)
-		return true;
-	return at->sequence
-		       ? at->sequence >= log->durable.sequence
-		       : round_up(at->offset, log->store->super.block_bytes) >= log->durable.offset;
+	if (at->sequence) /* behind all blocks there may be one that is damaged, and was passed */
+		return at->sequence >= log->durable.sequence;
+	return round_up(at->offset, log->store->super.block_bytes) >= log->durable.offset;
 }
 
 /* Finds the next record.  0; -EAGAIN: it is not there yet; -EBADMSG, -EIO ... */
@@ -557,6 +555,7 @@ static int seek_data(struct logfile *log, struct logfile_mark *mark)
 
 	if (err)
 		return err;
+	scan.proven = log->durable; /* the log is open: its records are known to be there */
 	do {
 		scan_next(&scan, &result);
 	} while (result.what == SCAN_DAMAGE);

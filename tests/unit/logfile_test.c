@@ -246,6 +246,45 @@ static void test_seek(void **state)
 	blksim_disk_free(disk);
 }
 
+/* Damage in the last batch, whose records knew nothing of each other's acknowledgement. */
+static void test_seek_behind_damage(void **state)
+{
+	struct blksim_options options = usual;
+	struct logrig rig;
+	uint64_t tokens[3];
+	int64_t at[3];
+	uint64_t capacity;
+	uint64_t got;
+	int err;
+
+	(void)state;
+	options.volatile_cache = false;
+	struct blksim_disk *disk = disk_new(&options);
+	logrig_init(&rig, 0, 0);
+	assert_int_equal(logrig_open(&rig, disk, O_RDWR | O_CREAT), 0);
+	for (uint32_t i = 0; i < 3; i++)
+		tokens[i] = logrig_push(&rig, i + 1, 100, &err);
+	for (uint32_t i = 0; i < 3; i++)
+		at[i] = logrig_wait(&rig, tokens[i], NULL);
+	assert_true(at[2] - at[0] < 512); /* one batch */
+	logrig_close(&rig);
+	blksim_medium(disk, &capacity)[SEGMENTS_AT + at[1] + 60] ^= 1;
+	assert_int_equal(logrig_open(&rig, disk, O_RDONLY), 0);
+	assert_int_equal(rig.log->damages, 1);
+	assert_int_equal(rig.log->damage_offset, at[1]);
+	expect(&rig, 1);
+	assert_int_equal(logrig_read(&rig, &got), -EBADMSG);
+	assert_int_equal(seek(&rig, at[1], SEEK_DATA), at[2]);
+	expect(&rig, 3);
+	logrig_close(&rig);
+	blksim_medium(disk, &capacity)[SEGMENTS_AT + at[2] + 60] ^= 1;
+	assert_int_equal(logrig_open(&rig, disk, O_RDONLY), 0);
+	assert_int_equal(seek(&rig, at[1], SEEK_DATA), -ENXIO);
+	logrig_close(&rig);
+	logrig_end(&rig);
+	blksim_disk_free(disk);
+}
+
 static int64_t truncate_to(struct logrig *rig, int64_t offset)
 {
 	int err;
@@ -517,6 +556,7 @@ int main(void)
 		cmocka_unit_test(test_longest),
 		cmocka_unit_test(test_waits_at_the_end),
 		cmocka_unit_test(test_seek),
+		cmocka_unit_test(test_seek_behind_damage),
 		cmocka_unit_test(test_truncate),
 		cmocka_unit_test(test_segments_are_used_again),
 		cmocka_unit_test(test_zones),
