@@ -4,7 +4,8 @@
  * descriptor and no object of the heap is left.
  *
  * The first byte chooses the configuration; then each call is a byte, and its arguments a byte
- * each. All sockets are on loopback and talk to each other, or to nobody.
+ * each. All sockets are on loopback and talk to each other, or to nobody; logs are on a drive of
+ * memory.
  */
 #include "api/instance.h"
 
@@ -13,6 +14,7 @@
 #include <demi/memory.h>
 #include <demi/queue.h>
 #include <demi/sga.h>
+#include <demi/storage.h>
 #include <demi/wait.h>
 #include <fcntl.h>
 #include <netinet/in.h>
@@ -113,9 +115,11 @@ static void check_result(struct program *p, const demi_qresult_t *qr)
 {
 	demi_qresult_t again;
 
-	require(qr->qr_opcode >= DEMI_OPC_PUSH && qr->qr_opcode <= DEMI_OPC_FAILED);
-	require((qr->qr_opcode == DEMI_OPC_FAILED) == (qr->qr_ret != 0));
-	(void)answer((int)qr->qr_ret);
+	require(qr->qr_opcode >= DEMI_OPC_PUSH && qr->qr_opcode <= DEMI_OPC_TRUNCATE);
+	if (qr->qr_opcode == DEMI_OPC_FAILED)
+		require(answer((int)qr->qr_ret) != 0);
+	else /* a log's push tells where the record is */
+		require(qr->qr_ret == 0 || (qr->qr_opcode == DEMI_OPC_PUSH && qr->qr_ret > 0));
 	require(qr->qr_qt != 0 && demi_wait(&again, qr->qr_qt, &no_time) == EINVAL);
 	if (qr->qr_opcode == DEMI_OPC_POP)
 		keep_array(p, &qr->qr_value.sga);
@@ -204,6 +208,65 @@ static void call_queue(struct program *p)
 	if (answer(demi_queue(&qd)) == 0)
 		keep_qd(p, qd);
 }
+
+/* ---- logs ---- */
+
+static void call_open(struct program *p)
+{
+	static const int flags[] = {O_RDWR | O_CREAT,
+				    O_RDWR | O_CREAT,
+				    O_RDONLY,
+				    O_WRONLY | O_CREAT,
+				    O_RDWR | O_CREAT | O_TRUNC,
+				    O_RDWR | O_CREAT | O_EXCL,
+				    O_RDONLY | O_TRUNC,
+				    -1};
+	static const char *const names[] = {"a", "a", "b", ""};
+	uint32_t choice = take(p);
+	int qd;
+
+	if (answer(choice < 240 ? demi_open(&qd, names[choice / 8 % 4], flags[choice % 8], 0600)
+				: demi_creat(&qd, names[choice % 4], 0600)) == 0)
+		keep_qd(p, qd);
+}
+
+/* An offset of a log: often where it begins, ends, or is read. */
+static off_t take_offset(struct program *p, int qd)
+{
+	static const int whences[] = {SEEK_SET, SEEK_CUR, SEEK_END};
+	uint32_t choice = take(p);
+	off_t offset = 0;
+
+	if (choice < 200)
+		(void)answer(demi_lseek(qd, 0, whences[choice % 3], &offset));
+	return offset + (off_t)(choice % 8 == 0 ? take(p) * 64 : 0);
+}
+
+static void call_lseek(struct program *p)
+{
+	static const int whences[] = {SEEK_SET,  SEEK_SET,  SEEK_CUR,  SEEK_END,
+				      SEEK_DATA, SEEK_DATA, SEEK_HOLE, 99};
+	int qd = take_qd(p);
+	off_t offset = take_offset(p, qd);
+	uint32_t choice = take(p);
+	off_t where = -1;
+
+	if (answer(demi_lseek(qd, choice & 64 ? offset : 0, whences[choice % 8],
+			      choice & 128 ? NULL : &where)) == 0)
+		require(choice & 128 || where >= 0);
+}
+
+static void call_truncate(struct program *p)
+{
+	int qd = take_qd(p);
+	off_t offset = take_offset(p, qd);
+	demi_qtoken_t qt;
+
+	if (answer(demi_truncate(&qt, qd, offset - (take(p) == 0))) == 0)
+		keep_token(p, qt);
+}
+
+/* ---- sockets, arrays, results ---- */
 
 static void call_bind(struct program *p)
 {
@@ -503,7 +566,7 @@ static void call_null(struct program *p)
 	demi_qtoken_t qt;
 	int qd = take_qd(p);
 
-	switch (take(p) % 6) {
+	switch (take(p) % 8) {
 	case 0:
 		require(demi_socket(NULL, AF_INET, SOCK_STREAM, 0) == EINVAL);
 		break;
@@ -519,6 +582,12 @@ static void call_null(struct program *p)
 	case 4:
 		require(demi_wait(NULL, take_token(p), &no_time) != 0);
 		break;
+	case 5:
+		require(demi_open(NULL, "a", O_RDWR | O_CREAT, 0) == EINVAL);
+		break;
+	case 6:
+		require(answer(demi_truncate(NULL, qd, 0)) != 0);
+		break;
 	default:
 		require(demi_init(&args) == EEXIST);
 	}
@@ -531,7 +600,8 @@ static void step(struct program *p)
 		call_meet,      call_push,     call_push,   call_pushto, call_pop,    call_pop,
 		call_close,     call_shutdown, call_option, call_names,  call_wait,   call_wait_any,
 		call_wait_next, call_wait_all, call_cancel, call_turn,   call_alloc,  call_free,
-		call_heap,      call_address,  call_events, call_go,     call_null,
+		call_heap,      call_address,  call_events, call_go,     call_null,   call_open,
+		call_lseek,     call_truncate,
 	};
 
 	calls[take(p) % (sizeof(calls) / sizeof(calls[0]))](p);
@@ -543,6 +613,9 @@ static void configure(uint32_t choice)
 {
 	(void)demi_set_config("stat_socket", "off");
 	(void)demi_set_config("linger_ms", "0");
+	(void)demi_set_config("storage_driver", "sim");
+	(void)demi_set_config("storage_device", "1M");
+	(void)demi_set_config("storage_segment_bytes", "65536");
 	(void)demi_set_config("queues_max", "40");
 	(void)demi_set_config("operations_max", "256");
 	(void)demi_set_config("coroutines_max", "64");

@@ -5,6 +5,7 @@
 #include "support/net.h"
 
 #include <demi/socket.h>
+#include <demi/storage.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <netinet/tcp.h>
@@ -47,7 +48,8 @@ static int outcome_of(int err, demi_qtoken_t qt)
 	assert_int_equal(err, 0);
 	if (qr.qr_opcode == DEMI_OPC_FAILED)
 		return FAILED | (int)qr.qr_ret;
-	assert_int_equal(qr.qr_ret, 0);
+	if (qr.qr_opcode != DEMI_OPC_PUSH) /* that of a log tells the record's offset */
+		assert_int_equal(qr.qr_ret, 0);
 	if (qr.qr_opcode != DEMI_OPC_POP)
 		return OK;
 	int end = net_array_bytes(&qr.qr_value.sga) == 0 ? END : OK;
@@ -79,13 +81,15 @@ enum kind {
 	UDP_BOUND,
 	UDP_CONNECTED,
 	MEMORY,
+	LOG,
 	KINDS
 };
 
 static const char *const kind_names[KINDS] = {
-	"negative",      "never",          "closed",        "tcp fresh",     "tcp bound",
-	"tcp listening", "tcp connecting", "tcp connected", "tcp shut",      "tcp peer shut",
-	"tcp reset",     "udp fresh",      "udp bound",     "udp connected", "memory",
+	"negative",  "never",         "closed",         "tcp fresh",
+	"tcp bound", "tcp listening", "tcp connecting", "tcp connected",
+	"tcp shut",  "tcp peer shut", "tcp reset",      "udp fresh",
+	"udp bound", "udp connected", "memory",         "log",
 };
 
 struct subject {
@@ -182,6 +186,15 @@ static int memory_queue(void)
 	return qd;
 }
 
+/* Logs are on a drive of memory: see drive_in_memory. */
+static int log_queue(void)
+{
+	int qd = -1;
+
+	assert_int_equal(demi_open(&qd, "a log", O_RDWR | O_CREAT | O_TRUNC, 0), 0);
+	return qd;
+}
+
 static int make(struct subject *s, enum kind kind)
 {
 	int qd;
@@ -219,6 +232,8 @@ static int make(struct subject *s, enum kind kind)
 		return net_bound(AF_INET, SOCK_DGRAM);
 	case UDP_CONNECTED:
 		return udp_connected(s);
+	case LOG:
+		return log_queue();
 	default:
 		return memory_queue();
 	}
@@ -381,6 +396,20 @@ static int call_shutdown_nonsense(struct subject *s)
 	return demi_shutdown(s->qd, 77);
 }
 
+static int call_lseek(struct subject *s)
+{
+	off_t offset;
+
+	return demi_lseek(s->qd, 0, SEEK_SET, &offset);
+}
+
+static int call_truncate(struct subject *s)
+{
+	demi_qtoken_t qt = 0;
+
+	return outcome(demi_truncate(&qt, s->qd, 0), qt);
+}
+
 struct row {
 	const char *name;
 	int (*call)(struct subject *s);
@@ -392,26 +421,28 @@ struct row {
 
 /* clang-format off */
 static const struct row rows[] = {
-	/* negative, never, closed | tcp: fresh, bound, listening, connecting | connected, shut, peer shut, reset | udp: fresh, bound, connected | memory */
-	{"bind", call_bind, {EBADF, EBADF, EBADF, OK, EINVAL, EINVAL, EINVAL, EINVAL, EINVAL, EINVAL, EINVAL, OK, EINVAL, EINVAL, ENOTSUP}},
-	{"listen", call_listen, {EBADF, EBADF, EBADF, EDESTADDRREQ, OK, EADDRINUSE, EADDRINUSE, EADDRINUSE, EADDRINUSE, EADDRINUSE, EADDRINUSE, ENOTSUP, ENOTSUP, ENOTSUP, ENOTSUP}},
-	{"accept", call_accept, {EBADF, EBADF, EBADF, EINVAL, EINVAL, WAITS, EINVAL, EINVAL, EINVAL, EINVAL, EINVAL, EINVAL, EINVAL, EINVAL, ENOTSUP}},
-	{"connect", call_connect, {EBADF, EBADF, EBADF, OK, OK, EOPNOTSUPP, EINPROGRESS, EISCONN, EISCONN, EISCONN, EISCONN, OK, OK, OK, ENOTSUP}},
-	{"close", call_close, {EBADF, EBADF, EBADF, OK, OK, OK, OK, OK, OK, OK, OK, OK, OK, OK, OK}},
-	{"close twice", call_close_twice, {EBADF, EBADF, EBADF, EBADF, EBADF, EBADF, EBADF, EBADF, EBADF, EBADF, EBADF, EBADF, EBADF, EBADF, EBADF}},
-	{"push", call_push, {EBADF, EBADF, EBADF, ENOTCONN, ENOTCONN, ENOTCONN, ENOTCONN, OK, EPIPE, OK, RESET, NO_PEER, NO_PEER, OK, OK}},
-	{"push of nothing", call_push_nothing, {EBADF, EBADF, EBADF, ENOTCONN, ENOTCONN, ENOTCONN, ENOTCONN, EINVAL, EPIPE, EINVAL, EINVAL, NO_PEER, NO_PEER, OK, OK}},
-	{"pushto", call_pushto, {EBADF, EBADF, EBADF, ENOTSUP, ENOTSUP, ENOTSUP, ENOTSUP, ENOTSUP, ENOTSUP, ENOTSUP, ENOTSUP, OK, OK, OK, ENOTSUP}},
-	{"pop", call_pop, {EBADF, EBADF, EBADF, ENOTCONN, ENOTCONN, ENOTCONN, ENOTCONN, WAITS, WAITS, END, RESET, WAITS, WAITS, WAITS, WAITS}},
-	{"blocking push", call_blocking_push, {EBADF, EBADF, EBADF, ENOTCONN, ENOTCONN, ENOTCONN, ENOTCONN, OK, EPIPE, OK, RESET, NO_PEER, NO_PEER, OK, OK}},
-	{"blocking pop", call_blocking_pop, {EBADF, EBADF, EBADF, ENOTCONN, ENOTCONN, ENOTCONN, ENOTCONN, NOT, NOT, OK, RESET, NOT, NOT, NOT, NOT}},
-	{"setsockopt", call_setsockopt, {EBADF, EBADF, EBADF, OK, OK, OK, OK, OK, OK, OK, OK, OK, OK, OK, ENOTSUP}},
-	{"getsockopt", call_getsockopt, {EBADF, EBADF, EBADF, OK, OK, OK, OK, OK, OK, OK, OK, OK, OK, OK, ENOTSUP}},
-	{"getpeername", call_getpeername, {EBADF, EBADF, EBADF, ENOTCONN, ENOTCONN, ENOTCONN, ENOTCONN, OK, OK, OK, ENOTCONN, ENOTCONN, ENOTCONN, OK, ENOTSUP}},
-	{"getsockname", call_getsockname, {EBADF, EBADF, EBADF, OK, OK, OK, OK, OK, OK, OK, OK, OK, OK, OK, ENOTSUP}},
-	{"shutdown write", call_shutdown_write, {EBADF, EBADF, EBADF, ENOTCONN, ENOTCONN, ENOTCONN, ENOTCONN, OK, OK, OK, ENOTCONN, ENOTCONN, ENOTCONN, OK, ENOTSUP}},
-	{"shutdown read", call_shutdown_read, {EBADF, EBADF, EBADF, ENOTCONN, ENOTCONN, ENOTCONN, ENOTCONN, OK, OK, OK, ENOTCONN, ENOTCONN, ENOTCONN, OK, ENOTSUP}},
-	{"shutdown nonsense", call_shutdown_nonsense, {EBADF, EBADF, EBADF, EINVAL, EINVAL, EINVAL, EINVAL, EINVAL, EINVAL, EINVAL, EINVAL, EINVAL, EINVAL, EINVAL, ENOTSUP}},
+	/* negative, never, closed | tcp: fresh, bound, listening, connecting | connected, shut, peer shut, reset | udp: fresh, bound, connected | memory, log */
+	{"bind", call_bind, {EBADF, EBADF, EBADF, OK, EINVAL, EINVAL, EINVAL, EINVAL, EINVAL, EINVAL, EINVAL, OK, EINVAL, EINVAL, ENOTSUP, ENOTSUP}},
+	{"listen", call_listen, {EBADF, EBADF, EBADF, EDESTADDRREQ, OK, EADDRINUSE, EADDRINUSE, EADDRINUSE, EADDRINUSE, EADDRINUSE, EADDRINUSE, ENOTSUP, ENOTSUP, ENOTSUP, ENOTSUP, ENOTSUP}},
+	{"accept", call_accept, {EBADF, EBADF, EBADF, EINVAL, EINVAL, WAITS, EINVAL, EINVAL, EINVAL, EINVAL, EINVAL, EINVAL, EINVAL, EINVAL, ENOTSUP, ENOTSUP}},
+	{"connect", call_connect, {EBADF, EBADF, EBADF, OK, OK, EOPNOTSUPP, EINPROGRESS, EISCONN, EISCONN, EISCONN, EISCONN, OK, OK, OK, ENOTSUP, ENOTSUP}},
+	{"close", call_close, {EBADF, EBADF, EBADF, OK, OK, OK, OK, OK, OK, OK, OK, OK, OK, OK, OK, OK}},
+	{"close twice", call_close_twice, {EBADF, EBADF, EBADF, EBADF, EBADF, EBADF, EBADF, EBADF, EBADF, EBADF, EBADF, EBADF, EBADF, EBADF, EBADF, EBADF}},
+	{"push", call_push, {EBADF, EBADF, EBADF, ENOTCONN, ENOTCONN, ENOTCONN, ENOTCONN, OK, EPIPE, OK, RESET, NO_PEER, NO_PEER, OK, OK, OK}},
+	{"push of nothing", call_push_nothing, {EBADF, EBADF, EBADF, ENOTCONN, ENOTCONN, ENOTCONN, ENOTCONN, EINVAL, EPIPE, EINVAL, EINVAL, NO_PEER, NO_PEER, OK, OK, EINVAL}},
+	{"pushto", call_pushto, {EBADF, EBADF, EBADF, ENOTSUP, ENOTSUP, ENOTSUP, ENOTSUP, ENOTSUP, ENOTSUP, ENOTSUP, ENOTSUP, OK, OK, OK, ENOTSUP, ENOTSUP}},
+	{"pop", call_pop, {EBADF, EBADF, EBADF, ENOTCONN, ENOTCONN, ENOTCONN, ENOTCONN, WAITS, WAITS, END, RESET, WAITS, WAITS, WAITS, WAITS, WAITS}},
+	{"blocking push", call_blocking_push, {EBADF, EBADF, EBADF, ENOTCONN, ENOTCONN, ENOTCONN, ENOTCONN, OK, EPIPE, OK, RESET, NO_PEER, NO_PEER, OK, OK, OK}},
+	{"blocking pop", call_blocking_pop, {EBADF, EBADF, EBADF, ENOTCONN, ENOTCONN, ENOTCONN, ENOTCONN, NOT, NOT, OK, RESET, NOT, NOT, NOT, NOT, NOT}},
+	{"setsockopt", call_setsockopt, {EBADF, EBADF, EBADF, OK, OK, OK, OK, OK, OK, OK, OK, OK, OK, OK, ENOTSUP, ENOTSUP}},
+	{"getsockopt", call_getsockopt, {EBADF, EBADF, EBADF, OK, OK, OK, OK, OK, OK, OK, OK, OK, OK, OK, ENOTSUP, ENOTSUP}},
+	{"getpeername", call_getpeername, {EBADF, EBADF, EBADF, ENOTCONN, ENOTCONN, ENOTCONN, ENOTCONN, OK, OK, OK, ENOTCONN, ENOTCONN, ENOTCONN, OK, ENOTSUP, ENOTSUP}},
+	{"getsockname", call_getsockname, {EBADF, EBADF, EBADF, OK, OK, OK, OK, OK, OK, OK, OK, OK, OK, OK, ENOTSUP, ENOTSUP}},
+	{"shutdown write", call_shutdown_write, {EBADF, EBADF, EBADF, ENOTCONN, ENOTCONN, ENOTCONN, ENOTCONN, OK, OK, OK, ENOTCONN, ENOTCONN, ENOTCONN, OK, ENOTSUP, ENOTSUP}},
+	{"shutdown read", call_shutdown_read, {EBADF, EBADF, EBADF, ENOTCONN, ENOTCONN, ENOTCONN, ENOTCONN, OK, OK, OK, ENOTCONN, ENOTCONN, ENOTCONN, OK, ENOTSUP, ENOTSUP}},
+	{"shutdown nonsense", call_shutdown_nonsense, {EBADF, EBADF, EBADF, EINVAL, EINVAL, EINVAL, EINVAL, EINVAL, EINVAL, EINVAL, EINVAL, EINVAL, EINVAL, EINVAL, ENOTSUP, ENOTSUP}},
+	{"lseek", call_lseek, {EBADF, EBADF, EBADF, ESPIPE, ESPIPE, ESPIPE, ESPIPE, ESPIPE, ESPIPE, ESPIPE, ESPIPE, ESPIPE, ESPIPE, ESPIPE, ESPIPE, OK}},
+	{"truncate", call_truncate, {EBADF, EBADF, EBADF, ESPIPE, ESPIPE, ESPIPE, ESPIPE, ESPIPE, ESPIPE, ESPIPE, ESPIPE, ESPIPE, ESPIPE, ESPIPE, ESPIPE, OK}},
 };
 /* clang-format on */
 
@@ -460,6 +491,7 @@ struct good {
 	int plain;
 	int udp;
 	int memory;
+	int log;
 	demi_qtoken_t waiting; /* a pop of memory */
 	demi_sgarray_t sga;    /* a heap array of LIVE_BUFFER bytes */
 	demi_sgarray_t freed;
@@ -476,6 +508,7 @@ static int setup_good(void **state)
 	good.connected = net_connected(AF_INET, &good.plain);
 	good.udp = net_bound(AF_INET, SOCK_DGRAM);
 	good.memory = memory_queue();
+	good.log = log_queue();
 	good.waiting = net_pop(good.memory);
 	good.sga = demi_sgaalloc(LIVE_BUFFER);
 	good.freed = demi_sgaalloc(LIVE_BUFFER);
@@ -788,6 +821,91 @@ static void test_bad_arguments_of_io(void **state)
 	assert_int_equal(wrong, 0);
 }
 
+static int open_of(const char *name, int flags)
+{
+	return demi_open(&scratch_int, name, flags, 0600);
+}
+
+static int push_to_log(uint32_t bytes)
+{
+	static char data[65536];
+
+	return push_array(good.log, net_array(data, bytes));
+}
+
+/* With a queue of its own, opened for one thing only. */
+static int on_log_opened(int flags, int (*call)(struct subject *s))
+{
+	struct subject s;
+
+	assert_int_equal(demi_open(&s.qd, "a log", flags, 0), 0);
+	int result = call(&s);
+	assert_int_equal(demi_close(s.qd), 0);
+	return result;
+}
+
+static int seek_while_popping(void)
+{
+	demi_qtoken_t qt = net_pop(good.log);
+	int err = demi_lseek(good.log, 0, SEEK_SET, NULL);
+
+	assert_int_equal(demi_cancel(qt), 0);
+	net_wait_failed(qt, ECANCELED);
+	return err;
+}
+
+static void test_bad_arguments_of_logs(void **state)
+{
+	static const char longest[] =
+		"0123456789012345678901234567890123456789012345678901234567890123";
+	static const int both = O_RDWR | O_CREAT;
+	off_t at = 77;
+	int wrong = 0;
+
+	(void)state;
+	A(EINVAL, demi_open(NULL, "new", both, 0600));
+	A(EINVAL, open_of(NULL, both));
+	A(EINVAL, open_of("new", both | O_NONBLOCK));
+	A(EINVAL, open_of("new", both | O_DIRECTORY));
+	A(EINVAL, open_of("new", both | 1 << 30));
+	A(EINVAL, open_of("new", O_ACCMODE | O_CREAT));
+	A(EINVAL, open_of("new", O_RDONLY | O_CREAT));
+	A(EINVAL, open_of("a log", O_RDONLY | O_TRUNC));
+	A(EINVAL, open_of("new", -1));
+	A(ENOENT, open_of("new", O_RDWR));
+	A(ENOENT, open_of("", both));
+	A(ENAMETOOLONG, open_of(longest, both));
+	A(EEXIST, open_of("a log", both | O_EXCL));
+	A(EINVAL, demi_creat(NULL, "new", 0600));
+	A(EINVAL, demi_creat(&scratch_int, NULL, 0600));
+	A(ENAMETOOLONG, demi_creat(&scratch_int, longest, 0600));
+
+	A(EINVAL, demi_lseek(good.log, 0, 77, &at));
+	A(EINVAL, demi_lseek(good.log, 0, -1, &at));
+	A(EINVAL, demi_lseek(good.log, -1, SEEK_SET, &at));
+	A(EINVAL, demi_lseek(good.log, INT64_MAX, SEEK_SET, &at));
+	A(EINVAL, demi_lseek(good.log, INT64_MIN, SEEK_SET, &at));
+	A(EINVAL, demi_lseek(good.log, 1, SEEK_CUR, &at));
+	A(EINVAL, demi_lseek(good.log, 1, SEEK_END, &at));
+	A(ENXIO, demi_lseek(good.log, 0, SEEK_DATA, &at));
+	A(EBUSY, seek_while_popping());
+	assert_int_equal(at, 77);
+	A(OK, demi_lseek(good.log, 0, SEEK_END, NULL));
+
+	A(EINVAL, demi_truncate(NULL, good.log, 0));
+	A(EINVAL, demi_truncate(&scratch_qt, good.log, -1));
+	A(EINVAL, demi_truncate(&scratch_qt, good.log, INT64_MIN));
+	A(EINVAL, demi_truncate(&scratch_qt, good.log, INT64_MAX));
+
+	A(EINVAL, push_to_log(0));
+	A(EMSGSIZE, push_to_log(32768));
+	A(OK, push_to_log(32768 - 48));
+	A(EBADF, on_log_opened(O_RDONLY, call_push));
+	A(EBADF, on_log_opened(O_RDONLY, call_truncate));
+	A(EBADF, on_log_opened(O_WRONLY, call_pop));
+	assert_int_equal(wrong, 0);
+}
+
 static void test_bad_arguments_of_waits(void **state)
 {
 	const demi_qtoken_t w = good.waiting;
@@ -1025,6 +1143,10 @@ static void nothing(void *arg)
 	X(demi_set_schedule(NULL, NULL, 0))                                                 \
 	X(demi_shutdown(500, SHUT_WR))                                                      \
 	X(demi_queue(&scratch_int))                                                         \
+	X(demi_open(&scratch_int, "a log", O_RDWR | O_CREAT, 0600))                         \
+	X(demi_creat(&scratch_int, "a log", 0600))                                          \
+	X(demi_lseek(500, 0, SEEK_SET, &scratch_offset))                                    \
+	X(demi_truncate(&scratch_qt, 500, 0))                                               \
 	X(demi_cancel(1))                                                                   \
 	X(demi_flush())                                                                     \
 	X(demi_wait(scratch_qr, 1, &no_time))                                               \
@@ -1051,6 +1173,7 @@ static void nothing(void *arg)
 	X(null_sga(demi_sgaalloc(16)) ? 0 : ENOSYS)
 
 static struct net_address scratch_address;
+static off_t scratch_offset;
 static socklen_t scratch_length = sizeof(struct sockaddr_storage);
 
 /* Calls that answered otherwise; usable in a forked child, where nothing may assert. */
@@ -1242,6 +1365,7 @@ static void test_descriptors_run_out(void **state)
 	int fds = net_count_fds();
 	assert_int_equal(demi_socket(&qd, AF_INET, SOCK_STREAM, 0), EMFILE);
 	assert_int_equal(demi_queue(&qd), EMFILE);
+	assert_int_equal(open_of("a log", O_RDWR | O_CREAT), EMFILE);
 	assert_int_equal(net_count_fds(), fds);
 	assert_int_equal(demi_close(qds[3]), 0);
 	assert_int_equal(demi_socket(&qd, AF_INET, SOCK_STREAM, 0), 0);
@@ -1258,6 +1382,7 @@ static void test_operations_run_out(void **state)
 	assert_int_equal(demi_set_config("operations_max", "64"), 0);
 	(void)net_init(state);
 	int memory = memory_queue();
+	int log = log_queue();
 	int listener = net_listener(AF_INET, 4);
 	int tcp = net_socket(AF_INET, SOCK_STREAM);
 	struct net_address address = net_local(listener);
@@ -1265,6 +1390,7 @@ static void test_operations_run_out(void **state)
 	for (int i = 0; i < 64; i++)
 		qts[i] = net_pop(memory);
 	assert_int_equal(demi_pop(&qt, memory), ENOMEM);
+	assert_int_equal(demi_truncate(&qt, log, 0), ENOMEM);
 	assert_int_equal(demi_push(&qt, memory, &sga), ENOMEM);
 	assert_int_equal(demi_accept(&qt, listener), ENOMEM);
 	assert_int_equal(demi_connect(&qt, tcp, &address.any, address.length), ENOMEM);
@@ -1308,6 +1434,14 @@ static void test_files_run_out(void **state)
 	(void)net_fini(state);
 }
 
+/* For all instances of this thread. */
+static void drive_in_memory(void)
+{
+	(void)demi_set_config("storage_driver", "sim");
+	(void)demi_set_config("storage_device", "4M");
+	(void)demi_set_config("storage_segment_bytes", "65536");
+}
+
 int main(void)
 {
 	static const struct CMUnitTest tests[] = {
@@ -1317,6 +1451,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_bad_arguments_of_sockets, setup_good,
 						teardown_good),
 		cmocka_unit_test_setup_teardown(test_bad_arguments_of_io, setup_good,
+						teardown_good),
+		cmocka_unit_test_setup_teardown(test_bad_arguments_of_logs, setup_good,
 						teardown_good),
 		cmocka_unit_test_setup_teardown(test_bad_arguments_of_waits, setup_good,
 						teardown_good),
@@ -1340,5 +1476,6 @@ int main(void)
 		cmocka_unit_test(test_files_run_out),
 	};
 
+	drive_in_memory();
 	return test_run("errors", tests);
 }
