@@ -207,6 +207,22 @@ def the_capabilities_are_enough_and_none_is_too_many():
                 check("CAP_" in words or "memory" in words, f"without {name} it says: {words}")
 
 
+# -- code
+
+
+@test
+def the_code_of_the_page_compiles():
+    need("cc")
+    blocks = re.findall(r"^```c\n(.*?)^```$", (ROOT / "README.md").read_text(), re.S | re.M)
+    check(len(blocks) >= 2, f"{len(blocks)} blocks of code")
+    for block in blocks:
+        with tempfile.NamedTemporaryFile("w", suffix=".c") as file:
+            file.write(block)
+            file.flush()
+            status, out = run("cc", "-std=gnu17", "-Wall", "-Wextra", "-Werror", "-fsyntax-only", f"-I{ROOT / 'include'}", file.name)
+            check(status == 0, out)
+
+
 # -- systemd
 
 
