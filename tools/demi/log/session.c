@@ -143,7 +143,9 @@ int session_scan(struct scan *scan, struct logfile *log, const struct logfile_ma
 {
 	int err = scan_open(scan, log, from);
 
-	if (!err)
+	if (err)
+		tool_complain("log \"%s\": %s", logfile_entry(log)->name, strerror(-err));
+	else
 		scan->proven = log->durable;
-	return failed(&(struct session){0}, logfile_entry(log)->name, err);
+	return err;
 }
