@@ -229,7 +229,7 @@ static uint32_t copy_data(char *to, const struct op *push)
 		if (segment.iov_len == 0)
 			continue;
 		memcpy(to, segment.iov_base, segment.iov_len);
-		crc = crc32c(crc, to, segment.iov_len);
+		crc = crc32c_add(crc, to, segment.iov_len);
 		to += segment.iov_len;
 	}
 	return crc;

@@ -39,13 +39,13 @@ __attribute__((target("sse4.2"))) static uint32_t crc32c_sse(uint32_t crc, const
 	return ~(uint32_t)state;
 }
 
-uint32_t crc32c(uint32_t crc, const void *data, size_t bytes)
+uint32_t crc32c_add(uint32_t crc, const void *data, size_t bytes)
 {
 	return __builtin_cpu_supports("sse4.2") ? crc32c_sse(crc, data, bytes)
 						: crc32c_portable(crc, data, bytes);
 }
 #else
-uint32_t crc32c(uint32_t crc, const void *data, size_t bytes)
+uint32_t crc32c_add(uint32_t crc, const void *data, size_t bytes)
 {
 	return crc32c_portable(crc, data, bytes);
 }

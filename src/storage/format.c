@@ -9,10 +9,10 @@ static uint32_t super_crc(const struct super *super)
 {
 	static const uint32_t zero;
 	size_t behind = offsetof(struct super, crc) + sizeof(super->crc);
-	uint32_t crc = crc32c(0, super, offsetof(struct super, crc));
+	uint32_t crc = crc32c_add(0, super, offsetof(struct super, crc));
 
-	crc = crc32c(crc, &zero, sizeof(zero));
-	return crc32c(crc, (const char *)super + behind, sizeof(*super) - behind);
+	crc = crc32c_add(crc, &zero, sizeof(zero));
+	return crc32c_add(crc, (const char *)super + behind, sizeof(*super) - behind);
 }
 
 void super_seal(struct super *super)
@@ -31,9 +31,9 @@ static uint32_t segment_crc(const struct segment_header *header, uint64_t identi
 {
 	const uint64_t place[2] = {identity, at};
 	size_t behind = offsetof(struct segment_header, log);
-	uint32_t crc = crc32c(0, place, sizeof(place));
+	uint32_t crc = crc32c_add(0, place, sizeof(place));
 
-	return crc32c(crc, (const char *)header + behind, sizeof(*header) - behind);
+	return crc32c_add(crc, (const char *)header + behind, sizeof(*header) - behind);
 }
 
 void segment_seal(struct segment_header *header, uint64_t identity, uint64_t at)
@@ -50,9 +50,9 @@ bool segment_check(const struct segment_header *header, uint64_t identity, uint6
 static uint32_t record_crc(const struct record_header *header, const struct record_place *place)
 {
 	size_t behind = offsetof(struct record_header, sequence);
-	uint32_t crc = crc32c(0, place, sizeof(*place));
+	uint32_t crc = crc32c_add(0, place, sizeof(*place));
 
-	return crc32c(crc, (const char *)header + behind, sizeof(*header) - behind);
+	return crc32c_add(crc, (const char *)header + behind, sizeof(*header) - behind);
 }
 
 void record_seal(struct record_header *header, const struct record_place *place)

@@ -368,7 +368,7 @@ static int by_reference(struct logfile_cursor *cursor)
 	if (offset + header->data_bytes > chunk->start + chunk->bytes)
 		return -ENOENT;
 	char *data = chunk->memory + (offset - chunk->start);
-	if (crc32c(0, data, header->data_bytes) != header->data_crc)
+	if (crc32c_add(0, data, header->data_bytes) != header->data_crc)
 		return -EBADMSG;
 	heap_ref_library(data);
 	heap_hand_over(data);
@@ -393,7 +393,7 @@ static int put_together(struct logfile_cursor *cursor)
 			n = header->data_bytes - cursor->filled;
 		char *to = cursor->data + cursor->filled;
 		memcpy(to, chunk->memory + (offset - chunk->start), n);
-		cursor->crc = crc32c(cursor->crc, to, n);
+		cursor->crc = crc32c_add(cursor->crc, to, n);
 		cursor->filled += n;
 	}
 	if (cursor->crc != header->data_crc)

@@ -69,7 +69,7 @@ static int take(struct scan *scan, uint64_t offset, uint64_t bytes, char *to, ui
 			memcpy(to, from, n);
 			to += n;
 		}
-		*crc = crc32c(*crc, from, n);
+		*crc = crc32c_add(*crc, from, n);
 		offset += n;
 		bytes -= n;
 	}
