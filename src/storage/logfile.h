@@ -59,6 +59,8 @@ struct logfile_batch {
 	char *usual_buffer; /* heap memory */
 	char *own_buffer;   /* heap memory; NULL: there is none at present */
 	uint64_t filled_bytes;
+	uint64_t zero_begin; /* known zeros in the usual buffer, behind what was written last */
+	uint64_t zero_end;
 	uint64_t start;          /* offset in the log: of a block */
 	struct logfile_mark end; /* behind its last record, and the padding */
 	uint64_t begun_ns;
