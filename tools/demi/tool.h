@@ -36,6 +36,7 @@ int bench_echo(int argc, char **argv);
 int bench_size(int argc, char **argv);
 int bench_core(int argc, char **argv);
 int bench_schedule(int argc, char **argv);
+int bench_log(int argc, char **argv);
 int bench_net(int argc, char **argv);
 
 /* Monotonic time. */
