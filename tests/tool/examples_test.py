@@ -212,6 +212,67 @@ def echo_server_names_a_port_in_use():
     assert "Address already in use" in result.stderr, result
 
 
+# -- echo_log
+
+
+def records(path):
+    """What is in a log that no process has: as docs and storage/format.h say, in a file's first segment."""
+    with open(path, "rb") as file:
+        data = file.read()
+    at = 131072 + 4096  # behind the superblocks and the segment's header
+    found = []
+    while at + 48 <= len(data):
+        magic, size, begin = struct.unpack_from("<I", data, at)[0], *struct.unpack_from("<I8xI", data, at + 28)
+        if magic == 0x31636572:
+            found.append(data[at + begin:at + begin + size])
+            at += (begin + size + 7) // 8 * 8
+        elif at % 4096:
+            at += 4096 - at % 4096  # the batch ends: the next one begins at a block
+        else:
+            break
+    return found
+
+
+@contextlib.contextmanager
+def echo_log(path):
+    port = free_port()
+    with server("echo_log", "127.0.0.1", port, path):
+        yield port
+
+
+@test
+def echo_log_has_on_stable_media_what_it_answered():
+    with tempfile.TemporaryDirectory() as directory:
+        path = os.path.join(directory, "echo.log")
+        expected = []
+        for life in range(2):  # the server is killed each time
+            with echo_log(path) as port, contextlib.ExitStack() as stack:
+                clients = [stack.enter_context(connect(port)) for _ in range(20)]
+                for turn in range(3):
+                    for i, client in enumerate(clients):
+                        client.sendall(b"life %d, turn %d of client %d" % (life, turn, i))
+                        expected.append(b"life %d, turn %d of client %d" % (life, turn, i))
+                    for i, client in reversed(list(enumerate(clients))):
+                        message = b"life %d, turn %d of client %d" % (life, turn, i)
+                        assert receive(client, len(message)) == message
+                for client in clients[:10]:
+                    client.close()
+                assert echoes(clients[10], pattern(100000))
+        logged = records(path)
+        assert sorted(line for line in logged if line.startswith(b"life")) == sorted(expected), len(logged)
+        rest = b"".join(line for line in logged if not line.startswith(b"life"))
+        assert rest == 2 * pattern(100000), len(rest)
+
+
+@test
+def echo_log_names_what_is_no_log():
+    with tempfile.NamedTemporaryFile() as file:
+        file.write(pattern(1 << 20))
+        file.flush()
+        result = run("echo_log", "127.0.0.1", free_port(), file.name)
+    assert result.returncode == 1 and file.name in result.stderr, result
+
+
 # -- http_server, http_get, redis_client
 
 
@@ -456,7 +517,7 @@ def chat_gives_places_to_those_who_wait():
 
 @test
 def usage_is_told():
-    for name in ("echo_server", "echo_client", "udp_echo", "chat"):
+    for name in ("echo_server", "echo_client", "echo_log", "udp_echo", "chat"):
         result = run(name)
         assert result.returncode == 2 and f"usage: {name} " in result.stderr, result
 
