@@ -17,10 +17,12 @@
 enum { TOKENS_MAX = 1000 };
 
 static demi_qtoken_t qts[TOKENS_MAX]; /* the accept, then one a connection */
+
 static struct connection {
 	int qd;
 	demi_sgarray_t message; /* that is being logged */
 } connections[TOKENS_MAX];
+
 static int count = 1, listener, logger;
 
 static void check(int error, const char *call)

@@ -82,7 +82,7 @@ def version_and_help():
     check(demi("--version") == demi("version"), "--version")
     check("doctor" in demi("--help")[0], "--help")
     check("echo" in demi("bench", "--help")[0], "bench --help")
-    for command in (["bench", "echo"], ["bench", "size"], ["bench", "core"], ["bench", "net"], ["doctor"], ["stat"], ["capture"],
+    for command in (["bench", "echo"], ["bench", "size"], ["bench", "core"], ["bench", "log"], ["bench", "net"], ["doctor"], ["stat"], ["capture"],
                     ["run"]):
         check("usage: demi" in demi(*command, "--help")[0], f"{command} --help")
 
@@ -102,6 +102,9 @@ def bad_options_are_named():
             ("--reference", "bench", "echo", "--reference", "catfish"), ("--port", "bench", "echo", "--role", "client"),
             ("--address", "bench", "echo", "--address", "localhost"), ("--only", "bench", "core", "--only", "x"),
             ("--size", "bench", "size", "--size", "3"),
+            ("--only", "bench", "log", "--only", "x"), ("--part", "bench", "log", "--part", "x"),
+            ("--log", "bench", "echo", "--log", "--proto", "udp"),
+            ("--reference", "bench", "echo", "--log", "--reference", "io_uring"),
             ("--only", "bench", "net", "--only", "x"), ("--part", "bench", "net", "--part", "x"),
             ("--stack", "bench", "net", "--only", "rx_ack", "--stack", "x"), ("--pairs", "bench", "net", "--pairs", "0"),
             ("surplus", "bench", "core", "surplus"), ("-x", "doctor", "-x"), ("abc", "stat", "abc"), ("capture", "capture", "1"),
@@ -232,6 +235,44 @@ def core_has_all_figures():
         check(key in row, f"no {key}")
         check(key.startswith("mimalloc") or key == "what" or row[key] > 0, f"{key} is {row[key]}")
     demi("bench", "core", "--only", "wait_any_100", "--count", "100")
+
+
+LOG_KEYS = ("latency_p50_ns", "latency_p99_ns", "records_per_s", "bytes_per_s")
+
+
+@test
+def logs_are_measured():
+    with tempfile.TemporaryDirectory() as directory:
+        path = Path(directory) / "log"
+        table = rows("bench", "log", "--file", str(path), "--pairs", "2", "--seconds", "0.002")
+        check(not any(Path(directory).iterdir()), "the file is gone")
+        path.write_text("something")
+        check(str(path) in demi("bench", "log", "--part", "pop", "--file", str(path), status=1)[1], "it makes its file")
+        check(path.read_text() == "something", "and leaves another alone")
+    found = [(row["what"], row["size_bytes"], row["outstanding"]) for row in table]
+    check(found == [(what, size, outstanding) for what in ("append", "append-software", "pop") for size in (64, 4096)
+                    for outstanding in (1, 32)], f"rows: {found}")
+    for row in table:
+        check(all(row[key] > 0 for key in LOG_KEYS), str(row))
+        alone = (row["what"], row["outstanding"]) == ("append-software", 1)
+        check((row["reference"] is None) == (row["ratio"] is None) == alone, str(row))
+        check(alone or row["ratio"] > 0 and row["reference_p50_ns"] > 0, str(row))
+    for key in ("append_64", "append_4096"):
+        demi("bench", "log", "--only", key, "--count", "100")
+
+
+@test
+def an_echo_is_logged():
+    names = ("posix-epoll", "posix-spin", "posix-block")
+    with tempfile.TemporaryDirectory() as directory:
+        for connections in ("1", "5"):
+            servers = names if connections == "1" else names[:1]
+            table = rows("bench", "echo", "--log-file", str(Path(directory) / "log"), "--rounds", "20", "--pairs", "1",
+                         "--connections", connections, "--reference", ",".join(servers))
+            check([row["libos"] for row in table] == ["catnap+log"] + [f"{name}+fdatasync" for name in servers], "rows")
+            check(all((row["requests"], row["errors"]) == (20, 0) for row in table), str(table))
+            check(table[0]["reference"] == "posix-epoll+fdatasync" and table[0]["ratio"] > 0, str(table[0]))
+        check(not any(Path(directory).iterdir()), "the files are gone")
 
 
 def net_rows(part, *arguments):

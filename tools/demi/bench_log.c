@@ -78,9 +78,10 @@ static int fail(const char *what, int error)
 
 /* ---- logs ---- */
 
+/* NULL: as file and environment say. */
 static int configure(const char *driver, const char *device, const char *segment)
 {
-	int error = driver ? demi_set_config("demitasse.storage.driver", driver) : 0;
+	int error = demi_set_config("demitasse.storage.driver", driver);
 
 	if (!error)
 		error = demi_set_config("demitasse.storage.device", device);
@@ -250,12 +251,12 @@ static int measure_append(struct log_bench *bench)
 		error = append_rounds(bench);
 	if (error)
 		return fail("append", error);
-	const struct row_kind kind = {
-		.what = "append",
-		.reference = "pwrite RWF_DSYNC",
-		.outstanding = 1,
-		.ratio = median_ratio(bench->one.p50_ns, bench->reference.p50_ns,
-				      bench->one.rounds)};
+	const struct row_kind kind = {.what = "append",
+				      .reference = "pwrite RWF_DSYNC",
+				      .outstanding = 1,
+				      .ratio = median_ratio(bench->one.p50_ns,
+							    bench->reference.p50_ns,
+							    bench->one.rounds)};
 	add_row(bench, &kind, &bench->one, &bench->reference);
 	add_many(bench, "append");
 	return 0;
@@ -342,7 +343,8 @@ static int64_t fill(struct log_bench *bench)
 	log_figures_reset(&bench->many);
 	if (error)
 		return error;
-	uint64_t end = (uint64_t)bench->load.last_offset % SEGMENT_BYTES + record_blocks_bytes(size);
+	uint64_t end =
+		(uint64_t)bench->load.last_offset % SEGMENT_BYTES + record_blocks_bytes(size);
 	bench->plain.begin = SEGMENTS_AT;
 	bench->plain.end = SEGMENTS_AT + end / BLOCK_BYTES * BLOCK_BYTES;
 	bench->plain.piece_bytes = READ_BYTES;

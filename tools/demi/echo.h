@@ -10,6 +10,7 @@
 #include "echo_link.h"
 #include "histogram.h"
 #include "load.h"
+#include "log_file.h"
 #include "server_cpu.h"
 
 #include <netinet/in.h>
@@ -33,6 +34,8 @@ struct echo_spec {
 	const char *device;           /* as given: NAME[,key=value...]; NULL: none */
 	const struct echo_link *link; /* both ends are on it; NULL: they are where we are */
 	const char *idle;             /* of a library OS: adaptive or busy */
+	const char *log; /* file that the server makes, and logs each request in before it
+			    answers; NULL: it logs nothing */
 	enum echo_proto proto;
 	size_t size;
 	unsigned connections, depth;
@@ -81,9 +84,10 @@ struct echo_end {
 	char device[ECHO_DEVICE_MAX]; /* of this end; empty: none */
 	int control;                  /* server: for process_ready */
 	bool stays; /* server: serves until echo_interrupted, not only the clients of this run */
-	pid_t server_pid; /* client: 0 if it is not ours */
-	char *message;    /* this end's part of shared */
-	struct load load; /* client */
+	pid_t server_pid;     /* client: 0 if it is not ours */
+	char *message;        /* this end's part of shared */
+	struct load load;     /* client */
+	struct plain_log log; /* server over plain sockets */
 };
 
 /* Ends by themselves: a TCP server when `connections` clients have come and gone, a UDP server by
@@ -94,6 +98,7 @@ struct echo_backend {
 	bool library;    /* a library OS */
 	bool device;     /* a library OS that drives a device of its own: each end needs one */
 	bool local;      /* Unix sockets: only between the processes of one run */
+	bool logs;       /* its server can log what it answers */
 	/* How its server waits: "block" or "spin"; NULL: as the library is told. */
 	const char *idle;
 	unsigned client_connections; /* most that its client can drive; 0: any number */

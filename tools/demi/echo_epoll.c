@@ -141,6 +141,8 @@ static bool serve_connection(struct epoll_server *server, struct connection *con
 			return false;
 		connection->readable = got == STREAM_BYTES || (got > 0 && connection->ending) ||
 				       errno_is_interrupt(got);
+		if (got > 0 && plain_log_write(&server->end->log, server->buffer, (size_t)got) < 0)
+			return false;
 		if (got > 0)
 			sent = send_fresh(connection, server->buffer, (size_t)got);
 	}
@@ -209,9 +211,9 @@ static int serve_events(struct epoll_server *server)
 int echo_epoll_server(struct echo_end *end)
 {
 	struct epoll_server server = {.end = end};
-	int error;
+	int error = echo_socket_log(end);
 
-	server.listener = echo_socket_serve(end, SOCK_NONBLOCK);
+	server.listener = error ? error : echo_socket_serve(end, SOCK_NONBLOCK);
 	if (server.listener < 0)
 		return server.listener;
 	server.epoll = epoll_create1(EPOLL_CLOEXEC);

@@ -159,6 +159,21 @@ static int check(const struct echo_options *options, enum echo_command command)
 	return 0;
 }
 
+/* Where requests are logged, if they are. */
+static int name_log(struct echo_options *options)
+{
+	if (!options->log && !options->log_file)
+		return 0;
+	if (strcmp(options->proto, "tcp") != 0) {
+		tool_complain("--log: only with --proto tcp");
+		return -1;
+	}
+	log_file_path(options->log_path, sizeof(options->log_path), "echo");
+	if (options->log_file)
+		tool_copy_text(options->log_path, sizeof(options->log_path), options->log_file);
+	return 0;
+}
+
 /* Both ends here and a device that a link can be made for. */
 static int open_link(struct echo_options *options)
 {
@@ -196,7 +211,7 @@ static void set_defaults(struct echo_options *options, enum echo_command command
 int echo_options_read(struct echo_options *options, enum echo_command command, int argc,
 		      char **argv)
 {
-	struct option_spec specs[OPTIONS_COUNT + 3] = {0};
+	struct option_spec specs[OPTIONS_COUNT + 5] = {0};
 	struct operands none;
 	size_t count = OPTIONS_COUNT;
 
@@ -221,6 +236,24 @@ int echo_options_read(struct echo_options *options, enum echo_command command, i
 					      "over memif or vhost: the address of a client alone"};
 	specs[count++] = (struct option_spec){"port", OPTION_WHOLE, &options->port, 1, 65535,
 					      NULL,   "P",          "its port"};
+	specs[count++] =
+		(struct option_spec){"log",
+				     OPTION_FLAG,
+				     &options->log,
+				     0,
+				     0,
+				     NULL,
+				     NULL,
+				     "the server logs each request durably before it answers"};
+	specs[count++] = (struct option_spec){
+		"log-file",
+		OPTION_TEXT,
+		&options->log_file,
+		0,
+		0,
+		NULL,
+		"PATH",
+		"the same, in this file, made and removed (in $TMPDIR, or here)"};
 	switch (options_parse(specs, count, argc, argv, 0, &none)) {
 	case OPTIONS_HELP:
 		printf("usage: demi bench %s [OPTION...]\n", argv[0]);
@@ -232,7 +265,7 @@ int echo_options_read(struct echo_options *options, enum echo_command command, i
 	case OPTIONS_GOOD:
 		break;
 	}
-	if (read_rates(options) < 0 || check(options, command) < 0)
+	if (read_rates(options) < 0 || check(options, command) < 0 || name_log(options) < 0)
 		return TOOL_USAGE;
 	return open_link(options);
 }
@@ -241,7 +274,7 @@ int echo_options_read(struct echo_options *options, enum echo_command command, i
 static bool suits(const struct echo_spec *spec)
 {
 	if (!(spec->server->protos & spec->proto) || !(spec->client->protos & spec->proto) ||
-	    (spec->link && spec->server->local))
+	    (spec->link && spec->server->local) || (spec->log && !spec->server->logs))
 		return false;
 	return spec->client->client_connections == 0 ||
 	       spec->connections <= spec->client->client_connections;
@@ -284,6 +317,7 @@ static struct echo_spec spec_of(const struct echo_options *options,
 		.device = server->device ? options->device : NULL,
 		.link = options->link,
 		.idle = server->library ? options->idle : NULL,
+		.log = options->log_path[0] ? options->log_path : NULL,
 		.proto = strcmp(options->proto, "udp") == 0 ? ECHO_UDP : ECHO_TCP,
 		.size = size,
 		.connections = (unsigned)options->connections,

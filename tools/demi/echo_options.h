@@ -11,9 +11,11 @@
 
 struct echo_options {
 	const char *libos, *client, *reference, *device, *proto, *idle, *role, *address, *local,
-		*rates, *json, *plot;
+		*rates, *json, *plot, *log_file;
 	uint64_t size, connections, depth, rounds, pairs, core, port;
 	double seconds;
+	bool log;
+	char log_path[LOG_FILE_PATH_MAX]; /* of log or log_file; empty: none */
 	struct echo_link own_link;
 	const struct echo_link *link; /* own_link, if --device asks for one; lasts until we end */
 	double rates_per_s[ECHO_RATES_MAX]; /* of --rate; none: closed loop */

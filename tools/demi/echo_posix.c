@@ -55,18 +55,33 @@ static int serve_datagrams(struct echo_end *end, int fd, int flags, uint8_t *buf
 	}
 }
 
-/* Thread of one connection of the blocking server; arg is its descriptor, ours to free. */
+/* Logs what was received, if that is to be, and answers. 0 or -errno. */
+static int answer(struct echo_end *end, int fd, const uint8_t *bytes, size_t length, int flags)
+{
+	int error = plain_log_write(&end->log, bytes, length);
+
+	return error ? error : send_all(fd, bytes, length, flags);
+}
+
+struct connection {
+	struct echo_end *end;
+	int fd;
+};
+
+/* Thread of one connection of the blocking server; arg is the connection, ours to free. */
 static void *serve_connection(void *arg)
 {
 	uint8_t *buffer = tool_alloc(1, ECHO_BUFFER_BYTES);
-	int fd = *(int *)arg;
+	struct connection *connection = arg;
+	struct echo_end *end = connection->end;
+	int fd = connection->fd;
 	ssize_t got;
 
-	free(arg);
+	free(connection);
 
 	do {
 		got = recv(fd, buffer, ECHO_BUFFER_BYTES, 0);
-		if (got > 0 && send_all(fd, buffer, (size_t)got, 0) < 0)
+		if (got > 0 && answer(end, fd, buffer, (size_t)got, 0) < 0)
 			break;
 	} while (got > 0 || (got < 0 && errno == EINTR));
 	close(fd);
@@ -76,10 +91,10 @@ static void *serve_connection(void *arg)
 
 static int start_thread(struct echo_end *end, int fd, pthread_t *thread)
 {
-	int *connection = tool_alloc(1, sizeof(*connection));
+	struct connection *connection = tool_alloc(1, sizeof(*connection));
 	int error;
 
-	*connection = fd;
+	*connection = (struct connection){end, fd};
 	error = pthread_create(thread, NULL, serve_connection, connection);
 	if (!error)
 		return 0;
@@ -115,9 +130,9 @@ static int accept_clients(struct echo_end *end, int listener)
 
 int echo_block_server(struct echo_end *end)
 {
-	int fd = echo_socket_serve(end, 0);
+	int error = echo_socket_log(end);
+	int fd = error ? error : echo_socket_serve(end, 0);
 	uint8_t *buffer;
-	int error;
 
 	if (fd < 0)
 		return fd;
@@ -164,7 +179,7 @@ static bool spinner_try(struct spinner *spinner, int fd)
 	ssize_t got = recv(fd, spinner->buffer, ECHO_BUFFER_BYTES, MSG_DONTWAIT);
 
 	if (got > 0)
-		return send_all(fd, spinner->buffer, (size_t)got, MSG_DONTWAIT) == 0;
+		return answer(spinner->end, fd, spinner->buffer, (size_t)got, MSG_DONTWAIT) == 0;
 	return got < 0 && echo_is_later(errno);
 }
 
@@ -201,9 +216,9 @@ int echo_spin_server(struct echo_end *end)
 {
 	struct spinner spinner = {.end = end,
 				  .room = end->stays ? ECHO_BACKLOG : end->spec->connections};
-	int error;
+	int error = echo_socket_log(end);
 
-	spinner.listener = echo_socket_serve(end, SOCK_NONBLOCK);
+	spinner.listener = error ? error : echo_socket_serve(end, SOCK_NONBLOCK);
 	if (spinner.listener < 0)
 		return spinner.listener;
 	spinner.fds = tool_alloc(spinner.room, sizeof(*spinner.fds));

@@ -3,10 +3,12 @@
  *
  * One array of tokens: the listening socket's accept (UDP: its pop), then one token a connection:
  * its pop, or, when the transport did not take an answer at once, the push of that. What is popped
- * is pushed and freed at once.
+ * is pushed and freed at once; or, if it is to be logged first, pushed to the log, and answered
+ * when that has completed.
  */
 #include "echo_queue.h"
 
+#include "log_file.h"
 #include "tool.h"
 
 #include <arpa/inet.h>
@@ -20,9 +22,11 @@
 
 struct queue_server {
 	struct echo_end *end;
-	int qd; /* the socket that listens, or receives datagrams */
+	int qd;  /* the socket that listens, or receives datagrams */
+	int log; /* queue of it; -1: none */
 	demi_qtoken_t *tokens;
 	int *qds;
+	demi_sgarray_t *logged; /* what is being logged of each */
 	int count, room;
 	unsigned accepted;
 	bool over; /* an empty datagram came */
@@ -60,7 +64,8 @@ static void make_room(struct queue_server *server)
 	server->room = server->room ? server->room * 2 : 64;
 	server->tokens = realloc(server->tokens, (size_t)server->room * sizeof(*server->tokens));
 	server->qds = realloc(server->qds, (size_t)server->room * sizeof(*server->qds));
-	if (!server->tokens || !server->qds) {
+	server->logged = realloc(server->logged, (size_t)server->room * sizeof(*server->logged));
+	if (!server->tokens || !server->qds || !server->logged) {
 		tool_complain("out of memory");
 		exit(TOOL_FAILED);
 	}
@@ -72,6 +77,7 @@ static void drop_connection(struct queue_server *server, int index)
 	server->count--;
 	server->tokens[index] = server->tokens[server->count];
 	server->qds[index] = server->qds[server->count];
+	server->logged[index] = server->logged[server->count];
 }
 
 /* Puts the next pop where the last token stood. */
@@ -116,22 +122,14 @@ static int push_answer(const demi_sgarray_t *sga, int qd, bool datagram, demi_qt
 
 /* Answers what was popped. An answer that the transport takes at once, as it nearly always does,
  * needs no turn of its own. */
-static int answer(struct queue_server *server, int index, demi_qresult_t *result)
+static int answer(struct queue_server *server, int index, demi_sgarray_t *sga)
 {
 	static const struct timespec at_once;
 	bool datagram = server->end->spec->proto == ECHO_UDP;
-	demi_sgarray_t *sga = &result->qr_value.sga;
 	demi_qresult_t pushed;
 	demi_qtoken_t token;
 	int error;
 
-	if (queue_bytes(sga) == 0) {
-		demi_sgafree(sga);
-		server->over = datagram && !server->end->stays;
-		if (!datagram)
-			drop_connection(server, index);
-		return datagram ? pop_again(server, index) : 0;
-	}
 	error = push_answer(sga, server->qds[index], datagram, &token);
 	demi_sgafree(sga);
 	if (!error)
@@ -147,10 +145,36 @@ static int answer(struct queue_server *server, int index, demi_qresult_t *result
 	return pop_again(server, index);
 }
 
+static int log_failed(struct queue_server *server, int error)
+{
+	return echo_fail(server->end, -error, "log: %s", strerror(error));
+}
+
+/* Logs what was popped, or answers it at once. */
+static int take_request(struct queue_server *server, int index, demi_sgarray_t *sga)
+{
+	bool datagram = server->end->spec->proto == ECHO_UDP;
+
+	if (queue_bytes(sga) == 0) {
+		demi_sgafree(sga);
+		server->over = datagram && !server->end->stays;
+		if (!datagram)
+			drop_connection(server, index);
+		return datagram ? pop_again(server, index) : 0;
+	}
+	if (server->log < 0)
+		return answer(server, index, sga);
+	server->logged[index] = *sga;
+	int error = demi_push(&server->tokens[index], server->log, sga);
+	return error ? log_failed(server, error) : 0;
+}
+
 static int take_failure(struct queue_server *server, int index, const demi_qresult_t *result)
 {
 	int error = (int)result->qr_ret;
 
+	if (result->qr_qd == server->log)
+		return log_failed(server, error);
 	if (index > 0) {
 		drop_connection(server, index);
 		return 0;
@@ -163,9 +187,10 @@ static int take_result(struct queue_server *server, int index, demi_qresult_t *r
 {
 	switch (result->qr_opcode) {
 	case DEMI_OPC_POP:
-		return answer(server, index, result);
+		return take_request(server, index, &result->qr_value.sga);
 	case DEMI_OPC_PUSH:
-		return pop_again(server, index);
+		return result->qr_qd == server->log ? answer(server, index, &server->logged[index])
+						    : pop_again(server, index);
 	case DEMI_OPC_ACCEPT:
 		return take_connection(server, result);
 	default:
@@ -231,10 +256,20 @@ static uint16_t port_of(int qd)
 						       : address.in.sin_port);
 }
 
+static int open_log(struct queue_server *server)
+{
+	const char *path = server->end->spec->log;
+	int error = path ? log_file_queue(path, &server->log, NULL) : 0;
+
+	return error ? echo_fail(server->end, error, "%s: %s", path, strerror(-error)) : 0;
+}
+
 static int server_body(struct queue_server *server)
 {
-	int error = queue_socket(server->end, &server->qd);
+	int error = open_log(server);
 
+	if (!error)
+		error = queue_socket(server->end, &server->qd);
 	if (error)
 		return error;
 	error = listen_or_pop(server);
@@ -243,13 +278,15 @@ static int server_body(struct queue_server *server)
 		error = serve(server);
 	}
 	demi_close(server->qd);
+	if (server->log >= 0)
+		demi_close(server->log);
 	return error;
 }
 
 int echo_queue_server(struct echo_end *end)
 {
 	const struct echo_spec *spec = end->spec;
-	struct queue_server server = {.end = end};
+	struct queue_server server = {.end = end, .log = -1};
 	int error = instance_open(spec->server->name, *end->device ? end->device : NULL, spec->idle,
 				  end->message, ECHO_MESSAGE_MAX);
 
@@ -259,5 +296,6 @@ int echo_queue_server(struct echo_end *end)
 	instance_close();
 	free(server.tokens);
 	free(server.qds);
+	free(server.logged);
 	return error;
 }

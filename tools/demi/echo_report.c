@@ -28,11 +28,24 @@ static const char *device_of(const struct echo_spec *spec)
 	return "kernel";
 }
 
+/* How requests are logged. */
+static const char *log_of(const struct echo_spec *spec)
+{
+	return !spec->log ? "" : spec->server->library ? "+log" : "+fdatasync";
+}
+
+/* A back end and what it logs by. */
+static const char *name_of(const struct echo_spec *spec, char name[LABEL_BYTES])
+{
+	snprintf(name, LABEL_BYTES, "%s%s", spec->server->name, log_of(spec));
+	return name;
+}
+
 /* What distinguishes a back end: its name, and how a library OS waits. */
 static const char *label_of(const struct echo_spec *spec, char label[LABEL_BYTES])
 {
-	snprintf(label, LABEL_BYTES, "%s%s%s", spec->server->name, spec->server->library ? " " : "",
-		 spec->server->library ? spec->idle : "");
+	snprintf(label, LABEL_BYTES, "%s%s%s%s", spec->server->name, log_of(spec),
+		 spec->server->library ? " " : "", spec->server->library ? spec->idle : "");
 	return label;
 }
 
@@ -44,9 +57,10 @@ static const char *proto_of(const struct echo_spec *spec)
 static void add_what(struct row *row, const struct echo_spec *spec)
 {
 	char device[32]; /* without what is set of it */
+	char name[LABEL_BYTES];
 
 	row_text(row, "what", "echo");
-	row_text(row, "libos", spec->server->name);
+	row_text(row, "libos", name_of(spec, name));
 	snprintf(device, sizeof(device), "%.*s", (int)strcspn(device_of(spec), ","),
 		 device_of(spec));
 	row_text(row, "device", device);
@@ -98,8 +112,9 @@ static bool compared(const struct contestant *contestant)
 static void add_ratios(struct row *row, const struct contestant *contestant)
 {
 	struct contest_ratios ratios = contest_compare(contestant, contestant->reference);
+	char name[LABEL_BYTES];
 
-	row_text(row, "reference", contestant->reference->spec.server->name);
+	row_text(row, "reference", name_of(&contestant->reference->spec, name));
 	row_number(row, "ratio", ratios.p50);
 	row_whole(row, "pairs", ratios.pairs);
 	if (contestant->spec.connections > 1) {
@@ -153,9 +168,10 @@ static void conclude(const struct contestant *contestant)
 	const struct contestant *reference = contestant->reference;
 	struct contest_ratios ratios = contest_compare(contestant, reference);
 	char label[LABEL_BYTES];
+	char name[LABEL_BYTES];
 
 	printf("%s / %s: round trip p50 %.3f", label_of(&contestant->spec, label),
-	       reference->spec.server->name, ratios.p50);
+	       name_of(&reference->spec, name), ratios.p50);
 	if (contestant->spec.connections > 1)
 		printf(", requests %.3f, server's CPU a request %.3f", ratios.rate, ratios.cpu);
 	printf(" (median of %u interleaved pair%s)\n", ratios.pairs, ratios.pairs == 1 ? "" : "s");

@@ -100,3 +100,11 @@ void echo_socket_farewell(const struct echo_end *end, int fd)
 	if (end->spec->proto == ECHO_UDP && end->server_pid != 0)
 		(void)!send(fd, "", 0, MSG_DONTWAIT | MSG_NOSIGNAL);
 }
+
+int echo_socket_log(struct echo_end *end)
+{
+	const char *path = end->spec->log;
+	int error = plain_log_open(&end->log, path);
+
+	return error ? echo_fail(end, error, "%s: %s", path, strerror(-error)) : 0;
+}

@@ -22,6 +22,9 @@ int echo_socket_serve(struct echo_end *end, int flags);
  * The file descriptor. */
 int echo_socket_connect(struct echo_end *end, int flags);
 
+/* Opens the server's log, if it has one. 0. */
+int echo_socket_log(struct echo_end *end);
+
 /* Whether the errno of a non-blocking call means: not now. */
 static inline bool echo_is_later(int error)
 {

@@ -8,12 +8,14 @@
 #include <demi/storage.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 #define ZEROS_BYTES (1U << 20)
+#define PLAIN_BYTES (32ULL << 20) /* as much as a log's first segment */
 
 void log_file_path(char *path, size_t room, const char *what)
 {
@@ -62,4 +64,40 @@ int log_file_zero(int fd, uint64_t offset, uint64_t bytes)
 		error = -errno;
 	free(zeros);
 	return error;
+}
+
+int plain_log_open(struct plain_log *log, const char *path)
+{
+	int error = 0;
+
+	log->fd = path ? open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600) : -1;
+	log->at = 0;
+	if (!path)
+		return 0;
+	if (log->fd < 0)
+		return -errno;
+	unlink(path);
+	error = -posix_fallocate(log->fd, 0, PLAIN_BYTES);
+	if (!error)
+		error = log_file_zero(log->fd, 0, PLAIN_BYTES);
+	if (error)
+		plain_log_close(log);
+	return error;
+}
+
+void plain_log_close(struct plain_log *log)
+{
+	if (log->fd >= 0)
+		close(log->fd);
+	log->fd = -1;
+}
+
+int plain_log_write(struct plain_log *log, const void *bytes, size_t length)
+{
+	if (log->fd < 0)
+		return 0;
+	uint64_t at = atomic_fetch_add(&log->at, length) % (PLAIN_BYTES - length);
+	if (pwrite(log->fd, bytes, length, (off_t)at) != (ssize_t)length)
+		return errno ? -errno : -EIO;
+	return fdatasync(log->fd) < 0 ? -errno : 0;
 }

@@ -20,3 +20,17 @@ int log_file_queue(const char *path, int *qd_out, int *fd_out);
 /* Overwrites bytes at offset by zeros and has them on stable media: whoever writes there later
  * changes data alone, no metadata of the filesystem.  0 or -errno. */
 int log_file_zero(int fd, uint64_t offset, uint64_t bytes);
+
+/* A plain file to log in, as whoever has no library would: written, and fdatasync.  Its blocks have
+ * been written before, and are again when it is full.  Threads may share one. */
+struct plain_log {
+	int fd; /* -1: there is none */
+	_Atomic uint64_t at;
+};
+
+/* Makes it at path (NULL: none), where nothing must be.  0 or -errno. */
+int plain_log_open(struct plain_log *log, const char *path);
+void plain_log_close(struct plain_log *log);
+
+/* Has the bytes on stable media.  0 (without a log, too) or -errno. */
+int plain_log_write(struct plain_log *log, const void *bytes, size_t length);
