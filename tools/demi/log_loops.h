@@ -10,7 +10,7 @@
 
 #include <stdint.h>
 
-#define LOG_OUTSTANDING_MAX 32
+#define LOG_OUTSTANDING_MAX 1024
 
 /* What one contestant did, in all rounds and in the present one. */
 struct log_figures {

@@ -15,6 +15,9 @@ static struct log_engine *engine_of(struct poller *poller)
 
 /* ---- the poller ---- */
 
+/* How long nobody may have polled while logs end: an instance that lingers does not arm. */
+#define LEAVING_NS 200000
+
 static void commit_all(struct store *store)
 {
 	list_for_each (node, &store->logs)
@@ -28,13 +31,18 @@ static void logs_flush(struct poller *poller, bool now)
 		commit_all(container_of(node, struct store, node));
 }
 
-static void end_logs(struct store *store)
+static uint32_t end_logs(struct store *store)
 {
+	uint32_t ended = 0;
+
 	list_for_each_safe (node, after, &store->logs) {
 		struct logfile *log = container_of(node, struct logfile, node);
-		if (logfile_ended(log))
-			logfile_free(log);
+		if (!logfile_ended(log))
+			continue;
+		logfile_free(log);
+		ended++;
 	}
+	return ended;
 }
 
 static uint32_t logs_poll(struct poller *poller)
@@ -46,7 +54,7 @@ static uint32_t logs_poll(struct poller *poller)
 		happened += store_poll(store);
 		if (likely(store->leaving == 0))
 			continue;
-		end_logs(store);
+		happened += end_logs(store);
 		if (list_empty(&store->logs))
 			store_close(store);
 	}
@@ -91,6 +99,8 @@ static uint64_t logs_next_deadline(struct poller *poller)
 		uint64_t deadline = store->dev->ops->next_deadline(store->dev);
 		if (deadline < next)
 			next = deadline;
+		if (store->leaving > 0 && next > store->sched->now_ns + LEAVING_NS)
+			next = store->sched->now_ns + LEAVING_NS;
 	}
 	return next;
 }
