@@ -68,14 +68,14 @@ static void test_crc(void **state)
 {
 	static const char text[] = "123456789";
 	char zeros[32] = {0};
-	unsigned char bytes[300];
+	unsigned char bytes[2300]; /* more than two rounds of three streams */
 
 	(void)state;
 	assert_int_equal(crc32c_add(0, text, 9), 0xe3069283); /* RFC 3720 B.4 and the usual check */
 	assert_int_equal(crc32c_add(0, zeros, 32), 0x8a9136aa);
 	for (size_t i = 0; i < sizeof(bytes); i++)
 		bytes[i] = (unsigned char)(i * 7 + 3);
-	for (size_t n = 0; n < sizeof(bytes); n++) {
+	for (size_t n = 0; n < sizeof(bytes); n += n < 300 ? 1 : 13) {
 		assert_int_equal(crc32c_add(0, bytes, n), crc32c_portable(0, bytes, n));
 		assert_int_equal(crc32c_add(crc32c_add(0, bytes, n / 3), bytes + n / 3, n - n / 3),
 				 crc32c_add(0, bytes, n));
