@@ -119,6 +119,33 @@ static void test_append_and_read(void **state)
 	blksim_disk_free(disk);
 }
 
+/* Buffers are used again, and are not cleared as a whole: what is behind a batch's last record is
+ * zeros all the same. */
+static void test_padding(void **state)
+{
+	static const uint32_t sizes[] = {64, 64,   5000, 64, 3000, 64,  100, 64, 9000, 5000,
+					 64, 4040, 64,   1,  64,   700, 1,   1,  8000, 1};
+	static const unsigned char zeros[BLKDEV_BLOCK_MAX];
+	struct blksim_disk *disk = disk_new(&usual);
+	struct logrig rig;
+	uint64_t capacity;
+
+	(void)state;
+	logrig_init(&rig, 0, 0);
+	assert_int_equal(logrig_open(&rig, disk, O_RDWR | O_CREAT), 0);
+	for (uint32_t i = 0; i < 20; i++) {
+		int64_t at = append(&rig, i + 1, sizes[i]);
+		assert_true(at > 0);
+		uint64_t end = logfile_device_offset(rig.log, (uint64_t)at) +
+			       sizeof(struct record_header) + sizes[i];
+		assert_memory_equal(blksim_medium(disk, &capacity) + end, zeros,
+				    round_up(end, BLKDEV_BLOCK_MAX) - end);
+	}
+	logrig_close(&rig);
+	logrig_end(&rig);
+	blksim_disk_free(disk);
+}
+
 /* Thousands of records over many segments and lives, many outstanding; every reader sees them all.
  */
 static void test_many(void **state)
@@ -552,6 +579,7 @@ int main(void)
 	static const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_crc),
 		cmocka_unit_test(test_append_and_read),
+		cmocka_unit_test(test_padding),
 		cmocka_unit_test(test_many),
 		cmocka_unit_test(test_longest),
 		cmocka_unit_test(test_waits_at_the_end),
