@@ -123,15 +123,15 @@ static void test_append_and_read(void **state)
  * zeros all the same. */
 static void test_padding(void **state)
 {
-	static const uint32_t sizes[] = {64, 64,   5000, 64, 3000, 64,  100, 64, 9000, 5000,
-					 64, 4040, 64,   1,  64,   700, 1,   1,  8000, 1};
+	static const uint32_t sizes[] = {64, 64,   5000, 64, 3000, 64,  9000, 64, 5000, 100,
+					 64, 4040, 64,   1,  64,   700, 1,    1,  8000, 1};
 	static const unsigned char zeros[BLKDEV_BLOCK_MAX];
 	struct blksim_disk *disk = disk_new(&usual);
 	struct logrig rig;
 	uint64_t capacity;
 
 	(void)state;
-	logrig_init(&rig, 0, 0);
+	logrig_init(&rig, 0, 32768);
 	assert_int_equal(logrig_open(&rig, disk, O_RDWR | O_CREAT), 0);
 	for (uint32_t i = 0; i < 20; i++) {
 		int64_t at = append(&rig, i + 1, sizes[i]);
