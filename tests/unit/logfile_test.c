@@ -192,6 +192,7 @@ static void test_longest(void **state)
 
 	(void)state;
 	options.capacity_max_bytes = 200 * MIB;
+	options.volatile_cache = false; /* a journal of so many sectors takes its time */
 	struct blksim_disk *disk = disk_new(&options);
 	logrig_init(&rig, 32 * MIB + 65536, 131072);
 	assert_int_equal(logrig_open(&rig, disk, O_RDWR | O_CREAT), 0);
@@ -577,20 +578,13 @@ static void test_reads_fail(void **state)
 int main(void)
 {
 	static const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_crc),
-		cmocka_unit_test(test_append_and_read),
-		cmocka_unit_test(test_padding),
-		cmocka_unit_test(test_many),
-		cmocka_unit_test(test_longest),
-		cmocka_unit_test(test_waits_at_the_end),
-		cmocka_unit_test(test_seek),
-		cmocka_unit_test(test_seek_behind_damage),
-		cmocka_unit_test(test_truncate),
-		cmocka_unit_test(test_segments_are_used_again),
-		cmocka_unit_test(test_zones),
-		cmocka_unit_test(test_full),
-		cmocka_unit_test(test_writes_fail),
-		cmocka_unit_test(test_reads_fail),
+		cmocka_unit_test(test_crc),         cmocka_unit_test(test_append_and_read),
+		cmocka_unit_test(test_padding),     cmocka_unit_test(test_many),
+		cmocka_unit_test(test_longest),     cmocka_unit_test(test_waits_at_the_end),
+		cmocka_unit_test(test_seek),        cmocka_unit_test(test_seek_behind_damage),
+		cmocka_unit_test(test_truncate),    cmocka_unit_test(test_segments_are_used_again),
+		cmocka_unit_test(test_zones),       cmocka_unit_test(test_full),
+		cmocka_unit_test(test_writes_fail), cmocka_unit_test(test_reads_fail),
 	};
 
 	return test_run("logfile", tests);

@@ -32,6 +32,7 @@ vfio_take "$faulty"
 "$lab_blkdev" nvme "$faulty" faulty
 # limited KIB COMMAND...: so much memory can be pinned
 limited() {
+	# shellcheck disable=SC2016 # the inner shell expands them
 	setpriv --bounding-set -ipc_lock --inh-caps -ipc_lock bash -c 'ulimit -l "$1"; shift; exec "$@"' bash "$@"
 }
 
