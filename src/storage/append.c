@@ -31,7 +31,7 @@ static uint64_t segment_left(const struct logfile *log)
 	return segment_room(store) - inside;
 }
 
-/* Recovery looks at the last two segments only: is everything before the last acknowledged? */
+/* Recovery looks at the last segments only: is everything before the last acknowledged? */
 static bool may_begin_segment(const struct logfile *log)
 {
 	if (log->num_segments < 2 || list_empty(&log->flights))
@@ -92,9 +92,38 @@ static int next_segment(struct logfile *log, struct logfile_batch *batch)
 
 /* ---- batches ---- */
 
-static uint64_t record_bytes(const struct op *push)
+/* A record of at least so many bytes is written from where it is, if the device can reach it there:
+ * below, a copy costs less than pieces. */
+#define REFERENCE_BYTES 16384
+
+/* Does it lie so that it can be written as it is, alone in its batch? */
+static bool by_reference(const struct logfile *log, const struct op *push)
 {
-	return round_up(sizeof(struct record_header) + op_bytes(push), RECORD_ALIGN);
+	uint64_t mask = log->store->dev->memory_align - 1;
+
+	if (op_bytes(push) < REFERENCE_BYTES || foreign_segments(push) ||
+	    push->numsegs + 2U > log->store->dev->iov_max)
+		return false;
+	for (uint32_t i = 0; i < push->numsegs; i++) {
+		struct iovec segment = op_segment(push, i);
+		bool last = i + 1U == push->numsegs;
+		if (((uintptr_t)segment.iov_base & mask) || (!last && (segment.iov_len & mask)))
+			return false;
+	}
+	return true;
+}
+
+/* From the header of a record to its data. */
+static uint64_t data_at(const struct logfile *log, bool reference)
+{
+	uint64_t header = sizeof(struct record_header);
+
+	return reference ? round_up(header, log->store->dev->memory_align) : header;
+}
+
+static uint64_t record_bytes(const struct logfile *log, const struct op *push, bool reference)
+{
+	return round_up(data_at(log, reference) + op_bytes(push), RECORD_ALIGN);
 }
 
 /* Whatever a batch begins with, so many bytes of records find room in its buffer. */
@@ -121,14 +150,16 @@ static void free_buffer(struct logfile *log, struct logfile_batch *batch)
 	batch->own_buffer = NULL;
 }
 
-/* A batch for a record of so many bytes.  0; -EAGAIN: later; -ENOSPC, -ENOMEM. */
-static int open_batch(struct logfile *log, uint64_t bytes)
+/* A batch for a record of so many bytes, of which so many are to be in its buffer.  0; -EAGAIN:
+ * later; -ENOSPC, -ENOMEM. */
+static int open_batch(struct logfile *log, uint64_t bytes, uint64_t buffer_bytes)
 {
 	if (list_empty(&log->idle))
 		return -EAGAIN;
 	struct logfile_batch *batch = container_of(log->idle.next, struct logfile_batch, node);
-	if (!make_buffer(log, batch, bytes))
+	if (!make_buffer(log, batch, buffer_bytes))
 		return -ENOMEM;
+	batch->referenced = NULL;
 	batch->start = log->next.offset;
 	batch->filled_bytes = 0;
 	batch->done = false;
@@ -147,6 +178,29 @@ static int open_batch(struct logfile *log, uint64_t bytes)
 
 static void batch_written(struct store_io *io, int err);
 
+static void add_piece(struct store_io *io, void *base, uint64_t bytes)
+{
+	if (bytes > 0)
+		io->iov[io->num_iov++] = (struct iovec){.iov_base = base, .iov_len = bytes};
+}
+
+/* What is in the buffer, and then, of a record that is written from where it is, its segments; what
+ * is behind whole units of the last is in the buffer again. */
+static void add_pieces(struct logfile *log, struct logfile_batch *batch, uint64_t bytes)
+{
+	const struct op *push = batch->referenced;
+	uint64_t head = push ? batch->head_bytes : bytes;
+	uint64_t mask = log->store->dev->memory_align - 1;
+
+	add_piece(&batch->io, batch->buffer, head);
+	for (uint32_t i = 0; push && i < push->numsegs; i++) {
+		struct iovec segment = op_segment(push, i);
+		add_piece(&batch->io, segment.iov_base, segment.iov_len & ~mask);
+		head += segment.iov_len & ~mask;
+	}
+	add_piece(&batch->io, batch->buffer + batch->head_bytes, bytes - head);
+}
+
 static void put_out(struct logfile *log, struct logfile_batch *batch)
 {
 	uint64_t bytes = round_up(batch->filled_bytes, log->store->super.block_bytes);
@@ -154,12 +208,11 @@ static void put_out(struct logfile *log, struct logfile_batch *batch)
 	batch->io = (struct store_io){
 		.what = BLK_WRITE,
 		.durable = true,
-		.num_iov = 1,
-		.iov = {{.iov_base = batch->buffer, .iov_len = bytes}},
 		.offset = logfile_device_offset(log, batch->start),
 		.bytes = bytes,
 		.done = batch_written,
 	};
+	add_pieces(log, batch, bytes);
 	list_append(&log->flights, &batch->node);
 	log->flying++;
 	store_submit(log->store, &batch->io);
@@ -181,6 +234,8 @@ static void pad(struct logfile_batch *batch, uint64_t end)
 {
 	bool known = batch->buffer == batch->usual_buffer;
 
+	if (batch->referenced)
+		return; /* with its end */
 	if (known && batch->zero_begin <= batch->filled_bytes && end <= batch->zero_end) {
 		batch->zero_begin = batch->filled_bytes;
 		return;
@@ -267,25 +322,61 @@ static uint32_t copy_data(char *to, const struct op *push)
 	return crc;
 }
 
-static void put_record(struct logfile *log, struct logfile_batch *batch, struct op *push)
+static uint32_t sum_data(const struct op *push)
+{
+	uint32_t crc = 0;
+
+	for (uint32_t i = 0; i < push->numsegs; i++) {
+		struct iovec segment = op_segment(push, i);
+		crc = crc32c_add(crc, segment.iov_base, segment.iov_len);
+	}
+	return crc;
+}
+
+/* A record that is written from where it is: in the buffer there are its header, and, behind that,
+ * the odd bytes of its end with zeros to the end of the block. */
+static void refer_to_data(struct logfile *log, struct logfile_batch *batch, struct op *push)
+{
+	struct iovec last = op_segment(push, push->numsegs - 1U);
+	uint64_t odd = last.iov_len & (log->store->dev->memory_align - 1);
+	char *end;
+
+	batch->referenced = push;
+	batch->head_bytes = batch->filled_bytes + data_at(log, true);
+	end = batch->buffer + batch->head_bytes;
+	memset(batch->buffer + batch->filled_bytes, 0, data_at(log, true));
+	memset(end, 0, BLKDEV_BLOCK_MAX);
+	memcpy(end, (char *)last.iov_base + (last.iov_len - odd), odd);
+	batch->zero_begin = 0; /* what pad knew of the buffer */
+	batch->zero_end = 0;
+	if (!(push->flags & OP_HELD))
+		hold_segments(push);
+}
+
+static void put_record(struct logfile *log, struct logfile_batch *batch, struct op *push,
+		       bool reference)
 {
 	char *at = batch->buffer + batch->filled_bytes;
-	uint64_t data_bytes = op_bytes(push);
-	uint64_t span = round_up(sizeof(struct record_header) + data_bytes, RECORD_ALIGN);
+	uint64_t span = record_bytes(log, push, reference);
 	struct record_header header = {
 		.sequence = log->next.sequence,
 		.acknowledged = log->durable.sequence,
 		.epoch = log->epoch,
-		.data_bytes = (uint32_t)data_bytes,
-		.data_at = sizeof(header),
+		.data_bytes = (uint32_t)op_bytes(push),
+		.data_at = (uint32_t)data_at(log, reference),
 		.previous_crc = log->next.crc,
 	};
 	const struct record_place place = {.identity = log->store->super.identity,
 					   .log = logfile_entry(log)->id,
 					   .offset = batch->start + batch->filled_bytes};
 
-	memset(at + span - RECORD_ALIGN, 0, RECORD_ALIGN); /* what data does not fill */
-	header.data_crc = copy_data(at + sizeof(header), push);
+	if (reference) {
+		refer_to_data(log, batch, push);
+		header.data_crc = sum_data(push);
+	} else {
+		memset(at + span - RECORD_ALIGN, 0, RECORD_ALIGN); /* what data does not fill */
+		header.data_crc = copy_data(at + sizeof(header), push);
+	}
 	record_seal(&header, &place);
 	memcpy(at, &header, sizeof(header));
 	push->transport = (void *)(uintptr_t)place.offset;
@@ -302,24 +393,25 @@ static bool fits(const struct logfile *log, uint64_t bytes)
 	const struct logfile_batch *batch = log->open;
 	uint64_t filled = round_up(batch->filled_bytes + bytes, log->store->super.block_bytes);
 
-	return filled <= batch->buffer_bytes && bytes <= segment_left(log);
+	return !batch->referenced && filled <= batch->buffer_bytes && bytes <= segment_left(log);
 }
 
 /* Takes a push into a batch.  0; -EAGAIN: there is no room now; -ENOSPC, -ENOMEM. */
 static int admit(struct logfile *log, struct op *push)
 {
-	uint64_t bytes = record_bytes(push);
+	bool reference = by_reference(log, push);
+	uint64_t bytes = record_bytes(log, push, reference);
 
 	if (log->state != LOGFILE_GOOD)
 		return -EAGAIN;
-	if (log->open && !fits(log, bytes) && !close_batch(log))
+	if (log->open && (reference || !fits(log, bytes)) && !close_batch(log))
 		return -EAGAIN;
 	if (!log->open) {
-		int err = open_batch(log, bytes);
+		int err = open_batch(log, bytes, reference ? 0 : bytes);
 		if (err)
 			return err;
 	}
-	put_record(log, log->open, push);
+	put_record(log, log->open, push, reference);
 	return 0;
 }
 
@@ -361,7 +453,8 @@ void logfile_admit_waiting(struct logfile *log)
 			op_list_prepend(ops_of(log), &log->waiting, push);
 			break;
 		}
-		release_segments(log->store->sched->heap, push);
+		if (err || !(log->open && log->open->referenced == push))
+			release_segments(log->store->sched->heap, push);
 		if (err)
 			op_complete(log->store->sched, push, -err);
 	}
@@ -413,6 +506,7 @@ static void complete(struct logfile *log, struct logfile_batch *batch)
 
 	while ((push = op_list_take(ops_of(log), &batch->ops))) {
 		uint64_t offset = (uintptr_t)push->transport;
+		release_segments(log->store->sched->heap, push);
 		op_complete(log->store->sched, push, 0);
 		push->flags |= OP_VALUE;
 		push->ret = (int64_t)offset;
@@ -448,8 +542,10 @@ static void fail_batch(struct logfile *log, struct logfile_batch *batch, int err
 {
 	struct op *push;
 
-	while ((push = op_list_take(ops_of(log), &batch->ops)))
+	while ((push = op_list_take(ops_of(log), &batch->ops))) {
+		release_segments(log->store->sched->heap, push);
 		op_complete(log->store->sched, push, err);
+	}
 	release_batch(log, batch);
 }
 

@@ -10,10 +10,11 @@
  *   5 recovery may be interrupted at any point;
  *   6 truncation loses nothing at or behind the new head.
  *
- * Appending.  Pushed records are copied, with their checksums, into the open batch; a batch is one
- * write of whole blocks, put out when no other is under way, when it is full, or after commit_us.
- * Batches are acknowledged in order, each when it and all before it are on stable media.  At most
- * two segments hold records that are not acknowledged: recovery looks at the last two.
+ * Appending.  Pushed records are copied, with their checksums, into the open batch, but for long
+ * ones that lie so that the device can write them from where they are; a batch is one write of
+ * whole blocks, put out when no other is under way, when it is full, or after commit_us. Batches
+ * are acknowledged in order, each when it and all before it are on stable media.  At most two
+ * segments hold records that are not acknowledged: recovery looks at the last two.
  *
  * If a write fails, all pushes that are not acknowledged fail.  What of them is on the medium is in
  * doubt: the log begins a new epoch, as if opened anew, and goes on where the acknowledged records
@@ -59,6 +60,8 @@ struct logfile_batch {
 	char *usual_buffer; /* heap memory */
 	char *own_buffer;   /* heap memory; NULL: there is none at present */
 	uint64_t filled_bytes;
+	const struct op *referenced; /* its only push, written from where its data is; NULL: none */
+	uint64_t head_bytes;         /* in the buffer before that data */
 	uint64_t zero_begin; /* known zeros in the usual buffer, behind what was written last */
 	uint64_t zero_end;
 	uint64_t start;          /* offset in the log: of a block */

@@ -128,14 +128,21 @@ static void set_ends(struct logfile *log)
 
 /* ---- the end ---- */
 
-/* Where to begin: at most two segments hold what was not acknowledged. */
+/* Where to begin.  At most two segments held what was not acknowledged, so all before the last two
+ * is there.  The last but one may be an older life's, with the header of this one's lost: then its
+ * epoch is not that of the last. */
 static struct logfile_mark begin_at(const struct logfile *log)
 {
-	uint32_t i = log->num_segments > 2 ? log->num_segments - 2 : 0;
+	uint32_t last = log->num_segments > 0 ? log->num_segments - 1 : 0;
+	uint32_t i = last > 0 ? last - 1 : 0;
+	const struct segment_header *header = logfile_segment_header(log, log->first_serial + i);
+	const struct segment_header *next = logfile_segment_header(log, log->first_serial + last);
 
+	if (i > 0 && (!header || !next || header->epoch != next->epoch))
+		i--;
 	while (i > 0 && !logfile_segment_header(log, log->first_serial + i))
 		i--;
-	const struct segment_header *header = logfile_segment_header(log, log->first_serial + i);
+	header = logfile_segment_header(log, log->first_serial + i);
 	uint64_t first = logfile_first_record(log, log->first_serial + i);
 	if (!header || log->head >= first)
 		return (struct logfile_mark){.offset = log->head, .sequence = log->head_sequence};
@@ -194,8 +201,11 @@ static int settle_end(struct logfile *log)
 	uint64_t needed = logfile_serial(log, end->offset) - log->first_serial + (inside > 0);
 	if (log->num_segments == 0 && inside <= store->super.block_bytes)
 		needed = 0;
-	while (log->num_segments > needed)
-		segment_give_back(log->store, log->segments[--log->num_segments].physical);
+	while (log->num_segments > needed) {
+		uint32_t physical = log->segments[--log->num_segments].physical;
+		if (physical != LOGFILE_SEGMENT_NONE)
+			segment_give_back(log->store, physical);
+	}
 	while (!err && log->num_segments < needed)
 		err = logfile_add_segment(log, LOGFILE_SEGMENT_NONE);
 	return err;

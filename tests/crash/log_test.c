@@ -356,8 +356,10 @@ static void live(struct world *world, const struct plan *plan)
 
 static void test_lives(void **state)
 {
-	static const struct plan plan = {
+	static const struct plan short_records = {
 		.rounds = 6, .at_once = 5, .bytes_max = 3000, .truncations = 3};
+	static const struct plan long_records = {
+		.rounds = 5, .at_once = 3, .bytes_max = 30000, .truncations = 2};
 	uint32_t worlds = test_number("DEMI_CRASH_WORLDS", test_share(40));
 	uint64_t seed = test_seed(7);
 
@@ -367,6 +369,7 @@ static void test_lives(void **state)
 						 .capacity_max_bytes = i % 3 ? 0 : 8 * MIB,
 						 .latency_ns = 10000 + 10000 * (i % 5),
 						 .block_bytes = i % 2 ? 512 : 4096,
+						 .memory_align = i % 7 < 3 ? 1 : 512,
 						 .volatile_cache = i % 4 != 0,
 						 .zone_bytes = i % 6 == 1 ? 65536 : 0,
 						 .seed = i};
@@ -375,7 +378,7 @@ static void test_lives(void **state)
 		struct world world;
 		world_open(&world, &options, i);
 		for (uint32_t n = 0; n < 30; n++)
-			live(&world, &plan);
+			live(&world, i % 5 == 2 ? &long_records : &short_records);
 		world_close(&world);
 	}
 }

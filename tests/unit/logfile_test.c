@@ -210,6 +210,56 @@ static void test_longest(void **state)
 	blksim_disk_free(disk);
 }
 
+/* Long records, written from where they are if they lie so that the drive can. */
+static void append_aligned(uint32_t align, uint32_t block)
+{
+	struct blksim_options options = usual;
+	struct logrig rig;
+	struct prng prng;
+
+	prng_seed(&prng, align);
+	options.memory_align = align;
+	options.block_bytes = block;
+	struct blksim_disk *disk = disk_new(&options);
+	logrig_init(&rig, 131072, 0);
+	assert_int_equal(logrig_open(&rig, disk, O_RDWR | O_CREAT), 0);
+	for (uint64_t i = 1; i <= 60; i += 3) {
+		uint64_t tokens[3];
+		int err;
+		for (uint64_t n = 0; n < 3; n++) {
+			uint32_t bytes = n == 1 ? 100 : 15000 + (uint32_t)prng_below(&prng, 40000);
+			tokens[n] = logrig_push(&rig, i + n, bytes, &err);
+			assert_true(tokens[n]);
+		}
+		for (uint64_t n = 0; n < 3; n++)
+			assert_true(logrig_wait(&rig, tokens[n], NULL) > 0);
+		logfile_check(rig.log);
+	}
+	for (uint64_t i = 1; i <= 60; i++)
+		expect(&rig, i);
+	logrig_close(&rig);
+	assert_int_equal(logrig_open(&rig, disk, O_RDWR), 0);
+	for (uint64_t i = 1; i <= 60; i++)
+		expect(&rig, i);
+	expect_end(&rig);
+	logrig_close(&rig);
+	struct heap_usage usage;
+	heap_usage(rig.rig.sched.heap, &usage);
+	assert_int_equal(usage.live_objects, 0);
+	logrig_end(&rig);
+	blksim_disk_free(disk);
+}
+
+static void test_by_reference(void **state)
+{
+	(void)state;
+	append_aligned(1, 512);
+	append_aligned(4, 4096);
+	append_aligned(512, 512);
+	append_aligned(512, 4096);
+	append_aligned(4096, 4096);
+}
+
 static void test_waits_at_the_end(void **state)
 {
 	struct blksim_disk *disk = disk_new(&usual);
@@ -578,13 +628,21 @@ static void test_reads_fail(void **state)
 int main(void)
 {
 	static const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_crc),         cmocka_unit_test(test_append_and_read),
-		cmocka_unit_test(test_padding),     cmocka_unit_test(test_many),
-		cmocka_unit_test(test_longest),     cmocka_unit_test(test_waits_at_the_end),
-		cmocka_unit_test(test_seek),        cmocka_unit_test(test_seek_behind_damage),
-		cmocka_unit_test(test_truncate),    cmocka_unit_test(test_segments_are_used_again),
-		cmocka_unit_test(test_zones),       cmocka_unit_test(test_full),
-		cmocka_unit_test(test_writes_fail), cmocka_unit_test(test_reads_fail),
+		cmocka_unit_test(test_crc),
+		cmocka_unit_test(test_append_and_read),
+		cmocka_unit_test(test_padding),
+		cmocka_unit_test(test_many),
+		cmocka_unit_test(test_longest),
+		cmocka_unit_test(test_by_reference),
+		cmocka_unit_test(test_waits_at_the_end),
+		cmocka_unit_test(test_seek),
+		cmocka_unit_test(test_seek_behind_damage),
+		cmocka_unit_test(test_truncate),
+		cmocka_unit_test(test_segments_are_used_again),
+		cmocka_unit_test(test_zones),
+		cmocka_unit_test(test_full),
+		cmocka_unit_test(test_writes_fail),
+		cmocka_unit_test(test_reads_fail),
 	};
 
 	return test_run("logfile", tests);
