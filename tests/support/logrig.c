@@ -157,15 +157,16 @@ bool logrig_done(struct logrig *rig, uint64_t token, int64_t *result, struct op 
 
 int64_t logrig_wait(struct logrig *rig, uint64_t token, struct op *op_out)
 {
-	int64_t result;
+	int64_t result = 0;
+	bool done = false;
 
-	for (uint32_t i = 0; i < 100000; i++) {
-		if (logrig_done(rig, token, &result, op_out))
-			return result;
-		logrig_turns(rig, 1);
+	for (uint32_t i = 0; i < 100000 && !done; i++) {
+		done = logrig_done(rig, token, &result, op_out);
+		if (!done)
+			logrig_turns(rig, 1);
 	}
-	ASSERT(!"it never completes");
-	return 0;
+	ASSERT(done);
+	return result;
 }
 
 uint64_t logrig_number(struct logrig *rig, struct op *op)

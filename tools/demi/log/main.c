@@ -25,8 +25,7 @@ struct log_options {
 	}
 
 static const char *const helps[] = {
-	"usage: demi log info [FILE] [OPTION...]\nwhat logs there are, and where they begin and "
-	"end",
+	"usage: demi log info [FILE] [OPTION...]\nwhat logs there are, and where they begin",
 	"usage: demi log check [FILE] [OPTION...]\nreads every record, and tells what is damaged",
 	"usage: demi log dump [FILE] [OPTION...]\nprints the records, a line each",
 };
