@@ -6,13 +6,13 @@
 #include "support/test.h"
 
 #include "blkdev/blkdev.h"
+#include "crash/numbered.h"
 #include "support/rig.h"
 #include "support/seed.h"
 #include "support/storage_daemon.h"
 
 #include <demi/instance.h>
 #include <demi/libos.h>
-#include <demi/sga.h>
 #include <demi/storage.h>
 #include <demi/wait.h>
 #include <errno.h>
@@ -28,7 +28,6 @@
 
 #define OUTSTANDING 16
 #define KEPT        400 /* records; those before are truncated now and then */
-#define WAIT_S      30
 
 /* What processes tell each other, in shared memory: numbers of records. */
 struct shared {
@@ -44,83 +43,13 @@ static const char *log_path;
 
 #define NOT_OPENED 4 /* status of a child */
 
-/* What does not hold ends the child with this line number. */
-#define EXPECT(holds)                                                   \
-	do {                                                            \
-		if (!(holds)) {                                         \
-			(void)fprintf(stderr, "# line %d\n", __LINE__); \
-			_exit(3);                                       \
-		}                                                       \
-	} while (0)
-
 /* ---- the child ---- */
-
-static uint32_t bytes_of(uint64_t number)
-{
-	return 16 + (uint32_t)(number * 2654435761U >> 8) % 3000;
-}
-
-static demi_qtoken_t push(int qd, uint64_t number)
-{
-	demi_sgarray_t sga = demi_sgaalloc(bytes_of(number));
-	demi_qtoken_t qt;
-
-	EXPECT(sga.sga_numsegs == 1);
-	memset(sga.sga_segs[0].sgaseg_buf, (int)(number & 255), bytes_of(number));
-	memcpy(sga.sga_segs[0].sgaseg_buf, &number, sizeof(number));
-	EXPECT(demi_push(&qt, qd, &sga) == 0);
-	EXPECT(demi_sgafree(&sga) == 0);
-	return qt;
-}
-
-static uint64_t number_of(const demi_sgarray_t *sga)
-{
-	const unsigned char *data = sga->sga_segs[0].sgaseg_buf;
-	uint64_t number;
-
-	EXPECT(sga->sga_numsegs == 1 && sga->sga_segs[0].sgaseg_len >= sizeof(number));
-	memcpy(&number, data, sizeof(number));
-	EXPECT(sga->sga_segs[0].sgaseg_len == bytes_of(number));
-	for (uint32_t i = sizeof(number); i < sga->sga_segs[0].sgaseg_len; i++)
-		EXPECT(data[i] == (number & 255));
-	return number;
-}
-
-/* Reads all there is; first: the number of the first record. The last one's, 0: none. */
-static uint64_t read_all(int qd, uint64_t *first)
-{
-	static const struct timespec bound = {.tv_sec = WAIT_S};
-	uint64_t last = 0;
-	off_t end;
-	off_t at;
-
-	*first = 0;
-	EXPECT(demi_lseek(qd, 0, SEEK_END, &end) == 0);
-	EXPECT(demi_lseek(qd, 0, SEEK_SET, &at) == 0);
-	while (at < end) {
-		demi_qtoken_t qt;
-		demi_qresult_t qr;
-		EXPECT(demi_pop(&qt, qd) == 0);
-		/* Behind the last record there may be padding only. */
-		struct timespec short_time = {.tv_nsec = 20000000};
-		int err = demi_wait(&qr, qt, end - at < 4096 ? &short_time : &bound);
-		if (err == ETIMEDOUT && end - at < 4096)
-			break;
-		EXPECT(err == 0 && qr.qr_opcode == DEMI_OPC_POP);
-		uint64_t number = number_of(&qr.qr_value.sga);
-		EXPECT(last == 0 || number == last + 1);
-		*first = *first ? *first : number;
-		last = number;
-		EXPECT(demi_sgafree(&qr.qr_value.sga) == 0);
-		EXPECT(demi_lseek(qd, 0, SEEK_CUR, &at) == 0);
-	}
-	return last;
-}
 
 static void check(int qd)
 {
+	static const struct timespec patience = {.tv_nsec = 20000000};
 	uint64_t first;
-	uint64_t last = read_all(qd, &first);
+	uint64_t last = numbered_read(qd, &patience, &first);
 
 	EXPECT(last >= atomic_load(&shared->acknowledged));
 	EXPECT(last <= atomic_load(&shared->pushed));
@@ -142,7 +71,7 @@ static void append_for_ever(int qd)
 
 	for (uint32_t i = 0; i < OUTSTANDING; i++) {
 		atomic_store(&shared->pushed, next);
-		qts[i] = push(qd, next++);
+		qts[i] = numbered_push(qd, next++);
 	}
 	for (uint64_t acknowledged = first;; acknowledged++) {
 		demi_qresult_t qr;
@@ -159,7 +88,7 @@ static void append_for_ever(int qd)
 		}
 		*oldest = qr.qr_ret;
 		atomic_store(&shared->pushed, next);
-		qts[i] = push(qd, next++);
+		qts[i] = numbered_push(qd, next++);
 	}
 }
 
@@ -168,7 +97,7 @@ static void live(void)
 	static const struct demi_args args;
 	int qd;
 
-	(void)alarm(WAIT_S);
+	(void)alarm(NUMBERED_WAIT_S);
 	EXPECT(demi_set_config("stat_socket", "off") == 0);
 	EXPECT(demi_init(&args) == 0);
 	if (demi_open(&qd, log_path, O_RDWR | O_CREAT, 0600))
@@ -205,7 +134,7 @@ static bool still_runs(pid_t child)
 
 static void wait_until_ready(pid_t child)
 {
-	for (int i = 0; i < WAIT_S * 1000 && !atomic_load(&shared->ready); i++) {
+	for (int i = 0; i < NUMBERED_WAIT_S * 1000 && !atomic_load(&shared->ready); i++) {
 		assert_true(still_runs(child));
 		usleep(1000);
 	}
