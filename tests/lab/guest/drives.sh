@@ -1,5 +1,5 @@
 #!/bin/bash
-# tests/lab/guest/drives.sh: the four drives are what tests/lab/README.md says, and the faulty one has its faults.
+# tests/lab/guest/drives.sh: the drives are what tests/lab/README.md says, and the faulty one has its faults.
 # limit: 60 s
 set -euo pipefail
 . tests/lab/guest/lib/drives
@@ -25,6 +25,8 @@ expect native4k logical_block_size 4096
 expect zoned zoned host-managed
 expect zoned chunk_sectors 8192 # zones of 4 MiB
 expect plain zoned none
+expect through logical_block_size 512
+grep "write back" "/sys/block/$(virtio_drive cached)/queue/write_cache"
 
 faulty=/dev/$(drive faulty)
 dd if="$faulty" of=/dev/null bs=4096 count=1 iflag=direct
