@@ -10,7 +10,9 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #define MIB          ((uint64_t)1 << 20)
@@ -268,9 +270,10 @@ static void test_every_boundary_small(void **state)
 					 .block_bytes = 512,
 					 .volatile_cache = true};
 	uint32_t seeds = test_number("DEMI_CRASH_SEEDS", test_share(3));
+	uint64_t first = test_seed(1);
 
 	(void)state;
-	for (uint32_t seed = 1; seed <= seeds; seed++) {
+	for (uint64_t seed = first; seed < first + seeds; seed++) {
 		options.seed = seed;
 		options.capacity_max_bytes = seed % 2 ? 0 : 4 * MIB;
 		options.capacity_bytes = seed % 2 ? MIB : 0;
@@ -285,9 +288,10 @@ static void test_every_boundary_segments(void **state)
 	struct blksim_options options = {
 		.capacity_bytes = MIB, .latency_ns = 30000, .volatile_cache = true};
 	uint32_t seeds = test_number("DEMI_CRASH_SEEDS", test_share(2));
+	uint64_t first = test_seed(1);
 
 	(void)state;
-	for (uint32_t seed = 1; seed <= seeds; seed++) {
+	for (uint64_t seed = first; seed < first + seeds; seed++) {
 		options.seed = seed;
 		options.block_bytes = seed % 2 ? 512 : 4096;
 		every_boundary(&options, &plan, 100 + seed);
@@ -354,6 +358,14 @@ static void live(struct world *world, const struct plan *plan)
 	world->disk = life.cut;
 }
 
+/* As many worlds as the test has, or (TEST_SEED_SECONDS) as there is time for. */
+static bool goes_on(uint32_t ran, uint32_t worlds, time_t begin)
+{
+	time_t asked = (time_t)test_number("TEST_SEED_SECONDS", 0);
+
+	return asked ? time(NULL) - begin < asked : ran < worlds;
+}
+
 static void test_lives(void **state)
 {
 	static const struct plan short_records = {
@@ -362,9 +374,12 @@ static void test_lives(void **state)
 		.rounds = 5, .at_once = 3, .bytes_max = 30000, .truncations = 2};
 	uint32_t worlds = test_number("DEMI_CRASH_WORLDS", test_share(40));
 	uint64_t seed = test_seed(7);
+	time_t begin = time(NULL);
+	uint32_t ran = 0;
 
 	(void)state;
-	for (uint64_t i = seed; i < seed + worlds; i++) {
+	for (; goes_on(ran, worlds, begin); ran++) {
+		uint64_t i = seed + ran;
 		struct blksim_options options = {.capacity_bytes = i % 3 ? 2 * MIB : 0,
 						 .capacity_max_bytes = i % 3 ? 0 : 8 * MIB,
 						 .latency_ns = 10000 + 10000 * (i % 5),
@@ -381,6 +396,7 @@ static void test_lives(void **state)
 			live(&world, i % 5 == 2 ? &long_records : &short_records);
 		world_close(&world);
 	}
+	print_message("# %u seeds\n", ran);
 }
 
 /* ---- P4: what rots ---- */
@@ -552,5 +568,7 @@ int main(void)
 		cmocka_unit_test(test_stray_writes),
 	};
 
+	/* Whole lines, beside what the library says of damage. */
+	(void)setvbuf(stdout, NULL, _IOLBF, 0);
 	return test_run("crash", tests);
 }
