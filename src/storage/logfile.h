@@ -221,6 +221,15 @@ void logfile_admit_waiting(struct logfile *log);
 /* Ends all pushes that are not acknowledged; nothing is under way. */
 void logfile_fail_all(struct logfile *log, int err);
 
+/* ---- extend.c ---- */
+
+/* How much of the segment that next lies in is left. */
+uint64_t logfile_segment_left(const struct logfile *log);
+
+/* A further segment, for the records from next on: its header is the first block of the batch.  0;
+ * -EAGAIN: later; -ENOSPC, -ENOMEM. */
+int logfile_next_segment(struct logfile *log, struct logfile_batch *batch);
+
 /* ---- repair.c ---- */
 
 /* A batch failed, and none is under way any more. */

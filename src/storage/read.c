@@ -1,268 +1,26 @@
 /* SPDX-License-Identifier: MIT
- * storage/read.c - cursors: records popped in order, read ahead in chunks.
+ * storage/read.c - cursors: records popped in order.
  *
- * Chunks follow one another from the block on that the cursor stands in; what lies before it is
- * released.  A record of at least REFERENCE_BYTES that lies in one chunk is handed out where it is;
+ * A record of at least REFERENCE_BYTES that lies in one chunk is handed out where it is;
  * others are copied.  A read of a segment that is truncated and used again meanwhile finds the
  * cursor before the head, and what it read is not looked at.
  */
-#include "storage/scan.h"
+#include "storage/cursor.h"
 
 #include "base/assert.h"
 #include "storage/crc32c.h"
+#include "storage/scan.h"
 
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
-#define CHUNK_BYTES     131072
-#define CHUNKS          4    /* read ahead at most, if records are read in order */
 #define REFERENCE_BYTES 1024 /* below, a copy costs less than a chunk that is kept for it */
-
-struct chunk {
-	struct store_io io;
-	struct logfile_cursor *cursor; /* lives until its reads are done */
-	struct list node;              /* of the cursor's */
-	bool dropped;                  /* it is not wanted any more */
-	char *memory;                  /* heap memory, held by a library reference */
-	uint64_t start;                /* in the log */
-	uint64_t bytes;
-	bool read;
-	int err;
-};
-
-struct logfile_cursor {
-	struct logfile *log;
-	struct list node;
-	struct op_list pops;
-	struct logfile_mark at;
-	uint32_t epoch;
-	uint64_t damaged;   /* where a record was, while what may have taken its place is read */
-	struct list chunks; /* in order */
-	struct list spare;  /* chunks without memory */
-	uint32_t num_chunks;
-	uint32_t ahead;     /* chunks that are read ahead */
-	uint32_t under_way; /* reads, of dropped chunks too */
-	bool closed;
-
-	/* A record that is being put together; data NULL: none. */
-	char *data;
-	uint64_t filled;
-	uint64_t record; /* its offset */
-	uint32_t crc;
-	struct record_header header;
-};
 
 static struct op_slab *ops_of(const struct logfile_cursor *cursor)
 {
 	return &cursor->log->store->sched->ops;
-}
-
-static struct heap *heap_of(const struct logfile_cursor *cursor)
-{
-	return cursor->log->store->sched->heap;
-}
-
-/* ---- chunks ---- */
-
-static void chunk_free(struct chunk *chunk)
-{
-	struct logfile_cursor *cursor = chunk->cursor;
-
-	heap_unref_library(heap_of(cursor), chunk->memory);
-	list_append(&cursor->spare, &chunk->node);
-}
-
-static void cursor_free(struct logfile_cursor *cursor)
-{
-	list_for_each_safe (node, after, &cursor->spare)
-		free(container_of(node, struct chunk, node));
-	list_remove(&cursor->node);
-	free(cursor);
-}
-
-/* Forgets a chunk; one that is being read is freed when that is done. */
-static void chunk_drop(struct logfile_cursor *cursor, struct chunk *chunk)
-{
-	list_remove(&chunk->node);
-	cursor->num_chunks--;
-	if (chunk->read)
-		chunk_free(chunk);
-	else
-		chunk->dropped = true;
-}
-
-static void drop_all(struct logfile_cursor *cursor)
-{
-	while (!list_empty(&cursor->chunks))
-		chunk_drop(cursor, container_of(cursor->chunks.next, struct chunk, node));
-}
-
-static void serve(struct logfile_cursor *cursor);
-
-static void chunk_read(struct store_io *io, int err)
-{
-	struct chunk *chunk = container_of(io, struct chunk, io);
-	struct logfile_cursor *cursor = chunk->cursor;
-
-	chunk->read = true;
-	chunk->err = err;
-	cursor->under_way--;
-	if (chunk->dropped)
-		chunk_free(chunk);
-	if (!cursor->closed)
-		serve(cursor);
-	else if (cursor->under_way == 0)
-		cursor_free(cursor);
-}
-
-static struct chunk *chunk_new(struct logfile_cursor *cursor)
-{
-	if (list_empty(&cursor->spare))
-		return calloc(1, sizeof(struct chunk));
-	struct chunk *chunk = container_of(cursor->spare.next, struct chunk, node);
-	list_remove(&chunk->node);
-	return chunk;
-}
-
-/* Memory for bytes at start.  NULL: there is none. */
-static struct chunk *chunk_make(struct logfile_cursor *cursor, uint64_t start, uint64_t bytes)
-{
-	struct chunk *chunk = chunk_new(cursor);
-
-	if (!chunk)
-		return NULL;
-	*chunk = (struct chunk){.cursor = cursor, .start = start, .bytes = bytes};
-	chunk->memory = store_alloc(cursor->log->store, bytes);
-	if (!chunk->memory) {
-		list_append(&cursor->spare, &chunk->node);
-		return NULL;
-	}
-	heap_take_over(chunk->memory);
-	return chunk;
-}
-
-/* Begins to read what is at an offset, a block's: up to the end of the segment, or of what is
- * acknowledged.  0 or -ENOMEM, -EBADMSG. */
-static int begin_chunk(struct logfile_cursor *cursor, uint64_t start)
-{
-	struct logfile *log = cursor->log;
-	const struct logfile_segment *segment = logfile_segment_of(log, start);
-	uint64_t end = logfile_segment_end(log, logfile_serial(log, start));
-
-	if (!segment || segment->physical == LOGFILE_SEGMENT_NONE)
-		return -EBADMSG;
-	uint64_t bytes = round_up(end - start, log->store->super.block_bytes);
-	struct chunk *chunk = chunk_make(cursor, start, bytes < CHUNK_BYTES ? bytes : CHUNK_BYTES);
-	if (!chunk)
-		return -ENOMEM;
-	chunk->io = (struct store_io){
-		.what = BLK_READ,
-		.num_iov = 1,
-		.iov = {{.iov_base = chunk->memory, .iov_len = chunk->bytes}},
-		.offset = logfile_device_offset(log, start),
-		.bytes = chunk->bytes,
-		.done = chunk_read,
-	};
-	list_append(&cursor->chunks, &chunk->node);
-	cursor->num_chunks++;
-	cursor->under_way++;
-	store_submit(log->store, &chunk->io);
-	return 0;
-}
-
-/* Where the chunk behind another begins: 0: nowhere yet. */
-static uint64_t behind(const struct logfile *log, const struct chunk *chunk)
-{
-	uint64_t serial = logfile_serial(log, chunk->start);
-	uint64_t next = chunk->start + chunk->bytes;
-
-	if (next < logfile_segment_end(log, serial))
-		return next;
-	next = logfile_first_record(log, serial + 1);
-	if (serial + 1 >= log->first_serial + log->num_segments ||
-	    next >= logfile_segment_end(log, serial + 1) ||
-	    !logfile_segment_header(log, serial + 1))
-		return 0;
-	return next;
-}
-
-static void read_ahead(struct logfile_cursor *cursor)
-{
-	while (cursor->num_chunks < cursor->ahead && !list_empty(&cursor->chunks)) {
-		const struct chunk *last = container_of(cursor->chunks.prev, struct chunk, node);
-		uint64_t next = behind(cursor->log, last);
-		if (next == 0 || begin_chunk(cursor, next))
-			return;
-	}
-}
-
-static bool follows_chunks(const struct logfile_cursor *cursor, uint64_t start)
-{
-	const struct chunk *last = container_of(cursor->chunks.prev, struct chunk, node);
-
-	return !list_empty(&cursor->chunks) && last->start + last->bytes == start;
-}
-
-/* The bytes at an offset that is before the end of its segment: how many there are in one piece.
- * NULL and *err: -EAGAIN: they are being read; -EIO, -ENOMEM, -EBADMSG. */
-static struct chunk *chunk_at(struct logfile_cursor *cursor, uint64_t offset, int *err)
-{
-	list_for_each_safe (node, after, &cursor->chunks) {
-		struct chunk *chunk = container_of(node, struct chunk, node);
-		if (offset - chunk->start >= chunk->bytes)
-			continue;
-		*err = chunk->read ? chunk->err : -EAGAIN;
-		if (*err && *err != -EAGAIN)
-			drop_all(cursor);
-		return *err ? NULL : chunk;
-	}
-	uint64_t start = offset - offset % cursor->log->store->super.block_bytes;
-	if (!follows_chunks(cursor, start))
-		drop_all(cursor);
-	*err = begin_chunk(cursor, start);
-	if (*err == 0)
-		*err = -EAGAIN;
-	return NULL;
-}
-
-/* What lies before an offset is not needed any more. */
-static void release_before(struct logfile_cursor *cursor, uint64_t offset)
-{
-	bool passed = false;
-
-	list_for_each_safe (node, after, &cursor->chunks) {
-		struct chunk *chunk = container_of(node, struct chunk, node);
-		if (chunk->start + chunk->bytes > offset)
-			break;
-		chunk_drop(cursor, chunk);
-		passed = true;
-	}
-	if (passed)
-		cursor->ahead = CHUNKS;
-	read_ahead(cursor);
-}
-
-/* Copies bytes out of the chunks.  0 or as chunk_at. */
-static int peek(struct logfile_cursor *cursor, uint64_t offset, void *to, uint64_t bytes)
-{
-	char *at = to;
-
-	while (bytes > 0) {
-		int err;
-		const struct chunk *chunk = chunk_at(cursor, offset, &err);
-		if (!chunk)
-			return err;
-		uint64_t n = chunk->start + chunk->bytes - offset;
-		if (n > bytes)
-			n = bytes;
-		memcpy(at, chunk->memory + (offset - chunk->start), n);
-		at += n;
-		offset += n;
-		bytes -= n;
-	}
-	return 0;
 }
 
 /* ---- records ---- */
@@ -276,7 +34,7 @@ static int header_at(struct logfile_cursor *cursor, uint64_t offset, struct reco
 
 	if (offset + sizeof(*header) > end || offset % RECORD_ALIGN)
 		return -ENOENT;
-	int err = peek(cursor, offset, header, sizeof(*header));
+	int err = chunk_copy(cursor, offset, header, sizeof(*header));
 	if (err)
 		return err;
 	if (!logfile_record_at(log, offset, header) || header->epoch > log->epoch ||
@@ -304,7 +62,7 @@ static int find_here(struct logfile_cursor *cursor, uint64_t *offset, struct rec
 	*offset = round_up(at, block);
 	if (cursor->at.sequence == 0) { /* nothing else tells that no record was passed over */
 		char rest[BLKDEV_BLOCK_MAX];
-		err = peek(cursor, at, rest, *offset - at);
+		err = chunk_copy(cursor, at, rest, *offset - at);
 		if (err || !all_zero(rest, *offset - at))
 			return err ? err : -ENOENT;
 	}
@@ -350,7 +108,7 @@ static void deliver(struct logfile_cursor *cursor, void *data)
 	op_set_segment(pop, data, header->data_bytes);
 	pop->sga_buf = (void *)(uintptr_t)((uintptr_t)data & ~(uintptr_t)1);
 	op_complete(cursor->log->store->sched, pop, 0);
-	release_before(cursor, cursor->at.offset);
+	chunk_release_before(cursor, cursor->at.offset);
 }
 
 /* Hands out a record that lies in one chunk.  0; -ENOENT: it does not, -EAGAIN, -EBADMSG ... */
@@ -384,7 +142,7 @@ static int put_together(struct logfile_cursor *cursor)
 	while (cursor->filled < header->data_bytes) {
 		uint64_t offset = cursor->record + header->data_at + cursor->filled;
 		int err;
-		release_before(cursor, offset);
+		chunk_release_before(cursor, offset);
 		const struct chunk *chunk = chunk_at(cursor, offset, &err);
 		if (!chunk)
 			return err;
@@ -414,7 +172,7 @@ static int hand_out(struct logfile_cursor *cursor)
 		err = by_reference(cursor);
 		if (err != -ENOENT)
 			return err;
-		cursor->data = heap_alloc(heap_of(cursor), cursor->header.data_bytes);
+		cursor->data = heap_alloc(cursor_heap(cursor), cursor->header.data_bytes);
 		if (!cursor->data)
 			return -ENOMEM;
 		cursor->filled = 0;
@@ -426,7 +184,7 @@ static int hand_out(struct logfile_cursor *cursor)
 static void forget_record(struct logfile_cursor *cursor)
 {
 	if (cursor->data)
-		(void)heap_free(heap_of(cursor), cursor->data);
+		(void)heap_free(cursor_heap(cursor), cursor->data);
 	cursor->data = NULL;
 }
 
@@ -473,8 +231,7 @@ static int next_record(struct logfile_cursor *cursor)
 static void begin_anew(struct logfile_cursor *cursor)
 {
 	forget_record(cursor);
-	drop_all(cursor);
-	cursor->ahead = 1;
+	chunk_drop_all(cursor);
 }
 
 static void serve(struct logfile_cursor *cursor)
@@ -498,6 +255,21 @@ void logfile_serve_readers(struct logfile *log)
 }
 
 /* ---- cursors ---- */
+
+static void cursor_free(struct logfile_cursor *cursor)
+{
+	chunk_free_spare(cursor);
+	list_remove(&cursor->node);
+	free(cursor);
+}
+
+void cursor_chunk_read(struct logfile_cursor *cursor)
+{
+	if (!cursor->closed)
+		serve(cursor);
+	else if (cursor->under_way == 0)
+		cursor_free(cursor);
+}
 
 void logfile_pop(struct logfile_cursor *cursor, struct op *pop)
 {
