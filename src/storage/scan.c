@@ -54,8 +54,8 @@ static int bytes_at(struct scan *scan, uint64_t offset, const char **at, uint64_
 	return 0;
 }
 
-/* Copies bytes, or takes only their checksum (to NULL).  0 or -errno. */
-static int take(struct scan *scan, uint64_t offset, uint64_t bytes, char *to, uint32_t *crc)
+/* 0 or -errno. */
+static int copy(struct scan *scan, uint64_t offset, char *to, uint64_t bytes)
 {
 	while (bytes > 0) {
 		const char *from;
@@ -65,10 +65,26 @@ static int take(struct scan *scan, uint64_t offset, uint64_t bytes, char *to, ui
 			return err;
 		if (n > bytes)
 			n = bytes;
-		if (to) {
-			memcpy(to, from, n);
-			to += n;
-		}
+		memcpy(to, from, n);
+		to += n;
+		offset += n;
+		bytes -= n;
+	}
+	return 0;
+}
+
+/* The checksum of bytes.  0 or -errno. */
+static int sum(struct scan *scan, uint64_t offset, uint64_t bytes, uint32_t *crc)
+{
+	*crc = 0;
+	while (bytes > 0) {
+		const char *from;
+		uint64_t n;
+		int err = bytes_at(scan, offset, &from, &n);
+		if (err)
+			return err;
+		if (n > bytes)
+			n = bytes;
 		*crc = crc32c_add(*crc, from, n);
 		offset += n;
 		bytes -= n;
@@ -82,11 +98,10 @@ static int take(struct scan *scan, uint64_t offset, uint64_t bytes, char *to, ui
 static int header_at(struct scan *scan, uint64_t offset, struct record_header *header)
 {
 	uint64_t limit = segment_limit(scan, offset);
-	uint32_t unused = 0;
 
 	if (offset % RECORD_ALIGN || offset + sizeof(*header) > limit)
 		return -ENOENT;
-	int err = take(scan, offset, sizeof(*header), (char *)header, &unused);
+	int err = copy(scan, offset, (char *)header, sizeof(*header));
 	if (err)
 		return err;
 	if (!logfile_record_at(scan->log, offset, header) ||
@@ -292,12 +307,18 @@ static bool try_elsewhere(struct scan *scan, uint64_t offset)
 static int check_data(struct scan *scan, const struct scan_result *result)
 {
 	const struct record_header *header = &result->header;
-	uint32_t crc = 0;
+	uint64_t at = result->offset + header->data_at;
+	uint32_t crc;
+	int err;
 
 	if (!make_room(scan, header->data_bytes))
 		return -ENOMEM;
-	int err = take(scan, result->offset + header->data_at, header->data_bytes,
-		       scan->want_data ? scan->data : NULL, &crc);
+	if (scan->want_data) {
+		err = copy(scan, at, scan->data, header->data_bytes);
+		crc = crc32c_add(0, scan->data, err ? 0 : header->data_bytes);
+	} else {
+		err = sum(scan, at, header->data_bytes, &crc);
+	}
 	if (err)
 		return err;
 	return crc == header->data_crc ? 0 : -EBADMSG;

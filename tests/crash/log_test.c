@@ -186,10 +186,20 @@ static void take_results(struct world *world, struct pending *pending, uint32_t 
 	*count = left;
 }
 
+struct plan {
+	uint32_t rounds;
+	uint32_t at_once; /* records a round, at most */
+	uint32_t bytes_max;
+	bool again; /* a record's length goes by its number: the next life writes the same */
+	uint32_t truncations; /* one in so many rounds; 0: none */
+};
+
 static void push_one(struct world *world, struct pending *pending, uint32_t *count,
-		     uint32_t bytes_max)
+		     const struct plan *plan)
 {
-	uint32_t bytes = 8 + (uint32_t)prng_below(&world->prng, bytes_max);
+	uint32_t bytes =
+		8 + (plan->again ? (uint32_t)(world->history.pushed * 977 % plan->bytes_max)
+				 : (uint32_t)prng_below(&world->prng, plan->bytes_max));
 	int err;
 
 	assert_true(world->history.pushed + 1 < PUSHES_MAX);
@@ -215,13 +225,6 @@ static void truncate_some(struct world *world, struct pending *pending, uint32_t
 	pending[(*count)++] = (struct pending){.token = token, .head = head};
 }
 
-struct plan {
-	uint32_t rounds;
-	uint32_t at_once; /* records a round, at most */
-	uint32_t bytes_max;
-	uint32_t truncations; /* one in so many rounds; 0: none */
-};
-
 static void work(struct world *world, const struct plan *plan)
 {
 	struct pending pending[256];
@@ -230,7 +233,7 @@ static void work(struct world *world, const struct plan *plan)
 	for (uint32_t round = 0; round < plan->rounds; round++) {
 		uint32_t records = 1 + (uint32_t)prng_below(&world->prng, plan->at_once);
 		for (uint32_t i = 0; i < records && count < 200; i++)
-			push_one(world, pending, &count, plan->bytes_max);
+			push_one(world, pending, &count, plan);
 		if (plan->truncations && prng_below(&world->prng, plan->truncations) == 0)
 			truncate_some(world, pending, &count);
 		logrig_turns(&world->rig, 1 + (uint32_t)prng_below(&world->prng, 12));
@@ -366,37 +369,56 @@ static bool goes_on(uint32_t ran, uint32_t worlds, time_t begin)
 	return asked ? time(NULL) - begin < asked : ran < worlds;
 }
 
+/* A world of that seed, which says what drive it is and what is done there. */
+static void live_often(uint64_t seed)
+{
+	static const struct plan plans[5] = {
+		{.rounds = 6, .at_once = 5, .bytes_max = 3000, .truncations = 3},
+		{.rounds = 6, .at_once = 5, .bytes_max = 3000, .truncations = 3},
+		{.rounds = 5, .at_once = 3, .bytes_max = 30000, .truncations = 2},
+		{.rounds = 6, .at_once = 5, .bytes_max = 3000, .truncations = 3},
+		{.rounds = 6, .at_once = 5, .bytes_max = 900, .again = true},
+	};
+	const struct blksim_options options = {
+		.capacity_bytes = seed % 3 ? 2 * MIB : 0,
+		.capacity_max_bytes = seed % 3 ? 0 : 8 * MIB,
+		.latency_ns = 10000 + 10000 * (seed % 5),
+		.block_bytes = seed % 2 ? 512 : 4096,
+		.memory_align = seed % 7 < 3 ? 1 : 512,
+		.volatile_cache = seed % 4 != 0,
+		.zone_bytes = seed % 6 == 1 ? 65536 : 0,
+		.seed = seed,
+	};
+	struct world world;
+
+	print_message("# again: DEMI_SEED=%llu DEMI_CRASH_WORLDS=1\n", (unsigned long long)seed);
+	world_open(&world, &options, seed);
+	for (uint32_t n = 0; n < 30; n++)
+		live(&world, &plans[seed % 5]);
+	world_close(&world);
+}
+
 static void test_lives(void **state)
 {
-	static const struct plan short_records = {
-		.rounds = 6, .at_once = 5, .bytes_max = 3000, .truncations = 3};
-	static const struct plan long_records = {
-		.rounds = 5, .at_once = 3, .bytes_max = 30000, .truncations = 2};
 	uint32_t worlds = test_number("DEMI_CRASH_WORLDS", test_share(40));
 	uint64_t seed = test_seed(7);
 	time_t begin = time(NULL);
 	uint32_t ran = 0;
 
 	(void)state;
-	for (; goes_on(ran, worlds, begin); ran++) {
-		uint64_t i = seed + ran;
-		struct blksim_options options = {.capacity_bytes = i % 3 ? 2 * MIB : 0,
-						 .capacity_max_bytes = i % 3 ? 0 : 8 * MIB,
-						 .latency_ns = 10000 + 10000 * (i % 5),
-						 .block_bytes = i % 2 ? 512 : 4096,
-						 .memory_align = i % 7 < 3 ? 1 : 512,
-						 .volatile_cache = i % 4 != 0,
-						 .zone_bytes = i % 6 == 1 ? 65536 : 0,
-						 .seed = i};
-		print_message("# again: DEMI_SEED=%llu DEMI_CRASH_WORLDS=1\n",
-			      (unsigned long long)i);
-		struct world world;
-		world_open(&world, &options, i);
-		for (uint32_t n = 0; n < 30; n++)
-			live(&world, i % 5 == 2 ? &long_records : &short_records);
-		world_close(&world);
-	}
+	for (; goes_on(ran, worlds, begin); ran++)
+		live_often(seed + ran);
 	print_message("# %u seeds\n", ran);
+}
+
+/* Those that have found something. */
+static void test_lives_that_failed(void **state)
+{
+	static const uint64_t seeds[] = {117, 135, 189, 5241, 5292};
+
+	(void)state;
+	for (uint32_t i = 0; i < sizeof(seeds) / sizeof(seeds[0]); i++)
+		live_often(seeds[i]);
 }
 
 /* ---- P4: what rots ---- */
@@ -563,6 +585,7 @@ int main(void)
 		cmocka_unit_test(test_every_boundary_segments),
 		cmocka_unit_test(test_every_boundary_small),
 		cmocka_unit_test(test_lives),
+		cmocka_unit_test(test_lives_that_failed),
 		cmocka_unit_test(test_rot),
 		cmocka_unit_test(test_superblocks),
 		cmocka_unit_test(test_stray_writes),
