@@ -18,13 +18,13 @@
 
 static char directory[] = "/tmp/demi-storage-XXXXXX";
 static char path[64];
-static const char *driver;
 
 static const struct demi_args args;
 
 static int setup(void **state)
 {
-	(void)state;
+	const char *driver = *state;
+
 	(void)snprintf(path, sizeof(path), "%s/a.log", directory);
 	(void)unlink(path);
 	assert_int_equal(demi_set_config("storage_driver", driver), 0);
@@ -407,25 +407,23 @@ static int remove_directory(void **state)
 	return rmdir(directory);
 }
 
-#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+#define TEST(function, driver)                                                                    \
+	{                                                                                         \
+#function " (" driver ")", function, setup, teardown, (void *)(uintptr_t)(driver) \
+	}
+#define TESTS(driver)                                                                          \
+	TEST(test_alone, driver), TEST(test_created_anew, driver), TEST(test_readers, driver), \
+		TEST(test_names, driver), TEST(test_with_sockets, driver),                     \
+		TEST(test_another_instance, driver), TEST(test_sleeping, driver),              \
+		TEST(test_ends, driver), TEST(test_coroutines, driver),                        \
+		TEST(test_not_a_log, driver)
 
 int main(void)
 {
-	static const struct CMUnitTest tests[] = {
-		TEST(test_alone),     TEST(test_created_anew), TEST(test_readers),
-		TEST(test_names),     TEST(test_with_sockets), TEST(test_another_instance),
-		TEST(test_sleeping),  TEST(test_ends),         TEST(test_coroutines),
-		TEST(test_not_a_log),
-	};
-	static const char *const drivers[] = {"uring", "thread"};
-	int failed = 0;
+	static const struct CMUnitTest tests[] = {TESTS("uring"), TESTS("thread")};
 
 	if (!mkdtemp(directory))
 		return 1;
-	for (int i = 0; i < 2; i++) {
-		driver = drivers[i];
-		failed |= test_run_group(driver, tests, sizeof(tests) / sizeof(tests[0]), NULL,
-					 i == 1 ? remove_directory : NULL);
-	}
-	return failed;
+	return test_run_group("storage", tests, sizeof(tests) / sizeof(tests[0]), NULL,
+			      remove_directory);
 }
