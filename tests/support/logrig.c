@@ -80,7 +80,7 @@ static void fill(char *data, uint64_t i, uint32_t bytes)
 static bool matches(const char *data, uint64_t i, uint32_t bytes)
 {
 	for (uint32_t at = 0; at < bytes; at++) {
-		unsigned char wanted = at < 8 ? (unsigned char)(i >> (8 * at)) : byte_of(i, at);
+		unsigned char wanted = (unsigned char)(at < 8 ? i >> (8 * at) : byte_of(i, at));
 		if ((unsigned char)data[at] != wanted)
 			return false;
 	}
