@@ -124,13 +124,13 @@ struct logfile {
 	uint64_t damage_offset; /* of the first */
 };
 
-/* ---- log.c ---- */
+/* ---- logfile.c ---- */
 
 /* Opens a log of a store by its name, after a crash too; makes it if flags have O_CREAT.  Blocks.
  * 0 or -errno, told to the log: -ENOENT, -EEXIST (O_EXCL), -ENOSPC: no room for another log. */
 int logfile_open(struct store *store, const char *name, int flags, struct logfile **logfile_out);
 
-/* One user less.  The last one's log ends in the background: logfile_closed tells. */
+/* One user less.  The last one's log ends in the background: logfile_ended tells. */
 void logfile_leave(struct logfile *log);
 
 /* Frees a log that has ended, or gives up one that has not. */

@@ -41,7 +41,8 @@ static int load(struct scan *scan, uint64_t offset)
 	return err;
 }
 
-/* The bytes at an offset: how many there are without a further read, at least 1.  0 or -errno. */
+/* Where the bytes at an offset are, and how many of at most *bytes without a further read: at least
+ * 1.  0 or -errno. */
 static int bytes_at(struct scan *scan, uint64_t offset, const char **at, uint64_t *bytes)
 {
 	if (offset - scan->window_at >= scan->window_bytes) {
@@ -49,26 +50,23 @@ static int bytes_at(struct scan *scan, uint64_t offset, const char **at, uint64_
 		if (err)
 			return err;
 	}
+	uint64_t there = scan->window_at + scan->window_bytes - offset;
 	*at = scan->window + (offset - scan->window_at);
-	*bytes = scan->window_at + scan->window_bytes - offset;
+	if (*bytes > there)
+		*bytes = there;
 	return 0;
 }
 
 /* 0 or -errno. */
 static int copy(struct scan *scan, uint64_t offset, char *to, uint64_t bytes)
 {
-	while (bytes > 0) {
+	for (uint64_t n; bytes > 0; offset += n, to += n, bytes -= n) {
 		const char *from;
-		uint64_t n;
+		n = bytes;
 		int err = bytes_at(scan, offset, &from, &n);
 		if (err)
 			return err;
-		if (n > bytes)
-			n = bytes;
 		memcpy(to, from, n);
-		to += n;
-		offset += n;
-		bytes -= n;
 	}
 	return 0;
 }
@@ -77,17 +75,13 @@ static int copy(struct scan *scan, uint64_t offset, char *to, uint64_t bytes)
 static int sum(struct scan *scan, uint64_t offset, uint64_t bytes, uint32_t *crc)
 {
 	*crc = 0;
-	while (bytes > 0) {
+	for (uint64_t n; bytes > 0; offset += n, bytes -= n) {
 		const char *from;
-		uint64_t n;
+		n = bytes;
 		int err = bytes_at(scan, offset, &from, &n);
 		if (err)
 			return err;
-		if (n > bytes)
-			n = bytes;
 		*crc = crc32c_add(*crc, from, n);
-		offset += n;
-		bytes -= n;
 	}
 	return 0;
 }
@@ -187,7 +181,7 @@ static int search_segment(struct scan *scan, struct further *further, uint64_t o
 
 	while (offset + sizeof(header) <= limit && !enough(scan, further)) {
 		const char *at;
-		uint64_t bytes;
+		uint64_t bytes = limit - offset;
 		int err = bytes_at(scan, offset, &at, &bytes);
 		if (err)
 			return err == -ENOENT ? 0 : err;

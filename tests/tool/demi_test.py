@@ -258,9 +258,7 @@ def logs_are_measured():
         check((row["reference"] is None) == (row["ratio"] is None) == alone, str(row))
         check(alone or row["ratio"] > 0 and row["reference_p50_ns"] > 0, str(row))
     for key in ("append_64", "append_4096"):
-        begin = time.monotonic()
         demi("bench", "log", "--only", key, "--count", "100")
-        check(time.monotonic() - begin < 1.5, "an instance ends as soon as its logs have")
 
 
 @test

@@ -260,6 +260,30 @@ static void test_by_reference(void **state)
 	append_aligned(4096, 4096);
 }
 
+/* An instance that ends is asked to look again soon while a log ends, not only when its drive has
+ * something: what is left to be done may be ours. */
+static void test_ends_soon(void **state)
+{
+	struct blksim_disk *disk = disk_new(&usual);
+	struct logrig rig;
+
+	(void)state;
+	logrig_init(&rig, 0, 0);
+	assert_int_equal(logrig_open(&rig, disk, O_RDWR | O_CREAT), 0);
+	assert_true(append(&rig, 1, 100) > 0);
+	logrig_turns(&rig, 100);
+	struct poller *poller = &rig.engine->poller;
+	assert_int_equal(poller->ops->next_deadline(poller), TIMER_NEVER);
+	rig.queue->ops->close(rig.queue);
+	rig.queue = NULL;
+	assert_int_equal(log_engine_lingering(rig.engine), 1);
+	assert_true(poller->ops->next_deadline(poller) <= rig.rig.sched.now_ns + 1000000);
+	logrig_close(&rig);
+	assert_int_equal(poller->ops->next_deadline(poller), TIMER_NEVER);
+	logrig_end(&rig);
+	blksim_disk_free(disk);
+}
+
 static void test_waits_at_the_end(void **state)
 {
 	struct blksim_disk *disk = disk_new(&usual);
@@ -635,6 +659,7 @@ int main(void)
 		cmocka_unit_test(test_longest),
 		cmocka_unit_test(test_by_reference),
 		cmocka_unit_test(test_waits_at_the_end),
+		cmocka_unit_test(test_ends_soon),
 		cmocka_unit_test(test_seek),
 		cmocka_unit_test(test_seek_behind_damage),
 		cmocka_unit_test(test_truncate),
