@@ -28,6 +28,17 @@ refused "driver nvme has it" "$lab_blkdev" nvme "$plain"
 vfio_take "$plain"
 vfio_take "$native4k"
 vfio_take "$faulty"
+# A log on a drive, through the configuration: its process is killed, what was acknowledged is there.
+"$BUILD/tests/lab_append" nvme "$native4k" "$LAB/nvme-log" &
+writer=$!
+until [ -e "$LAB/nvme-log.ready" ]; do
+	kill -0 "$writer"
+	sleep 0.1
+done
+sleep 1
+kill -KILL "$writer"
+wait "$writer" || true
+"$BUILD/tests/lab_append" nvme "$native4k" "$LAB/nvme-log" check
 "$lab_blkdev" nvme "$native4k"
 "$lab_blkdev" nvme "$faulty" faulty
 # limited KIB COMMAND...: so much memory can be pinned
