@@ -78,16 +78,6 @@ static void element_drop(struct sched *sched, struct op *element)
 	op_free(&sched->ops, element);
 }
 
-static inline void copy_segments(struct sched *sched, struct op *to, const struct op *from)
-{
-	to->len = from->len;
-	if (likely(from->numsegs == 1))
-		op_set_segment(to, from->buf, from->len);
-	else
-		memcpy(op_set_segments(&sched->ops, to, from->numsegs), from->segments->iov,
-		       from->numsegs * sizeof(struct iovec));
-}
-
 /* The element of a push, or NULL: no memory.  The push itself holds nothing. */
 static struct op *element_new(struct sched *sched, struct op *push)
 {
@@ -100,7 +90,7 @@ static struct op *element_new(struct sched *sched, struct op *push)
 	element->qd = -1;
 	element->copied = 0;
 	element->flags = push->flags & OP_OURS;
-	copy_segments(sched, element, push);
+	op_copy_segments(&sched->ops, element, push);
 	hold_segments(element);
 	uint32_t foreign = foreign_segments(element);
 	if (unlikely(foreign) && copy_foreign(sched->heap, element, foreign)) {
@@ -120,7 +110,7 @@ static void element_deliver(struct sched *sched, struct op *element, struct op *
 		if (ours >> i & 1)
 			heap_hand_over(op_segment(element, i).iov_base);
 	}
-	copy_segments(sched, pop, element);
+	op_copy_segments(&sched->ops, pop, element);
 	/* In the same object, and even: not a datagram's (transport/datagram.h). */
 	pop->sga_buf = (void *)(uintptr_t)(first - ((uintptr_t)first & 1));
 	op_free(&sched->ops, element);

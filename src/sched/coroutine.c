@@ -223,7 +223,7 @@ static void retire(struct coroutine *co)
 {
 	struct coroutine_table *table = co->table;
 
-	waitset_give_all(&co->waits, &table->main.waits);
+	waitset_give_all(table->sched, &co->waits, &table->main.waits);
 	co->next_unused = table->unused;
 	table->unused = co;
 	table->live--;

@@ -18,6 +18,7 @@
 
 #include <stdbool.h>
 #include <stdint.h>
+#include <string.h>
 #include <sys/uio.h>
 
 #define OP_SEGMENTS_MAX 8 /* DEMI_SGARRAY_MAXSIZE; src/api/ asserts it */
@@ -200,6 +201,17 @@ static inline void op_move_segment(struct op *op, uint32_t i, void *base)
 		op->segments->iov[i].iov_base = base;
 	else
 		op->buf = base;
+}
+
+/* The segments of another operation. */
+static inline void op_copy_segments(struct op_slab *slab, struct op *to, const struct op *from)
+{
+	to->len = from->len;
+	if (likely(from->numsegs == 1))
+		op_set_segment(to, from->buf, from->len);
+	else
+		memcpy(op_set_segments(slab, to, from->numsegs), from->segments->iov,
+		       from->numsegs * sizeof(struct iovec));
 }
 
 /* Bitmap of the segments of a push that lie in the instance's heap. */

@@ -22,6 +22,7 @@ int sched_open(struct sched *sched, const struct config *config, const struct lo
 	sched->opened_ns = sched->now_ns;
 	prng_seed(&sched->prng, world->seed ? world->seed : sched->now_ns);
 	timer_wheel_init(&sched->timers, sched->now_ns);
+	tasks_open(sched);
 
 	int err = fdset_open(&sched->fds);
 	if (err)
@@ -147,6 +148,8 @@ bool sched_turn(struct sched *sched)
 	uint32_t happened = coroutine_run(&sched->coroutines);
 	sched_flush(sched);
 	happened += take_input(sched);
+	if (unlikely(!list_empty(&sched->due)))
+		happened += tasks_run(sched);
 	if (sched->turns % sched->clock_turns == 0) {
 		happened += timer_advance(&sched->timers, sched_now(sched));
 		if (unlikely(sched->now_ns - sched->looked_ns >= SCHED_LAZY_NS))
@@ -159,7 +162,7 @@ void sched_finish_turn(struct sched *sched, uint64_t timeout_ns)
 {
 	(void)sched_now(sched);
 	sched_flush(sched);
-	bool happened = take_input(sched) > 0;
+	bool happened = take_input(sched) + tasks_run(sched) > 0;
 	(void)fdset_wait(&sched->fds, happened ? 0 : timeout_ns);
 	(void)timer_advance(&sched->timers, sched_now(sched));
 }
@@ -191,7 +194,7 @@ static void disarm(struct sched *sched, uint32_t armed)
 
 int sched_arm(struct sched *sched)
 {
-	if (sched->coroutines.ready_count > 0)
+	if (sched->coroutines.ready_count > 0 || !list_empty(&sched->due))
 		return -EAGAIN;
 	for (uint32_t i = 0; i < sched->num_pollers; i++) {
 		int err = sched->pollers[i]->ops->arm(sched->pollers[i]);

@@ -6,9 +6,9 @@
  * know who is above.
  *
  * One turn: application coroutines that became ready; output of what was pushed; input of every
- * poller; timers.  Only coroutine 0 runs turns, while it waits.  A wait in which nothing happens
- * spins (spin_ns) and then sleeps in the kernel until a descriptor, a timer or the deadline is due;
- * the policy busy never sleeps.
+ * poller; tasks that are due; timers.  Only coroutine 0 runs turns, while it waits.  A wait in
+ * which nothing happens spins (spin_ns) and then sleeps in the kernel until a descriptor, a timer
+ * or the deadline is due; the policy busy never sleeps.
  *
  * The time is read once in clock_turns turns and before timed waits: a turn can be as short
  * as a read of the clock.
@@ -23,6 +23,7 @@
 #include "sched/coroutine.h"
 #include "sched/fdset.h"
 #include "sched/op.h"
+#include "sched/task.h"
 #include "sched/timer.h"
 #include "sched/wait.h"
 
@@ -84,6 +85,8 @@ struct sched {
 	uint32_t output_pending; /* pushes that wait for a flush */
 	uint32_t num_pollers;
 	struct poller *pollers[SCHED_POLLERS_MAX];
+	struct list due;    /* tasks */
+	struct task nobody; /* who has what ended tasks issued */
 	uint64_t now_ns;
 	uint64_t opened_ns;
 	uint64_t looked_ns;     /* at the descriptors, by the turn of the clock */

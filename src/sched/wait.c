@@ -3,6 +3,7 @@
 
 #include "base/assert.h"
 #include "sched/sched.h"
+#include "sched/task.h"
 
 #include <errno.h>
 
@@ -34,18 +35,20 @@ static void append_ready(struct sched *sched, struct waitset *ws, struct op *op)
 	ws->count++;
 }
 
-static void wake(struct waitset *ws)
+static void wake(struct sched *sched, struct waitset *ws)
 {
 	ws->woken = true;
-	if (!coroutine_is_main(ws->coroutine))
+	if (!ws->coroutine)
+		task_wake(sched, container_of(ws, struct task, waits));
+	else if (!coroutine_is_main(ws->coroutine))
 		coroutine_ready(ws->coroutine);
 }
 
 /* A complete operation came into the waitset: is that what it is blocked for? */
-static void wake_for(struct waitset *ws, const struct op *op)
+static void wake_for(struct sched *sched, struct waitset *ws, const struct op *op)
 {
 	if (ws->blocked && (ws->awaited == 0 || ws->awaited == op->token) && ws->count >= ws->want)
-		wake(ws);
+		wake(sched, ws);
 }
 
 static void take_out(struct sched *sched, struct op *op)
@@ -74,16 +77,14 @@ static void give(struct sched *sched, struct op *op, struct waitset *to)
 	if (op_done(op)) {
 		take_out(sched, op);
 		append_ready(sched, to, op);
-		wake_for(to, op);
+		wake_for(sched, to, op);
 	} else {
 		op->owner = to;
 	}
 }
 
-void waitset_give_all(struct waitset *from, struct waitset *to)
+void waitset_give_all(struct sched *sched, struct waitset *from, struct waitset *to)
 {
-	struct sched *sched = to->coroutine->table->sched;
-
 	/* Pending ones cannot be found by their owner; the slab is walked, which is rare: a
 	 * coroutine ends with operations open. */
 	if (from->issued == 0)
@@ -106,7 +107,7 @@ void op_complete(struct sched *sched, struct op *op, int err)
 	ASSERT(op->state == OP_PENDING);
 	op->ret = err;
 	append_ready(sched, ws, op);
-	wake_for(ws, op);
+	wake_for(sched, ws, op);
 }
 
 /* Hands an operation to the caller, in no list. */
@@ -121,7 +122,7 @@ static struct op *redeem(struct sched *sched, struct op *op)
 
 static int adopt(struct sched *sched, struct op *op, struct waitset *ws)
 {
-	if (!op->owner)
+	if (!op->owner || !op->owner->coroutine)
 		return -EINVAL; /* the library's own: its token was never handed out */
 	const struct waitset *old = op->owner;
 

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: MIT
  * sched/wait.h - completing operations and waiting for them.
  *
- * A waitset belongs to one coroutine (coroutine 0 is the application's own thread) and owns the
- * operations that it issues: its complete and unredeemed ones stand in two lists, oldest first.
- * ready: not yet looked at, or in the array of the last wait_any.  parked: known to be absent from
- * the array of the last full pass.
+ * A waitset belongs to one coroutine (coroutine 0 is the application's own thread), or to a task of
+ * the library (sched/task.h), and owns the operations that it issues: its complete and unredeemed
+ * ones stand in two lists, oldest first. ready: not yet looked at, or in the array of the last
+ * wait_any.  parked: known to be absent from the array of the last full pass.
  *
  * wait_any costs O(ready).  Each operation carries a guess of its index in the caller's array,
  * verified by comparing; a new operation inherits the index of the one returned last, since that is
@@ -39,7 +39,7 @@ struct waitset {
 	struct op_list ready;
 	struct op_list parked;
 	struct op_list long_ones;
-	struct coroutine *coroutine;
+	struct coroutine *coroutine; /* NULL: a task's */
 	uint32_t count;
 	uint32_t issued;        /* operations owned, pending ones too */
 	uint32_t last_index;    /* of the operation returned last */
@@ -61,7 +61,7 @@ struct wait_policy {
 void waitset_init(struct waitset *ws, struct coroutine *co);
 
 /* Moves all operations of a coroutine that ends, pending ones as they complete. */
-void waitset_give_all(struct waitset *from, struct waitset *to);
+void waitset_give_all(struct sched *sched, struct waitset *from, struct waitset *to);
 
 /* Ends a pending operation that is in no list: err is 0 or a positive errno. */
 void op_complete(struct sched *sched, struct op *op, int err);

@@ -16,7 +16,7 @@
 #define MIB       ((uint64_t)1 << 20)
 #define HUGE      (5 * MIB) /* of a heap object in superblocks of its own */
 
-struct task {
+struct errand {
 	struct blk_request request;
 	struct iovec iov[64];
 	unsigned char *data; /* the first segment */
@@ -32,7 +32,7 @@ static struct body {
 	struct blkdev *dev;
 	uint32_t under_way;
 	uint32_t done;
-	struct task tasks[TASKS_MAX];
+	struct errand errands[TASKS_MAX];
 } body;
 
 /* ---- requests ---- */
@@ -45,20 +45,20 @@ static uint64_t real_ns(void)
 	return (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
 }
 
-static void task_done(struct blk_request *request)
+static void errand_done(struct blk_request *request)
 {
-	struct task *task = container_of(request, struct task, request);
+	struct errand *errand = container_of(request, struct errand, request);
 
 	body.under_way--;
 	body.done++;
-	if (task->again > 0) {
-		struct blk_request *again = &task->request;
-		task->again--;
+	if (errand->again > 0) {
+		struct blk_request *again = &errand->request;
+		errand->again--;
 		body.under_way++;
 		assert_int_equal(body.dev->ops->submit(body.dev, &again, 1), 1);
 		return;
 	}
-	task->done++;
+	errand->done++;
 }
 
 static void *memory(uint64_t bytes)
@@ -75,32 +75,32 @@ static void give_back(void *at)
 }
 
 /* A request without segments. */
-static struct task *task_init(struct task *task, enum blk_what what, uint64_t offset)
+static struct errand *errand_init(struct errand *errand, enum blk_what what, uint64_t offset)
 {
-	*task = (struct task){.request = {.what = (uint8_t)what,
-					  .offset = offset,
-					  .iov = task->iov,
-					  .done = task_done,
-					  .err = 1}};
-	return task;
+	*errand = (struct errand){.request = {.what = (uint8_t)what,
+					      .offset = offset,
+					      .iov = errand->iov,
+					      .done = errand_done,
+					      .err = 1}};
+	return errand;
 }
 
-static void task_segment(struct task *task, void *at, uint64_t bytes)
+static void errand_segment(struct errand *errand, void *at, uint64_t bytes)
 {
-	struct blk_request *request = &task->request;
+	struct blk_request *request = &errand->request;
 
 	if (request->num_iov == 0)
-		task->data = at;
-	task->iov[request->num_iov++] = (struct iovec){.iov_base = at, .iov_len = bytes};
+		errand->data = at;
+	errand->iov[request->num_iov++] = (struct iovec){.iov_base = at, .iov_len = bytes};
 	request->bytes += bytes;
 }
 
-static uint32_t submit_all(struct task *tasks, uint32_t count)
+static uint32_t submit_all(struct errand *errands, uint32_t count)
 {
 	struct blk_request *requests[TASKS_MAX];
 
 	for (uint32_t i = 0; i < count; i++)
-		requests[i] = &tasks[i].request;
+		requests[i] = &errands[i].request;
 	body.under_way += count; /* done may be called from submit */
 	uint32_t taken = body.dev->ops->submit(body.dev, requests, count);
 	assert_true(taken <= count);
@@ -129,24 +129,24 @@ static void finish(uint32_t left)
 }
 
 /* Runs one to its end; returns its err. */
-static int run(struct task *task)
+static int run(struct errand *errand)
 {
-	assert_int_equal(submit_all(task, 1), 1);
+	assert_int_equal(submit_all(errand, 1), 1);
 	finish(0);
-	assert_int_equal(task->done, 1);
-	assert_true(task->request.err <= 0);
-	return task->request.err;
+	assert_int_equal(errand->done, 1);
+	assert_true(errand->request.err <= 0);
+	return errand->request.err;
 }
 
 static int run_plain(enum blk_what what, uint64_t offset, void *at, uint64_t bytes)
 {
-	struct task *task = task_init(&body.tasks[TASKS_MAX - 1], what, offset);
+	struct errand *errand = errand_init(&body.errands[TASKS_MAX - 1], what, offset);
 
 	if (at)
-		task_segment(task, at, bytes);
+		errand_segment(errand, at, bytes);
 	else
-		task->request.bytes = bytes;
-	return run(task);
+		errand->request.bytes = bytes;
+	return run(errand);
 }
 
 /* Contents by a number; memory may lie anywhere. */
@@ -285,30 +285,30 @@ static void scatter_close(struct scatter *scatter)
 
 /* Adds segments that share no byte: of each object a part, the huge one across a superblock's
  * boundary.  Total: a multiple of the block. */
-static void scatter_take(const struct scatter *scatter, struct task *task, struct prng *prng)
+static void scatter_take(const struct scatter *scatter, struct errand *errand, struct prng *prng)
 {
 	uint64_t align = body.dev->memory_align;
 	uint64_t block = body.dev->block_bytes;
 
-	for (uint32_t i = 0; i < 6 && task->request.num_iov + 1 < body.dev->iov_max; i++) {
+	for (uint32_t i = 0; i < 6 && errand->request.num_iov + 1 < body.dev->iov_max; i++) {
 		uint64_t most = scatter->bytes[i] < 32768 ? scatter->bytes[i] : 32768;
 		uint64_t bytes = (1 + prng_below(prng, most / align)) * align;
 		uint64_t skip = prng_below(prng, (scatter->bytes[i] - bytes) / align + 1) * align;
 		if (i == 5)
 			skip = 2 * MIB - align;
-		if (task->request.bytes + bytes + block > body.dev->request_bytes_max)
+		if (errand->request.bytes + bytes + block > body.dev->request_bytes_max)
 			break;
-		task_segment(task, scatter->objects[i] + skip, bytes);
+		errand_segment(errand, scatter->objects[i] + skip, bytes);
 	}
-	uint64_t rest = block - task->request.bytes % block;
-	task_segment(task, scatter->objects[5] + 4 * MIB, rest);
+	uint64_t rest = block - errand->request.bytes % block;
+	errand_segment(errand, scatter->objects[5] + 4 * MIB, rest);
 }
 
-static void gather(const struct task *task, unsigned char *to)
+static void gather(const struct errand *errand, unsigned char *to)
 {
-	for (uint32_t i = 0; i < task->request.num_iov; i++) {
-		memcpy(to, task->iov[i].iov_base, task->iov[i].iov_len);
-		to += task->iov[i].iov_len;
+	for (uint32_t i = 0; i < errand->request.num_iov; i++) {
+		memcpy(to, errand->iov[i].iov_base, errand->iov[i].iov_len);
+		to += errand->iov[i].iov_len;
 	}
 }
 
@@ -325,7 +325,7 @@ static void test_segments(void **state)
 	unsigned char *flat = memory(MIB);
 	for (uint32_t round = 0; round < 50; round++) {
 		uint64_t offset = prng_below(&prng, 100) * body.dev->block_bytes;
-		struct task *write = task_init(&body.tasks[0], BLK_WRITE, offset);
+		struct errand *write = errand_init(&body.errands[0], BLK_WRITE, offset);
 		scatter_take(&scatter, write, &prng);
 		for (uint32_t i = 0; i < write->request.num_iov; i++)
 			fill(write->iov[i].iov_base, write->iov[i].iov_len, prng_next(&prng));
@@ -334,7 +334,7 @@ static void test_segments(void **state)
 		assert_int_equal(run_plain(BLK_READ, offset, flat, write->request.bytes), 0);
 		assert_memory_equal(flat, expected, write->request.bytes);
 		/* Back into other segments. */
-		struct task *read = task_init(&body.tasks[1], BLK_READ, offset);
+		struct errand *read = errand_init(&body.errands[1], BLK_READ, offset);
 		scatter_take(&scatter, read, &prng);
 		assert_int_equal(run(read), 0);
 		uint64_t both = read->request.bytes < write->request.bytes ? read->request.bytes
@@ -363,12 +363,12 @@ static void test_biggest(void **state)
 	assert_int_equal(run_plain(BLK_WRITE, 0, out, most), 0);
 	assert_int_equal(run_plain(BLK_READ, 0, in, most), 0);
 	assert_memory_equal(in, out, most);
-	struct task *read = task_init(&body.tasks[0], BLK_READ, 0);
+	struct errand *read = errand_init(&body.errands[0], BLK_READ, 0);
 	memset(in, 0, most);
 	uint64_t each = most / num_iov / body.dev->memory_align * body.dev->memory_align;
 	for (uint32_t i = 0; i + 1 < num_iov; i++)
-		task_segment(read, in + i * each, each);
-	task_segment(read, in + (num_iov - 1) * each, most - (num_iov - 1) * each);
+		errand_segment(read, in + i * each, each);
+	errand_segment(read, in + (num_iov - 1) * each, most - (num_iov - 1) * each);
 	assert_int_equal(run(read), 0);
 	assert_memory_equal(in, out, most);
 	give_back(out);
@@ -388,14 +388,14 @@ static void test_depth(void **state)
 		uint32_t taken = 0;
 		memset(at, 0, count * block);
 		for (uint32_t i = 0; i < count; i++) {
-			struct task *task = task_init(&body.tasks[i],
-						      round % 2 ? BLK_READ : BLK_WRITE, i * block);
-			task_segment(task, at + i * block, block);
+			struct errand *errand = errand_init(
+				&body.errands[i], round % 2 ? BLK_READ : BLK_WRITE, i * block);
+			errand_segment(errand, at + i * block, block);
 			if (round % 2 == 0)
-				fill(task->data, block, 1000 * (round + 1) + i);
+				fill(errand->data, block, 1000 * (round + 1) + i);
 		}
 		for (uint32_t turn = 0; taken < count; turn++) {
-			taken += submit_all(&body.tasks[taken], count - taken);
+			taken += submit_all(&body.errands[taken], count - taken);
 			assert_true(turn > 0 || count <= body.dev->depth ||
 				    taken >= body.dev->depth);
 			assert_true(body.under_way <= body.dev->depth);
@@ -403,8 +403,8 @@ static void test_depth(void **state)
 		}
 		finish(0);
 		for (uint32_t i = 0; i < count; i++) {
-			assert_int_equal(body.tasks[i].done, 1);
-			assert_int_equal(body.tasks[i].request.err, 0);
+			assert_int_equal(body.errands[i].done, 1);
+			assert_int_equal(body.errands[i].request.err, 0);
 			assert_true(
 				holds(at + i * block, block, 1000 * (round + 1 - round % 2) + i));
 		}
@@ -423,12 +423,12 @@ static void test_from_done(void **state)
 	uint32_t width = body.dev->depth < 4 ? body.dev->depth : 4;
 	unsigned char *at = memory(width * block);
 	for (uint32_t i = 0; i < width; i++) {
-		struct task *task =
-			task_init(&body.tasks[i], i % 2 ? BLK_READ : BLK_WRITE, i * block);
-		task_segment(task, at + i * block, block);
-		task->again = 100;
+		struct errand *errand =
+			errand_init(&body.errands[i], i % 2 ? BLK_READ : BLK_WRITE, i * block);
+		errand_segment(errand, at + i * block, block);
+		errand->again = 100;
 	}
-	assert_int_equal(submit_all(body.tasks, width), width);
+	assert_int_equal(submit_all(body.errands, width), width);
 	finish(0);
 	assert_int_equal(body.done, 101 * width);
 	give_back(at);
@@ -444,7 +444,7 @@ struct shadow {
 	uint32_t version[SHADOW_BLOCKS]; /* 0: zeros */
 	bool busy[SHADOW_BLOCKS];
 	struct prng prng;
-	unsigned char *at; /* SHADOW_LONG blocks for each task */
+	unsigned char *at; /* SHADOW_LONG blocks for each errand */
 	uint32_t width;
 };
 
@@ -453,16 +453,16 @@ static uint64_t shadow_number(uint64_t block, uint32_t version)
 	return block << 32 | version;
 }
 
-/* A task that is not under way ended: its blocks hold what the model says. */
-static void shadow_verify(struct shadow *shadow, struct task *task)
+/* A errand that is not under way ended: its blocks hold what the model says. */
+static void shadow_verify(struct shadow *shadow, struct errand *errand)
 {
 	uint64_t block_bytes = body.dev->block_bytes;
 
-	assert_int_equal(task->done, 1);
-	assert_int_equal(task->request.err, 0);
-	for (uint64_t i = 0; i < task->request.bytes / block_bytes; i++) {
-		uint64_t block = task->block + i;
-		const unsigned char *at = task->data + i * block_bytes;
+	assert_int_equal(errand->done, 1);
+	assert_int_equal(errand->request.err, 0);
+	for (uint64_t i = 0; i < errand->request.bytes / block_bytes; i++) {
+		uint64_t block = errand->block + i;
+		const unsigned char *at = errand->data + i * block_bytes;
 		shadow->busy[block] = false;
 		if (shadow->version[block] == 0)
 			assert_true(zero(at, block_bytes));
@@ -470,7 +470,7 @@ static void shadow_verify(struct shadow *shadow, struct task *task)
 			assert_true(holds(at, block_bytes,
 					  shadow_number(block, shadow->version[block])));
 	}
-	task->done = 0;
+	errand->done = 0;
 }
 
 /* False: it would be in the way of another. */
@@ -485,10 +485,10 @@ static bool shadow_draw(struct shadow *shadow, uint32_t index)
 		if (shadow->busy[block + i])
 			return false;
 	}
-	struct task *task =
-		task_init(&body.tasks[index], write ? BLK_WRITE : BLK_READ, block * block_bytes);
-	task->block = block;
-	task->request.durable = prng_below(&shadow->prng, 8) == 0;
+	struct errand *errand = errand_init(&body.errands[index], write ? BLK_WRITE : BLK_READ,
+					    block * block_bytes);
+	errand->block = block;
+	errand->request.durable = prng_below(&shadow->prng, 8) == 0;
 	unsigned char *at = shadow->at + index * SHADOW_LONG * block_bytes;
 	for (uint64_t i = 0; i < count; i++) {
 		shadow->busy[block + i] = true;
@@ -496,7 +496,7 @@ static bool shadow_draw(struct shadow *shadow, uint32_t index)
 			fill(at + i * block_bytes, block_bytes,
 			     shadow_number(block + i, ++shadow->version[block + i]));
 	}
-	task_segment(task, at, count * block_bytes);
+	errand_segment(errand, at, count * block_bytes);
 	return true;
 }
 
@@ -510,26 +510,26 @@ static void test_shadow(void **state)
 	shadow = (struct shadow){.width = body.dev->depth < 16 ? body.dev->depth : 16};
 	prng_seed(&shadow.prng, test_seed(2));
 	shadow.at = memory((uint64_t)shadow.width * SHADOW_LONG * body.dev->block_bytes);
-	memset(body.tasks, 0, sizeof(body.tasks));
+	memset(body.errands, 0, sizeof(body.errands));
 	for (uint32_t turn = 0; rounds > 0; turn++) {
 		for (uint32_t i = 0; i < shadow.width && rounds > 0; i++) {
-			struct task *task = &body.tasks[i];
-			if (task->request.num_iov > 0 && !task->done)
+			struct errand *errand = &body.errands[i];
+			if (errand->request.num_iov > 0 && !errand->done)
 				continue;
-			if (task->done)
-				shadow_verify(&shadow, task);
-			task->request.num_iov = 0;
+			if (errand->done)
+				shadow_verify(&shadow, errand);
+			errand->request.num_iov = 0;
 			if (!shadow_draw(&shadow, i))
 				continue;
-			assert_int_equal(submit_all(task, 1), 1);
+			assert_int_equal(submit_all(errand, 1), 1);
 			rounds--;
 		}
 		look(turn);
 	}
 	finish(0);
 	for (uint32_t i = 0; i < shadow.width; i++) {
-		if (body.tasks[i].done)
-			shadow_verify(&shadow, &body.tasks[i]);
+		if (body.errands[i].done)
+			shadow_verify(&shadow, &body.errands[i]);
 	}
 	give_back(shadow.at);
 	end();
@@ -565,17 +565,17 @@ static void test_flush_among(void **state)
 	for (uint32_t round = 0; round < 20; round++) {
 		for (uint32_t i = 0; i < width; i++) {
 			if (i % 4 == 3) {
-				(void)task_init(&body.tasks[i], BLK_FLUSH, 0);
+				(void)errand_init(&body.errands[i], BLK_FLUSH, 0);
 				continue;
 			}
-			task_segment(task_init(&body.tasks[i], BLK_WRITE, i * block),
-				     at + i * block, block);
-			body.tasks[i].request.durable = i % 4 == 2;
+			errand_segment(errand_init(&body.errands[i], BLK_WRITE, i * block),
+				       at + i * block, block);
+			body.errands[i].request.durable = i % 4 == 2;
 		}
-		assert_int_equal(submit_all(body.tasks, width), width);
+		assert_int_equal(submit_all(body.errands, width), width);
 		finish(0);
 		for (uint32_t i = 0; i < width; i++)
-			assert_int_equal(body.tasks[i].request.err, 0);
+			assert_int_equal(body.errands[i].request.err, 0);
 	}
 	give_back(at);
 	end();
@@ -588,11 +588,11 @@ static void test_durable(void **state)
 	uint64_t block = body.dev->block_bytes;
 	unsigned char *at = memory(block);
 	for (uint32_t i = 0; i < 8; i++) {
-		struct task *task = task_init(&body.tasks[0], BLK_WRITE, i * MIB);
-		task_segment(task, at, block);
-		task->request.durable = true;
+		struct errand *errand = errand_init(&body.errands[0], BLK_WRITE, i * MIB);
+		errand_segment(errand, at, block);
+		errand->request.durable = true;
 		fill(at, block, 50 + i);
-		assert_int_equal(run(task), 0);
+		assert_int_equal(run(errand), 0);
 	}
 	reopen();
 	for (uint32_t i = 0; i < 8; i++) {
@@ -696,12 +696,12 @@ static void test_sleep(void **state)
 	for (uint32_t round = 0; round < 60; round++) {
 		uint64_t late = real_ns() + LATE_NS;
 		for (uint32_t i = 0; i < width; i++) {
-			struct task *task = task_init(&body.tasks[i],
-						      round % 2 ? BLK_READ : BLK_WRITE, i * block);
-			task_segment(task, at + i * block, block);
-			task->request.durable = true;
+			struct errand *errand = errand_init(
+				&body.errands[i], round % 2 ? BLK_READ : BLK_WRITE, i * block);
+			errand_segment(errand, at + i * block, block);
+			errand->request.durable = true;
 		}
-		assert_int_equal(submit_all(body.tasks, width), width);
+		assert_int_equal(submit_all(body.errands, width), width);
 		while (body.under_way > 0 && sleeps) {
 			sleeps = sleep_once();
 			assert_true(real_ns() < late);
@@ -746,10 +746,10 @@ static void test_wait(void **state)
 	unsigned char *at = memory(width * block);
 	for (uint32_t round = 0; round < 20; round++) {
 		for (uint32_t i = 0; i < width; i++)
-			task_segment(task_init(&body.tasks[i], round % 2 ? BLK_READ : BLK_WRITE,
-					       i * block),
-				     at + i * block, block);
-		assert_int_equal(submit_all(body.tasks, width), width);
+			errand_segment(errand_init(&body.errands[i],
+						   round % 2 ? BLK_READ : BLK_WRITE, i * block),
+				       at + i * block, block);
+		assert_int_equal(submit_all(body.errands, width), width);
 		while (body.under_way > 0) {
 			uint32_t before = body.done;
 			body.dev->ops->wait(body.dev);
@@ -826,14 +826,14 @@ static void test_pull(void **state)
 	uint32_t width = body.dev->depth < 16 ? body.dev->depth : 16;
 	unsigned char *at = memory(width * block);
 	for (uint32_t i = 0; i < width; i++)
-		task_segment(task_init(&body.tasks[i], BLK_WRITE, i * block), at + i * block,
-			     block);
-	assert_int_equal(submit_all(body.tasks, width), width);
+		errand_segment(errand_init(&body.errands[i], BLK_WRITE, i * block), at + i * block,
+			       block);
+	assert_int_equal(submit_all(body.errands, width), width);
 	body.fixture->pull(body.fixture, body.dev);
 	finish(0);
 	for (uint32_t i = 0; i < width; i++) {
-		assert_int_equal(body.tasks[i].done, 1);
-		assert_true(body.tasks[i].request.err <= 0); /* it may have been done before */
+		assert_int_equal(body.errands[i].done, 1);
+		assert_true(body.errands[i].request.err <= 0); /* it may have been done before */
 	}
 	int err = run_plain(BLK_READ, 0, at, block);
 	assert_true(err == -ENODEV || err == -EIO);
@@ -866,10 +866,10 @@ static void test_grow(void **state)
 		assert_true(zero(at, block));
 	}
 	fill(at, block, 9);
-	struct task *task = task_init(&body.tasks[0], BLK_WRITE, before + 4 * MIB - block);
-	task_segment(task, at, block);
-	task->request.durable = true;
-	assert_int_equal(run(task), 0);
+	struct errand *errand = errand_init(&body.errands[0], BLK_WRITE, before + 4 * MIB - block);
+	errand_segment(errand, at, block);
+	errand->request.durable = true;
+	assert_int_equal(run(errand), 0);
 	reopen();
 	assert_true(body.dev->capacity_bytes >= before + 4 * MIB);
 	assert_int_equal(run_plain(BLK_READ, before + 4 * MIB - block, at, block), 0);

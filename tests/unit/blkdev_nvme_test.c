@@ -126,7 +126,7 @@ static struct {
 	uint32_t under_way;
 } bench;
 
-struct task {
+struct errand {
 	struct blk_request request;
 	struct iovec iov;
 	uint32_t done;
@@ -134,19 +134,20 @@ struct task {
 
 static void task_done(struct blk_request *request)
 {
-	container_of(request, struct task, request)->done++;
+	container_of(request, struct errand, request)->done++;
 	bench.under_way--;
 }
 
-static void submit(struct task *task, enum blk_what what, uint64_t offset, void *at, uint64_t bytes)
+static void submit(struct errand *errand, enum blk_what what, uint64_t offset, void *at,
+		   uint64_t bytes)
 {
-	struct blk_request *request = &task->request;
+	struct blk_request *request = &errand->request;
 
-	task->iov = (struct iovec){.iov_base = at, .iov_len = bytes};
-	task->done = 0;
+	errand->iov = (struct iovec){.iov_base = at, .iov_len = bytes};
+	errand->done = 0;
 	*request = (struct blk_request){.what = (uint8_t)what,
 					.num_iov = at != NULL,
-					.iov = &task->iov,
+					.iov = &errand->iov,
 					.offset = offset,
 					.bytes = bytes,
 					.done = task_done,
@@ -176,12 +177,12 @@ static void finish(void)
 
 static int run(enum blk_what what, uint64_t offset, void *at, uint64_t bytes)
 {
-	struct task task;
+	struct errand errand;
 
-	submit(&task, what, offset, at, bytes);
+	submit(&errand, what, offset, at, bytes);
 	finish();
-	assert_int_equal(task.done, 1);
-	return task.request.err;
+	assert_int_equal(errand.done, 1);
+	return errand.request.err;
 }
 
 static struct nvme *begin(const char *filter)
@@ -314,18 +315,18 @@ static void test_reset(void **state)
 	(void)state;
 	NEED_QEMU;
 	struct nvme *nvme = begin(NULL);
-	struct task tasks[32];
+	struct errand errands[32];
 	char *at = memory(32 * (size_t)BLOCK, 3);
 	for (uint32_t round = 0; round < 5; round++) {
 		for (uint32_t i = 0; i < 32; i++) {
 			if (i == 16)
 				nvme_reset(nvme, "the test wants it");
-			submit(&tasks[i], round % 2 ? BLK_READ : BLK_WRITE, i * BLOCK,
+			submit(&errands[i], round % 2 ? BLK_READ : BLK_WRITE, i * BLOCK,
 			       at + i * (size_t)BLOCK, BLOCK);
 		}
 		finish();
 		for (uint32_t i = 0; i < 32; i++)
-			assert_int_equal(tasks[i].request.err, 0);
+			assert_int_equal(errands[i].request.err, 0);
 		assert_true(all(at, 32 * (size_t)BLOCK, 3));
 		assert_int_equal(nvme->state, NVME_RUNNING);
 	}
@@ -340,9 +341,9 @@ static void test_reset_twice(void **state)
 	(void)state;
 	NEED_QEMU;
 	struct nvme *nvme = begin(NULL);
-	struct task task;
+	struct errand errand;
 	char *at = memory(BLOCK, 3);
-	submit(&task, BLK_WRITE, 0, at, BLOCK);
+	submit(&errand, BLK_WRITE, 0, at, BLOCK);
 	for (uint32_t i = 0; i < 2; i++) {
 		struct nvme_slot *slot = &nvme->slots[nvme->free[nvme->num_free]];
 		slot->state = SLOT_SENT;
@@ -354,7 +355,7 @@ static void test_reset_twice(void **state)
 		assert_int_equal(slot->state, i == 0 ? SLOT_HELD : SLOT_OVER);
 	}
 	finish();
-	assert_int_equal(task.request.err, -EIO);
+	assert_int_equal(errand.request.err, -EIO);
 	assert_int_equal(run(BLK_WRITE, 0, at, BLOCK), 0);
 	give_back(at);
 	end();
@@ -369,9 +370,9 @@ static void test_bad_completion(void **state)
 	char *at = memory(BLOCK, 5);
 	for (uint32_t i = 0; i < 4; i++) {
 		struct nvme_queue *io = &nvme->io;
-		struct task task;
+		struct errand errand;
 		io->submitted.rung = io->tail + 1; /* the controller does not see it */
-		submit(&task, BLK_WRITE, 0, at, BLOCK);
+		submit(&errand, BLK_WRITE, 0, at, BLOCK);
 		uint16_t id = nvme->slots[nvme->free[nvme->num_free]].id;
 		volatile struct nvme_completion *entry = &io->completions[io->head];
 		/* No such slot; one that is free; an older use; no such place in the ring. */
@@ -381,9 +382,9 @@ static void test_bad_completion(void **state)
 		entry->status = io->phase;
 		(void)bench.dev->ops->poll(bench.dev);
 		assert_int_not_equal(nvme->state, NVME_RUNNING);
-		assert_int_equal(task.done, 0);
+		assert_int_equal(errand.done, 0);
 		finish();
-		assert_int_equal(task.request.err, 0);
+		assert_int_equal(errand.request.err, 0);
 		assert_int_equal(nvme->state, NVME_RUNNING);
 	}
 	give_back(at);
@@ -391,16 +392,16 @@ static void test_bad_completion(void **state)
 }
 
 /* Has the driver see a completion of what the controller does not know of. */
-static void forge(struct nvme *nvme, struct task *task, uint16_t status)
+static void forge(struct nvme *nvme, struct errand *errand, uint16_t status)
 {
 	struct nvme_queue *io = &nvme->io;
 	struct nvme_queue before;
 	struct nvme_slot *slot;
 
 	before = *io;
-	if (task) {
+	if (errand) {
 		io->submitted.rung = io->tail + 1;
-		submit(task, BLK_WRITE, 0, task->iov.iov_base, BLOCK);
+		submit(errand, BLK_WRITE, 0, errand->iov.iov_base, BLOCK);
 	} else { /* once more */
 		io->submitted.rung = io->tail + 1;
 		bench.rig.now_ns += SECOND_NS;
@@ -425,26 +426,26 @@ static void test_not_ready(void **state)
 	(void)state;
 	NEED_QEMU;
 	struct nvme *nvme = begin(NULL);
-	struct task task = {.iov.iov_base = memory(BLOCK, 5)};
-	forge(nvme, &task, 0x82);
-	assert_int_equal(task.done, 0);
+	struct errand errand = {.iov.iov_base = memory(BLOCK, 5)};
+	forge(nvme, &errand, 0x82);
+	assert_int_equal(errand.done, 0);
 	forge(nvme, NULL, 0x82);
-	assert_int_equal(task.done, 0);
+	assert_int_equal(errand.done, 0);
 	finish();
-	assert_int_equal(task.request.err, 0);
-	forge(nvme, &task, 0x82);
+	assert_int_equal(errand.request.err, 0);
+	forge(nvme, &errand, 0x82);
 	for (uint32_t i = 1; i <= 5; i++) {
-		assert_int_equal(task.done, 0);
+		assert_int_equal(errand.done, 0);
 		forge(nvme, NULL, 0x82);
 	}
-	assert_int_equal(task.request.err, -EIO);
-	forge(nvme, &task, 0x4082); /* do not retry */
-	assert_int_equal(task.request.err, -EIO);
-	forge(nvme, &task, 0x81);
-	assert_int_equal(task.request.err, -ENOSPC);
-	assert_int_equal(run(BLK_WRITE, 0, task.iov.iov_base, BLOCK), 0);
+	assert_int_equal(errand.request.err, -EIO);
+	forge(nvme, &errand, 0x4082); /* do not retry */
+	assert_int_equal(errand.request.err, -EIO);
+	forge(nvme, &errand, 0x81);
+	assert_int_equal(errand.request.err, -ENOSPC);
+	assert_int_equal(run(BLK_WRITE, 0, errand.iov.iov_base, BLOCK), 0);
 	assert_int_equal(nvme->state, NVME_RUNNING);
-	give_back(task.iov.iov_base);
+	give_back(errand.iov.iov_base);
 	end();
 }
 
@@ -454,24 +455,24 @@ static void test_late(void **state)
 	(void)state;
 	NEED_QEMU;
 	struct nvme *nvme = begin(NULL);
-	struct task task;
+	struct errand errand;
 	char *at = memory(BLOCK, 5);
 	/* A command that the controller never sees: its doorbell is not rung. */
 	nvme->io.submitted.rung = nvme->io.tail + 1;
-	submit(&task, BLK_WRITE, 0, at, BLOCK);
+	submit(&errand, BLK_WRITE, 0, at, BLOCK);
 	assert_int_equal(nvme->num_sent, 1);
 	bench.rig.now_ns += 29 * SECOND_NS;
 	(void)sched_now(&bench.rig.sched);
 	(void)bench.dev->ops->poll(bench.dev);
 	assert_int_equal(nvme->state, NVME_RUNNING);
-	assert_int_equal(task.done, 0);
+	assert_int_equal(errand.done, 0);
 	bench.rig.now_ns += 2 * SECOND_NS;
 	assert_true(bench.dev->ops->next_deadline(bench.dev) <= bench.rig.now_ns);
 	(void)sched_now(&bench.rig.sched);
 	(void)bench.dev->ops->poll(bench.dev);
 	assert_int_equal(nvme->state, NVME_STOPPING);
 	finish();
-	assert_int_equal(task.request.err, 0);
+	assert_int_equal(errand.request.err, 0);
 	memset(at, 0, BLOCK);
 	assert_int_equal(run(BLK_READ, 0, at, BLOCK), 0);
 	assert_true(all(at, BLOCK, 5));
