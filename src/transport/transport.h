@@ -124,6 +124,9 @@ struct queue {
 	const struct log_ops *log;       /* NULL: not a log */
 	struct sched *sched;
 	int32_t qd;
+	/* An empty pop (one segment, buf NULL, len 0) is the end of its stream: nothing comes behind
+	 * it but such.  false: an empty element is an element. */
+	bool ends;
 };
 
 struct engine_ops {

@@ -17,6 +17,7 @@ static struct inet_queue *queue_new(struct inet_engine *engine, int domain, bool
 	iq->queue.socket = &inet_socket_ops;
 	iq->queue.sched = engine->engine.sched;
 	iq->queue.qd = -1;
+	iq->queue.ends = stream;
 	iq->engine = engine;
 	iq->domain = domain;
 	return iq;

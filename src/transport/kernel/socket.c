@@ -56,6 +56,7 @@ int ksock_new(struct kernel_engine *engine, int fd, bool stream, struct ksock **
 	ks->queue.socket = &kernel_socket_ops;
 	ks->queue.sched = engine->engine.sched;
 	ks->queue.qd = -1;
+	ks->queue.ends = stream;
 	ks->watch.fd = fd;
 	ks->watch.fn = ksock_event;
 	ks->engine = engine;

@@ -25,6 +25,7 @@
  */
 #pragma once
 
+#include "transport/shm/rendezvous.h"
 #include "transport/shm/shm.h"
 #include "transport/transport.h"
 
