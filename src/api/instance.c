@@ -330,7 +330,7 @@ static void close_queue(void *arg, struct queue *queue)
 	struct demi *demi = arg;
 
 	queue_leave(&demi->queues, queue);
-	queue->ops->close(queue);
+	queue_close(queue);
 }
 
 static bool lingering(const struct demi *demi)

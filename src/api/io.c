@@ -4,6 +4,7 @@
 #include "api/instance.h"
 
 #include "api/result.h"
+#include "queue/operator.h"
 
 #include <demi/libos.h>
 #include <demi/queue.h>
@@ -59,6 +60,8 @@ int demi_pop(demi_qtoken_t *qt_out, int qd)
 		return err;
 	if (unlikely(!qt_out))
 		return EINVAL;
+	if (unlikely(queue->owned))
+		return EBUSY;
 	struct op *op = api_issue(queue, OP_POP);
 	if (unlikely(!op))
 		return ENOMEM;
@@ -98,7 +101,10 @@ int demi_cancel(demi_qtoken_t qt)
 	struct queue *queue = queue_find(&demi->queues, op->qd);
 	if (!queue)
 		return EINVAL; /* an element of a memory queue: no token of the application's */
-	queue->ops->cancel(queue, op);
+	if (op->opcode == OP_CLOSE)
+		connect_cancel(queue, op);
+	else
+		queue->ops->cancel(queue, op);
 	return 0;
 }
 

@@ -98,6 +98,11 @@ static inline void write_array(const struct op *op, demi_sgarray_t *sga)
 	}
 }
 
+void result_to_array(const struct op *op, demi_sgarray_t *sga)
+{
+	write_array(op, sga);
+}
+
 static void write_accept(struct demi *demi, const struct op *op, demi_accept_result_t *ares)
 {
 	struct queue *queue = queue_find(&demi->queues, (int32_t)op->len);

@@ -61,6 +61,9 @@ static inline int api_issued(struct queue *queue, struct op *op, int err, demi_q
 /* Checks an array and copies it into a push.  0 or EINVAL. */
 int result_from_array(struct sched *sched, struct op *op, const demi_sgarray_t *sga);
 
+/* The segments of an operation as an array. */
+void result_to_array(const struct op *op, demi_sgarray_t *sga);
+
 /* Writes the result of a complete operation, whose memory stays the operation's. */
 void result_read(struct demi *demi, const struct op *op, demi_qresult_t *qr);
 

@@ -105,7 +105,7 @@ int demi_close(int qd)
 	if (!queue)
 		return err;
 	queue_leave(&thread_state.current->queues, queue);
-	queue->ops->close(queue);
+	queue_close(queue);
 	return 0;
 }
 

@@ -100,19 +100,25 @@ static struct op *element_new(struct sched *sched, struct op *push)
 	return element;
 }
 
-/* The segments become the application's through a pop, and the element is gone. */
-static void element_deliver(struct sched *sched, struct op *element, struct op *pop)
+/* The segments become the application's.  What the array's sga_buf is to be: in the same object,
+ * and even, not a datagram's (sched/datagram.h). */
+static inline void *element_hand_over(struct op *element)
 {
 	uint32_t ours = op_ours(element) | element->copied;
-	const char *first = op_segment(element, 0).iov_base;
+	char *first = op_segment(element, 0).iov_base;
 
 	for (uint32_t i = 0; i < element->numsegs; i++) {
 		if (ours >> i & 1)
 			heap_hand_over(op_segment(element, i).iov_base);
 	}
+	return first - ((uintptr_t)first & 1);
+}
+
+/* Through a pop; the element is gone. */
+static void element_deliver(struct sched *sched, struct op *element, struct op *pop)
+{
+	pop->sga_buf = element_hand_over(element);
 	op_copy_segments(&sched->ops, pop, element);
-	/* In the same object, and even: not a datagram's (transport/datagram.h). */
-	pop->sga_buf = (void *)(uintptr_t)(first - ((uintptr_t)first & 1));
 	op_free(&sched->ops, element);
 	op_complete(sched, pop, 0);
 }
@@ -182,18 +188,43 @@ static void admit_waiting(struct memory_queue *mq)
 
 /* ---- the queue ---- */
 
+/* The oldest element, or NULL. */
+static inline struct op *element_take(struct memory_queue *mq)
+{
+	struct op *element = op_list_take(&mq->queue.sched->ops, &mq->elements);
+
+	if (element) {
+		mq->num_elements--;
+		mq->copied_bytes -= copied_bytes(element);
+	}
+	return element;
+}
+
+static struct op *memory_take(struct queue *queue)
+{
+	struct memory_queue *mq = memory_of(queue);
+	struct op *element = element_take(mq);
+
+	if (!element)
+		return NULL;
+	element->sga_buf = element_hand_over(element);
+	element->opcode = OP_POP;
+	element->state = OP_READY;
+	element->flags = 0;
+	if (unlikely(!op_list_empty(&mq->pushes)))
+		admit_waiting(mq);
+	return element;
+}
+
 static int memory_pop(struct queue *queue, struct op *op)
 {
 	struct memory_queue *mq = memory_of(queue);
-	struct op_slab *ops = &queue->sched->ops;
-	struct op *element = op_list_take(ops, &mq->elements);
+	struct op *element = element_take(mq);
 
 	if (!element) {
-		op_list_append(ops, &mq->pops, op);
+		op_list_append(&queue->sched->ops, &mq->pops, op);
 		return 0;
 	}
-	mq->num_elements--;
-	mq->copied_bytes -= copied_bytes(element);
 	element_deliver(queue->sched, element, op);
 	if (unlikely(!op_list_empty(&mq->pushes)))
 		admit_waiting(mq);
@@ -259,6 +290,7 @@ static void memory_describe(struct queue *queue, struct queue_info *info)
 static const struct queue_ops memory_queue_ops = {
 	.push = memory_push,
 	.pop = memory_pop,
+	.take = memory_take,
 	.cancel = memory_cancel,
 	.close = memory_close,
 	.describe = memory_describe,

@@ -2,6 +2,7 @@
 #include "queue/queue.h"
 
 #include "base/assert.h"
+#include "queue/operator.h"
 
 #include <errno.h>
 #include <stddef.h>
@@ -53,6 +54,36 @@ void queue_leave(struct queue_table *table, struct queue *queue)
 	table->slots[slot] = free_mark(table->free);
 	table->free = slot;
 	table->used--;
+}
+
+void queue_replace(struct queue_table *table, struct queue *queue, struct queue *other)
+{
+	uint32_t slot = (uint32_t)queue->qd - QUEUE_BASE;
+
+	ASSERT(slot < table->fresh && table->slots[slot] == queue);
+	table->slots[slot] = other;
+	other->qd = queue->qd;
+}
+
+void queue_tell_users(struct queue *queue)
+{
+	while (queue->above) {
+		struct derived *top = queue->above;
+		while (top->queue.above)
+			top = top->queue.above;
+		derived_end(top, ECANCELED);
+	}
+	while (queue->users) {
+		struct queue_user *user = queue->users;
+		queue->users = user->next;
+		user->closing(user);
+	}
+}
+
+void queue_close(struct queue *queue)
+{
+	queue_tell_users(queue);
+	queue->ops->close(queue);
 }
 
 void queue_each(struct queue_table *table, void (*fn)(void *arg, struct queue *queue), void *arg)

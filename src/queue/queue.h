@@ -49,5 +49,14 @@ static inline struct queue *queue_find(const struct queue_table *table, int32_t 
 /* Calls fn for every open queue; fn may close it. */
 void queue_each(struct queue_table *table, void (*fn)(void *arg, struct queue *queue), void *arg);
 
+/* Puts another queue in its place, under its descriptor. */
+void queue_replace(struct queue_table *table, struct queue *queue, struct queue *other);
+
+/* Closes a queue that is in no table, when what stands on it has ended (queue/operator.h). */
+void queue_close(struct queue *queue);
+
+/* Ends what stands on it, from the top. */
+void queue_tell_users(struct queue *queue);
+
 /* memory.c: a memory queue, in no table yet.  0 or -ENOMEM. */
 int memory_queue_new(struct sched *sched, struct queue **queue_out);

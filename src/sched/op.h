@@ -47,6 +47,7 @@ enum op_flags {
 	OP_HELD = 4, /* push: the library holds references to the segments that lie in the heap */
 	OP_STARTED = 8, /* push: some bytes were taken */
 	OP_VALUE = 16,  /* ret is no error but what the operation returns */
+	OP_END = 32,    /* an empty element: the end of a stream */
 };
 
 struct op_segments {

@@ -52,6 +52,7 @@ out_fds:
 void sched_close(struct sched *sched)
 {
 	ASSERT(sched->num_pollers == 0);
+	tasks_close(sched);
 	heap_close(sched->heap);
 	coroutine_table_close(&sched->coroutines);
 	op_slab_close(&sched->ops);

@@ -85,7 +85,9 @@ struct sched {
 	uint32_t output_pending; /* pushes that wait for a flush */
 	uint32_t num_pollers;
 	struct poller *pollers[SCHED_POLLERS_MAX];
-	struct list due;    /* tasks */
+	struct list due;      /* tasks */
+	struct task *running; /* NULL: none */
+	struct list lingering;
 	struct task nobody; /* who has what ended tasks issued */
 	uint64_t now_ns;
 	uint64_t opened_ns;

@@ -11,6 +11,7 @@ void task_init(struct task *task, void (*run)(struct sched *sched, struct task *
 	task->waits.blocked = true;
 	task->waits.want = 1;
 	list_init(&task->node);
+	list_init(&task->lingering);
 }
 
 void task_wake(struct sched *sched, struct task *task)
@@ -24,28 +25,22 @@ void task_wake(struct sched *sched, struct task *task)
 static void run(struct sched *sched, struct task *task)
 {
 	task->waits.blocked = false;
-	task->running = true;
+	sched->running = task;
 	task->run(sched, task);
-	task->running = false;
-	if (task->waits.count > 0)
+	if (sched->running != task)
+		return; /* it has ended */
+	sched->running = NULL;
+	if (unlikely(task->waits.count > 0))
 		task_wake(sched, task);
-	else if (list_empty(&task->node))
+	else if (likely(list_empty(&task->node)))
 		task->waits.blocked = true;
-}
-
-void task_run_now(struct sched *sched, struct task *task)
-{
-	if (task->running)
-		return;
-	list_remove(&task->node);
-	run(sched, task);
 }
 
 uint32_t tasks_run(struct sched *sched)
 {
 	uint32_t runs = 0;
 
-	while (runs < TASK_RUNS && !list_empty(&sched->due)) {
+	while (runs < TASK_RUNS && !list_empty(&sched->due) && !sched->running) {
 		struct task *task = container_of(sched->due.next, struct task, node);
 		list_remove(&task->node);
 		run(sched, task);
@@ -54,41 +49,17 @@ uint32_t tasks_run(struct sched *sched)
 	return runs;
 }
 
-struct op *task_issue(struct sched *sched, struct task *task, enum op_code opcode)
+void task_run_now(struct sched *sched, struct task *task)
 {
-	struct op *op = op_alloc(&sched->ops);
-
-	if (unlikely(!op))
-		return NULL;
-	op->opcode = (uint8_t)opcode;
-	op->qd = -1;
-	op->owner = &task->waits;
-	op->index = 0;
-	op->len = 0;
-	task->waits.issued++;
-	return op;
-}
-
-void task_take_this(struct sched *sched, struct task *task, struct op *op)
-{
-	op_list_remove(&sched->ops, &task->waits.ready, op);
-	task->waits.count--;
-	task->waits.issued--;
-}
-
-struct op *task_take(struct sched *sched, struct task *task)
-{
-	struct op *op = op_list_first(&sched->ops, &task->waits.ready);
-
-	if (op)
-		task_take_this(sched, task, op);
-	return op;
-}
-
-void task_withdraw(struct sched *sched, struct task *task, struct op *op)
-{
-	task->waits.issued--;
-	op_free(&sched->ops, op);
+	if (sched->running) {
+		task_wake(sched, task);
+		return;
+	}
+	if (unlikely(!list_empty(&task->node)))
+		list_remove(&task->node);
+	run(sched, task);
+	if (unlikely(!list_empty(&sched->due)))
+		(void)tasks_run(sched);
 }
 
 void op_drop_element(struct sched *sched, struct op *op)
@@ -106,7 +77,7 @@ static void forget(struct sched *sched, struct task *task)
 {
 	struct op *op;
 
-	while ((op = task_take(sched, task))) {
+	while ((op = task_take(&sched->ops, task))) {
 		if (op->opcode == OP_POP && op->ret == 0)
 			sched->counters.drops[DROP_ELEMENT]++;
 		op_drop_element(sched, op);
@@ -116,12 +87,30 @@ static void forget(struct sched *sched, struct task *task)
 void tasks_open(struct sched *sched)
 {
 	list_init(&sched->due);
+	list_init(&sched->lingering);
 	task_init(&sched->nobody, forget);
+}
+
+void tasks_close(struct sched *sched)
+{
+	list_for_each_safe (node, after, &sched->lingering) {
+		struct task *task = container_of(node, struct task, lingering);
+		task->free(sched, task);
+	}
+}
+
+void task_linger(struct sched *sched, struct task *task,
+		 void (*free)(struct sched *sched, struct task *task))
+{
+	task->free = free;
+	list_append(&sched->lingering, &task->lingering);
 }
 
 void task_end(struct sched *sched, struct task *task)
 {
-	ASSERT(!task->running);
+	if (sched->running == task)
+		sched->running = NULL;
 	list_remove(&task->node);
+	list_remove(&task->lingering);
 	waitset_give_all(sched, &task->waits, &sched->nobody.waits);
 }

@@ -23,6 +23,8 @@
 struct engine;
 struct engine_capture;
 struct queue;
+struct derived;
+struct queue_user;
 
 /* What `demi stat` shows of a queue. */
 struct queue_info {
@@ -85,6 +87,9 @@ struct queue_ops {
 	int (*push)(struct queue *queue, struct op *op, const struct sockaddr *to,
 		    socklen_t length);
 	int (*pop)(struct queue *queue, struct op *op);
+	/* An element that is there, for an operator (queue/operator.h): a complete pop that is in
+	 * no list and the caller's to free.  NULL: there is none, or only by pop. */
+	struct op *(*take)(struct queue *queue);
 	/* Completes a pending operation with ECANCELED unless it is too late. */
 	void (*cancel)(struct queue *queue, struct op *op);
 	/* Completes what is pending with ECANCELED; the queue lives on only for a push of which
@@ -109,6 +114,13 @@ struct socket_ops {
 	int (*peer_name)(struct queue *queue, struct sockaddr *address, socklen_t *length);
 };
 
+/* Of queues whose elements come by pop only. */
+static inline struct op *queue_take_none(struct queue *queue)
+{
+	(void)queue;
+	return NULL;
+}
+
 /* What a log has beside push and pop. */
 struct log_ops {
 	/* As lseek(2), with record offsets (demi/storage.h). */
@@ -124,9 +136,14 @@ struct queue {
 	const struct log_ops *log;       /* NULL: not a log */
 	struct sched *sched;
 	int32_t qd;
-	/* An empty pop (one segment, buf NULL, len 0) is the end of its stream: nothing comes behind
-	 * it but such.  false: an empty element is an element. */
+	/* An empty pop (one segment, buf NULL, len 0) is the end of its stream: nothing comes
+	 * behind it but such.  false: an empty element is an element. */
 	bool ends;
+	/* Operators (queue/operator.h). */
+	uint8_t depth;            /* how many stand below it */
+	bool owned;               /* its pops are an operator's: the application's are EBUSY */
+	struct derived *above;    /* whose they are; NULL: nobody's, or qconnect's */
+	struct queue_user *users; /* qconnect's ends; NULL: none */
 };
 
 struct engine_ops {

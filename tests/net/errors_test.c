@@ -1126,6 +1126,24 @@ static void nothing(void *arg)
 }
 
 /* Every call with good arguments; what stands for a NULL result is ENOSYS. */
+static int passes(void *arg, const demi_sgarray_t *sga)
+{
+	return arg || sga;
+}
+
+static int keeps(void *arg, demi_sgarray_t *sga)
+{
+	return arg && sga ? EDOM : 0;
+}
+
+static int equal(void *arg, const demi_sgarray_t *a, const demi_sgarray_t *b)
+{
+	return arg || a == b;
+}
+
+static const struct demi_framing framing = {
+	.kind = DEMI_FRAME_LENGTH, .max_bytes = 1, .length_bytes = 1};
+
 #define EACH_CALL(X)                                                                        \
 	X(demi_socket(&scratch_int, AF_INET, SOCK_STREAM, 0))                               \
 	X(demi_bind(500, &good.address.any, good.address.length))                           \
@@ -1143,6 +1161,13 @@ static void nothing(void *arg)
 	X(demi_set_schedule(NULL, NULL, 0))                                                 \
 	X(demi_shutdown(500, SHUT_WR))                                                      \
 	X(demi_queue(&scratch_int))                                                         \
+	X(demi_filter(&scratch_int, 500, passes, NULL))                                     \
+	X(demi_map(&scratch_int, 500, keeps, NULL))                                         \
+	X(demi_sort(&scratch_int, 500, equal, NULL, 1))                                     \
+	X(demi_merge(&scratch_int, 500, 501))                                               \
+	X(demi_frame(&scratch_int, 500, &framing))                                          \
+	X(demi_qconnect(500, 501))                                                          \
+	X(demi_qended(&scratch_qt, 500))                                                    \
 	X(demi_open(&scratch_int, "a log", O_RDWR | O_CREAT, 0600))                         \
 	X(demi_creat(&scratch_int, "a log", 0600))                                          \
 	X(demi_lseek(500, 0, SEEK_SET, &scratch_offset))                                    \

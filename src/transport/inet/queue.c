@@ -66,6 +66,7 @@ static void stream_describe(struct queue *queue, struct queue_info *info)
 const struct queue_ops inet_stream_ops = {
 	.push = stream_push,
 	.pop = stream_pop,
+	.take = queue_take_none,
 	.cancel = stream_cancel,
 	.close = stream_close,
 	.describe = stream_describe,
@@ -130,6 +131,7 @@ static void datagram_describe(struct queue *queue, struct queue_info *info)
 const struct queue_ops inet_datagram_ops = {
 	.push = datagram_push,
 	.pop = datagram_pop,
+	.take = queue_take_none,
 	.cancel = datagram_cancel,
 	.close = datagram_close,
 	.describe = datagram_describe,

@@ -513,6 +513,7 @@ static void kernel_describe(struct queue *queue, struct queue_info *info)
 const struct queue_ops kernel_queue_ops = {
 	.push = kernel_push,
 	.pop = kernel_pop,
+	.take = queue_take_none,
 	.cancel = kernel_cancel,
 	.close = kernel_close,
 	.describe = kernel_describe,

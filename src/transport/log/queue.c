@@ -101,6 +101,7 @@ static int log_queue_truncate(struct queue *queue, struct op *op, uint64_t offse
 static const struct queue_ops log_queue_ops = {
 	.push = log_queue_push,
 	.pop = log_queue_pop,
+	.take = queue_take_none,
 	.cancel = log_queue_cancel,
 	.close = log_queue_close,
 	.describe = log_queue_describe,

@@ -1,0 +1,147 @@
+/* SPDX-License-Identifier: MIT
+ * queue/puller.c - who owns a queue's pops, and how elements come up through stages.
+ */
+#include "queue/operator.h"
+
+#include <errno.h>
+
+/* The stage that a queue is, or NULL. */
+static struct derived *stage_of(struct queue *queue)
+{
+	if (queue->ops != &derived_queue_ops)
+		return NULL;
+	struct derived *derived = derived_of(queue);
+	return derived->ops->pass ? derived : NULL;
+}
+
+int puller_attach(struct puller *puller, struct queue *source, struct derived *owner,
+		  void (*run)(struct sched *sched, struct task *task))
+{
+	struct derived *stage = stage_of(source);
+
+	if (source->owned)
+		return -EBUSY;
+	*puller = (struct puller){
+		.owner = owner,
+		.source = source,
+		.root = stage ? stage->pullers[0].root : source,
+		.top = owner && owner->ops->pass ? &owner->queue : source,
+	};
+	task_init(&puller->task, run);
+	source->owned = true;
+	source->above = owner;
+	return 0;
+}
+
+void puller_stop(struct puller *puller)
+{
+	if (!puller->pending || puller->stopped)
+		return;
+	puller->stopped = true;
+	if (!op_done(puller->pending))
+		puller->root->ops->cancel(puller->root, puller->pending);
+}
+
+void puller_detach(struct puller *puller)
+{
+	if (!puller->source)
+		return;
+	puller_stop(puller);
+	task_end(puller->source->sched, &puller->task);
+	puller->pending = NULL;
+	puller->source->owned = false;
+	puller->source->above = NULL;
+	puller->source = NULL;
+}
+
+/* Has a pop outstanding.  0 or -errno. */
+static int issue(struct sched *sched, struct puller *puller)
+{
+	struct op *op = task_issue(&sched->ops, &puller->task, OP_POP);
+
+	if (unlikely(!op))
+		return -ENOMEM;
+	int err = puller->root->ops->pop(puller->root, op);
+	if (unlikely(err)) {
+		task_withdraw(&sched->ops, &puller->task, op);
+		return err;
+	}
+	puller->pending = op;
+	puller->stopped = false;
+	return 0;
+}
+
+/* Up to who pulls.  1, 0: it was dropped, or -errno: dropped, too. */
+static int pass_stages(struct sched *sched, const struct puller *puller, struct op *element)
+{
+	const struct queue *at = puller->root;
+	int passes = 1;
+
+	while (passes > 0 && at != puller->top) {
+		struct derived *stage = at->above;
+		passes = stage->ops->pass(stage, element);
+		at = &stage->queue;
+	}
+	if (passes <= 0)
+		op_drop_element(sched, element);
+	return passes;
+}
+
+/* What has come of the pop, out of its list: an element, or NULL and 0, nothing for us, or
+ * -errno. */
+static struct op *look_at(struct sched *sched, struct puller *puller, int *err)
+{
+	struct op *op = puller->pending;
+	bool stopped = puller->stopped;
+
+	puller->pending = NULL;
+	task_take_this(&sched->ops, &puller->task, op);
+	if (likely(op->ret == 0)) {
+		if (unlikely(puller->root->ends && op->numsegs == 1 && !op->buf))
+			op->flags |= OP_END;
+		return op;
+	}
+	*err = stopped && op->ret == ECANCELED ? 0 : -(int)op->ret;
+	op_free(&sched->ops, op);
+	return NULL;
+}
+
+/* What the root has, or brings at once; NULL and *err: 0, nothing for us, -EAGAIN, nothing yet. */
+static struct op *next_element(struct sched *sched, struct puller *puller, int *err)
+{
+	*err = 0;
+	if (!puller->pending) {
+		struct op *element = puller->root->ops->take(puller->root);
+		if (element)
+			return element;
+		*err = issue(sched, puller);
+		if (*err)
+			return NULL;
+	}
+	if (op_done(puller->pending))
+		return look_at(sched, puller, err);
+	*err = -EAGAIN;
+	return NULL;
+}
+
+int puller_pull(struct puller *puller, struct op **element_out)
+{
+	struct sched *sched = puller->source->sched;
+
+	for (uint32_t i = 0; i < OPERATOR_PULLS; i++) {
+		int err;
+		struct op *element = next_element(sched, puller, &err);
+		if (element && likely(!(element->flags & OP_END))) {
+			int passes = pass_stages(sched, puller, element);
+			err = passes < 0 ? passes : 0;
+			if (passes <= 0)
+				element = NULL;
+		}
+		if (element || err) {
+			*element_out = element;
+			return err;
+		}
+	}
+	task_wake(sched, &puller->task);
+	return -EAGAIN;
+}
