@@ -88,7 +88,7 @@ extern int demi_pushto(_Out_ demi_qtoken_t *qt_out, _In_ int sockqd, _In_ const 
  * message queue.  Result: DEMI_OPC_POP with the array; the application owns a reference to each
  * segment and frees the array by demi_sgafree. The end of a stream is an array of length 0 (one
  * segment; freeing it is legal and does nothing).  Waits for ever by itself. ENOTCONN: TCP not
- * connected. */
+ * connected.  EBUSY: an operator owns the queue's pops (demi/queue.h). */
 ATTR_NONNULL(1)
 extern int demi_pop(_Out_ demi_qtoken_t *qt_out, _In_ int qd);
 

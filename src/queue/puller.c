@@ -5,13 +5,13 @@
 
 #include <errno.h>
 
-/* The stage that a queue is, or NULL. */
+/* The stage that a queue is, or NULL: one that has ended stands on nothing. */
 static struct derived *stage_of(struct queue *queue)
 {
 	if (queue->ops != &derived_queue_ops)
 		return NULL;
 	struct derived *derived = derived_of(queue);
-	return derived->ops->pass ? derived : NULL;
+	return derived->ops->pass && !derived->ended ? derived : NULL;
 }
 
 int puller_attach(struct puller *puller, struct queue *source, struct derived *owner,

@@ -209,6 +209,113 @@ static void call_queue(struct program *p)
 		keep_qd(p, qd);
 }
 
+/* ---- operators ---- */
+
+/* By the first byte, and what the program has of it. */
+static int some_pass(void *arg, const demi_sgarray_t *sga)
+{
+	uintptr_t seed = (uintptr_t)arg;
+	demi_qtoken_t qt;
+
+	require(demi_push(&qt, running->qds[0], sga) == EBUSY);
+	return (sga->sga_segs[0].sgaseg_len + seed) % 3 != 0;
+}
+
+/* Shortens, replaces, refuses, or forgets what it was given. */
+static int change(void *arg, demi_sgarray_t *sga)
+{
+	uintptr_t seed = (uintptr_t)arg;
+	demi_sgarray_t other;
+
+	switch ((sga->sga_segs[0].sgaseg_len + seed) % 5) {
+	case 0:
+		sga->sga_segs[0].sgaseg_len /= 2;
+		return 0;
+	case 1:
+		other = demi_sgaalloc(100);
+		if (other.sga_numsegs == 0)
+			return ENOMEM;
+		memset(other.sga_segs[0].sgaseg_buf, 1, 100);
+		(void)demi_sgafree(sga);
+		*sga = other;
+		return 0;
+	case 2:
+		return EDOM;
+	default:
+		return 0;
+	}
+}
+
+static int shorter(void *arg, const demi_sgarray_t *a, const demi_sgarray_t *b)
+{
+	(void)arg;
+	return (int)(a->sga_segs[0].sgaseg_len % 64) - (int)(b->sga_segs[0].sgaseg_len % 64);
+}
+
+static int64_t find(void *arg, const void *bytes, size_t length)
+{
+	uintptr_t seed = (uintptr_t)arg;
+
+	require(length > 0);
+	return (int64_t)(*(const uint8_t *)bytes % 50) - (int64_t)(seed % 4);
+}
+
+static int make_frame(struct program *p, int *qd, int source)
+{
+	uint32_t choice = take(p);
+	struct demi_framing framing = {
+		.kind = (demi_framing_kind_t)(choice % 5),
+		.max_bytes = take(p) * 40,
+		.length_bytes = choice / 5 % 10,
+		.little_endian = (int)(choice & 1),
+		.delimiter = foreign,
+		.delimiter_bytes = choice / 5 % 18,
+		.fixed_bytes = take(p),
+		.find = find,
+		.arg = (void *)(uintptr_t)choice, /* NOLINT(performance-no-int-to-ptr) */
+	};
+
+	return demi_frame(qd, source, &framing);
+}
+
+static void call_operator(struct program *p)
+{
+	uint32_t choice = take(p);
+	int source = take_qd(p);
+	void *arg = (void *)(uintptr_t)choice; /* NOLINT(performance-no-int-to-ptr) */
+	int qd;
+	int err = 0;
+
+	switch (choice % 5) {
+	case 0:
+		err = demi_filter(&qd, source, some_pass, arg);
+		break;
+	case 1:
+		err = demi_map(&qd, source, change, arg);
+		break;
+	case 2:
+		err = demi_sort(&qd, source, shorter, arg, choice / 5 % 8);
+		break;
+	case 3:
+		err = demi_merge(&qd, source, take_qd(p));
+		break;
+	default:
+		err = make_frame(p, &qd, source);
+	}
+	if (answer(err) == 0)
+		keep_qd(p, qd);
+}
+
+static void call_qconnect(struct program *p)
+{
+	int in = take_qd(p);
+	demi_qtoken_t qt;
+
+	(void)answer(demi_qconnect(in, take_qd(p)));
+	if (answer(demi_qended(&qt, in)) == 0)
+		keep_token(p, qt);
+}
+
 /* ---- logs ---- */
 
 static void call_open(struct program *p)
@@ -596,12 +703,13 @@ static void call_null(struct program *p)
 static void step(struct program *p)
 {
 	static void (*const calls[])(struct program *) = {
-		call_socket,    call_queue,    call_bind,   call_listen, call_accept, call_connect,
-		call_meet,      call_push,     call_push,   call_pushto, call_pop,    call_pop,
-		call_close,     call_shutdown, call_option, call_names,  call_wait,   call_wait_any,
-		call_wait_next, call_wait_all, call_cancel, call_turn,   call_alloc,  call_free,
-		call_heap,      call_address,  call_events, call_go,     call_null,   call_open,
-		call_lseek,     call_truncate,
+		call_socket,  call_queue,    call_bind,     call_listen,    call_accept,
+		call_connect, call_meet,     call_push,     call_push,      call_pushto,
+		call_pop,     call_pop,      call_close,    call_shutdown,  call_option,
+		call_names,   call_wait,     call_wait_any, call_wait_next, call_wait_all,
+		call_cancel,  call_turn,     call_alloc,    call_free,      call_heap,
+		call_address, call_events,   call_go,       call_null,      call_open,
+		call_lseek,   call_truncate, call_operator, call_operator,  call_qconnect,
 	};
 
 	calls[take(p) % (sizeof(calls) / sizeof(calls[0]))](p);

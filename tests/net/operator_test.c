@@ -5,6 +5,8 @@
 #include "support/net.h"
 
 #include "api/instance.h"
+#include "base/prng.h"
+#include "support/seed.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -417,11 +419,12 @@ static void test_sort_of_many(void **state)
 	int qd = new_queue();
 	int by_letter = sorted(qd, 1000);
 	char last = 0;
+	struct prng prng;
 
 	(void)state;
-	srand(1);
+	prng_seed(&prng, test_seed(7));
 	for (int i = 0; i < 1000; i++) {
-		char text[2] = {(char)('a' + rand() % 26), '\0'};
+		char text[2] = {(char)('a' + prng_next(&prng) % 26), '\0'};
 		put(qd, text);
 	}
 	for (int i = 0; i < 1000; i++) {
@@ -604,6 +607,26 @@ static void test_source_closes(void **state)
 	close_qd(side);
 	assert_int_equal(demi_sgafree(&sga), 0);
 	expect_objects(0);
+}
+
+/* What is made of an ended queue has ended. */
+static void test_over_what_has_ended(void **state)
+{
+	int qd = new_queue();
+	int out = new_queue();
+	int only_a = filtered(qd, "a");
+	demi_qtoken_t ended;
+
+	(void)state;
+	close_qd(qd);
+	int upper = mapped(only_a, to_upper);
+	net_wait_failed(net_pop(upper), ECANCELED);
+	close_qd(upper);
+	assert_int_equal(demi_qconnect(only_a, out), 0);
+	assert_int_equal(demi_qended(&ended, only_a), 0);
+	net_wait_failed(ended, ECANCELED);
+	close_qd(only_a);
+	close_qd(out);
 }
 
 /* A pop that is cancelled takes nothing with it. */
@@ -1032,6 +1055,7 @@ int main(void)
 		TEST(test_merge_ends),
 		TEST(test_ownership),
 		TEST(test_source_closes),
+		TEST(test_over_what_has_ended),
 		TEST(test_cancel),
 		TEST(test_pushes_that_wait),
 		TEST(test_depth),
