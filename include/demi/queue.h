@@ -24,6 +24,34 @@ extern "C" {
 ATTR_NONNULL(1)
 extern int demi_queue(_Out_ int *qd_out);
 
+/* Makes a pipe: a message queue between two processes, or two instances of one, through shared
+ * memory.  It has a name, which is the user's own, and two ends: demi_create_pipe makes the name,
+ * demi_open_pipe the other end, and the name is in use until the first is closed or its process
+ * dies.  The name is 1 to 63 letters, digits and ._-:[]%, and does not begin with a dot.
+ *
+ * Either end pushes and pops.  What is pushed as one array pops as one element, in order: of one
+ * segment if it was copied, of as many as were pushed if it was long and lent in place
+ * (demitasse.shm.lend).  At most 64 MiB, else EMSGSIZE.  A push is complete when it is in the
+ * pipe; it waits while the pipe is full.  What an end pushes before it has a peer is kept for it.
+ * When the other end was closed, pops get what was pushed before, then an empty element (one
+ * segment without an address) for ever, and pushes are EPIPE.  When its process dies, or breaks the
+ * rules, pops get what was there, then ECONNRESET, and pushes are ECONNRESET.
+ *
+ * The other end reads what was pushed where it lies, and all of the memory that is lent from; it
+ * may change what it has lent even after that popped, unless demitasse.shm.private is on.
+ *
+ * Neither blocks.  EINVAL: also a bad name; EEXIST: the name is in use; EACCES: no directory for it
+ * that is safe; EMFILE. */
+ATTR_NONNULL(1, 2)
+extern int demi_create_pipe(_Out_ int *qd_out, _In_ const char *name);
+
+/* Opens the other end of a pipe.  As above, and ENOENT: nobody has made it; EBUSY: it has another
+ * end already; EACCES: who made it is neither the same user, nor root, nor of demitasse.shm.group.
+ * An end that turns out later not to be wanted (EBUSY, EACCES), or that nobody answers within a
+ * second (ETIMEDOUT), fails its operations with that. */
+ATTR_NONNULL(1, 2)
+extern int demi_open_pipe(_Out_ int *qd_out, _In_ const char *name);
+
 /* Asks that an operation end now.  It completes as failed with ECANCELED, or with its own result if
  * it was too late; either way it is still to be waited for.  A push of which bytes were taken is
  * never cut.  EINVAL: unknown or spent token. */

@@ -336,7 +336,8 @@ static void close_queue(void *arg, struct queue *queue)
 static bool lingering(const struct demi *demi)
 {
 	return demi->engine->ops->lingering(demi->engine) > 0 ||
-	       (demi->logs && log_engine_lingering(demi->logs) > 0);
+	       (demi->logs && log_engine_lingering(demi->logs) > 0) ||
+	       (demi->shm && shm_lingering(demi->shm) > 0);
 }
 
 static void linger(struct demi *demi)
@@ -375,6 +376,8 @@ static void end(struct demi *demi)
 	demi->engine->ops->close(demi->engine);
 	if (demi->logs)
 		log_engine_close(demi->logs);
+	if (demi->shm)
+		shm_close_instance(demi->shm);
 	drop_results(&demi->sched);
 	if (demi->timer.fd >= 0)
 		close(demi->timer.fd);

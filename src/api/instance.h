@@ -9,6 +9,7 @@
 #include "api/stat.h"
 #include "base/process.h"
 #include "queue/queue.h"
+#include "transport/shm/shm.h"
 
 #include <demi/instance.h>
 #include <demi/wait.h>
@@ -24,6 +25,7 @@ struct demi {
 	struct queue_table queues;
 	struct engine *engine;
 	struct log_engine *logs; /* NULL: no log was opened yet */
+	struct shm *shm;         /* NULL: no pipe was made yet */
 	struct stat_server stat;
 	demi_classify_t classify; /* of demi_set_schedule; NULL */
 	void *classify_arg;

@@ -2,6 +2,7 @@
 #include "api/stat.h"
 
 #include "api/instance.h"
+#include "sched/place.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -14,30 +15,6 @@
 #define PATIENCE_NS   100000000
 
 /* ---- the place ---- */
-
-static bool make_directory(const char *path)
-{
-	struct stat status;
-
-	if (mkdir(path, 0700) && errno != EEXIST)
-		return false;
-	return lstat(path, &status) == 0 && S_ISDIR(status.st_mode) && status.st_uid == getuid();
-}
-
-/* The directory of the sockets, made if need be.  false: there is no safe place. */
-static bool find_directory(char *out, size_t room)
-{
-	const char *runtime = getenv("XDG_RUNTIME_DIR");
-	char user[64];
-
-	if (!runtime || !*runtime) {
-		(void)snprintf(user, sizeof(user), "/run/user/%u", (unsigned)getuid());
-		runtime = access(user, W_OK) == 0 ? user : NULL;
-	}
-	int n = runtime ? snprintf(out, room, "%s/demitasse", runtime)
-			: snprintf(out, room, "/tmp/demitasse-%u", (unsigned)getuid());
-	return n > 0 && (size_t)n < room && make_directory(out);
-}
 
 static bool nobody_listens(const struct sockaddr_un *address)
 {
@@ -297,7 +274,7 @@ static bool listen_at(struct stat_server *stat)
 {
 	char directory[sizeof(stat->address.sun_path)];
 
-	if (!find_directory(directory, sizeof(directory)))
+	if (!place_directory(directory, sizeof(directory)))
 		return false;
 	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	if (fd < 0)

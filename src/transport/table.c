@@ -6,10 +6,11 @@
 #include "base/assert.h"
 
 /* In the order of the choices of the keys libos and engine (base/config.def). */
-static const struct engine_ops *const engines[3][1] = {
+static const struct engine_ops *const engines[4][1] = {
 	{&kernel_direct_engine}, /* catnap: direct */
 	{&inet_engine},          /* catpowder */
 	{&inet_engine},          /* catnip */
+	{&catmem_engine},        /* catmem */
 };
 
 static void check(const struct engine_ops *ops)

@@ -25,6 +25,7 @@ struct visitor {
 	int memory_fd; /* its memfd */
 	int heap_fd;   /* what it lends payload from; -1 */
 	uint64_t heap_bytes;
+	bool barrier; /* it lets a barrier run on every core before it sleeps */
 	struct ucred peer;
 	uint32_t hello_bytes;
 	char hello[64];
@@ -36,15 +37,23 @@ struct rendezvous;
  * close the rendezvous. */
 typedef int (*rendezvous_fn)(struct rendezvous *rendezvous, void *arg, struct visitor *visitor);
 
-/* Listens at prefix followed by name ("pipe-", "tcp-").  0, -EINVAL: the name is bad, -EEXIST: it
- * is in use, -EACCES: no directory for it that is safe, or -errno. */
-int rendezvous_listen(struct shm *shm, const char *prefix, const char *name, rendezvous_fn fn,
-		      void *arg, struct rendezvous **rendezvous_out);
+struct rendezvous_place {
+	const char *prefix; /* "pipe-", "tcp-": names of one sort do not meet those of another */
+	const char *name;
+};
+
+/* Listens at a place; at most backlog + 1 connect before they are looked at.  0, -EINVAL: the name
+ * is bad, -EEXIST: it is in use, -EACCES: no directory for it that is safe, or -errno. */
+int rendezvous_listen(struct shm *shm, const struct rendezvous_place *place, int backlog,
+		      rendezvous_fn fn, void *arg, struct rendezvous **rendezvous_out);
+
+/* No more visitors come; the name stays ours. */
+void rendezvous_rest(struct rendezvous *rendezvous);
 
 /* The name is free again; visitors that have not been taken are sent away with -ECONNREFUSED. */
 void rendezvous_close(struct rendezvous *rendezvous);
 
-/* A socket connected to who listens there, for channel_connect.  Does not block.  0, -EINVAL,
- * -ENOENT: nobody listens there, -EACCES: it is somebody else's, -EAGAIN: too many are waiting to
- * be taken there, or -errno. */
-int rendezvous_connect(struct shm *shm, const char *prefix, const char *name, int *fd_out);
+/* A socket connected to who listens there, for channel_connect.  Does not block.  0, -EINVAL: the
+ * name is bad, -ENOENT: nobody has the name, -EBUSY: somebody has it, but does not listen, or does
+ * not get round to its visitors; -EACCES: it is not of those that we talk to; or -errno. */
+int rendezvous_connect(struct shm *shm, const struct rendezvous_place *place, int *fd_out);

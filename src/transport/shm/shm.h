@@ -19,6 +19,8 @@
 
 struct shm;
 
+#define SHM_HOT_MAX 32 /* a look at a channel costs a nanosecond or two */
+
 /* With its poller registered.  0 or -errno. */
 int shm_open_instance(struct sched *sched, struct shm **shm_out);
 
