@@ -10,10 +10,8 @@
 
 #include <ctype.h>
 #include <fcntl.h>
-#include <grp.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <sys/file.h>
 #include <sys/stat.h>
 #include <sys/un.h>
 #include <unistd.h>
@@ -102,14 +100,31 @@ static bool still_there(int fd, const char *path)
 	       mine.st_dev == there.st_dev;
 }
 
-/* The lock of a name: its descriptor, -EEXIST: somebody has it; or -errno. */
-static int take_lock(const char *path)
+/* Members of the group may see whether the name is in use. */
+static int open_lock(const struct shm *shm, const char *path)
 {
+	int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+
+	if (fd < 0)
+		return -errno;
+	if (shm->has_group && (fchown(fd, (uid_t)-1, shm->group) || fchmod(fd, 0640))) {
+		int err = -errno;
+		close(fd);
+		return err;
+	}
+	return fd;
+}
+
+/* The lock of a name: its descriptor, -EEXIST: somebody has it; or -errno. */
+static int take_lock(const struct shm *shm, const char *path)
+{
+	struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
+
 	for (int i = 0; i < LOCK_TRIES; i++) {
-		int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+		int fd = open_lock(shm, path);
 		if (fd < 0)
-			return -errno;
-		if (flock(fd, LOCK_EX | LOCK_NB)) {
+			return fd;
+		if (fcntl(fd, F_OFD_SETLK, &lock)) {
 			close(fd);
 			return -EEXIST;
 		}
@@ -124,13 +139,14 @@ static int take_lock(const char *path)
  * about to listen has none yet. */
 static bool is_busy(const char *path)
 {
+	struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
 	struct stat status;
-	int fd = open(path, O_RDWR | O_CLOEXEC | O_NOFOLLOW);
+	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
 
 	if (fd < 0)
 		return false;
-	bool busy = flock(fd, LOCK_SH | LOCK_NB) != 0 && fstat(fd, &status) == 0 &&
-		    status.st_size > 0;
+	bool busy = fcntl(fd, F_OFD_GETLK, &lock) == 0 && lock.l_type != F_UNLCK &&
+		    fstat(fd, &status) == 0 && status.st_size > 0;
 	close(fd);
 	return busy;
 }
@@ -344,7 +360,7 @@ int rendezvous_listen(struct shm *shm, const struct rendezvous_place *place, int
 	int err = find_place(shm, place, &rendezvous->address, rendezvous->lock_path,
 			     sizeof(rendezvous->lock_path));
 	if (!err) {
-		rendezvous->lock_fd = take_lock(rendezvous->lock_path);
+		rendezvous->lock_fd = take_lock(shm, rendezvous->lock_path);
 		err = rendezvous->lock_fd < 0 ? rendezvous->lock_fd : 0;
 	}
 	if (err) {
