@@ -38,6 +38,7 @@
 #define HEAP_CLASS_MAX_BYTES  262144             /* larger objects are huge */
 #define HEAP_CLASSES          52                 /* 16 to 128 by 16, then 4 a doubling */
 #define HEAP_FRAMES           (HEAP_CLASSES + 1) /* class of frames; HEAP_CLASSES stands for huge */
+#define HEAP_BORROWED         (HEAP_FRAMES + 1)  /* of another process: mem/borrow.h */
 #define HEAP_OBJECT_MAX_BYTES ((uint64_t)UINT32_MAX)
 
 /* Free: app_refs is 0 and lib_refs is OBJECT_FREE | next.  next is an index, OBJECT_NONE ends the
