@@ -3,6 +3,7 @@
  */
 #include "api/instance.h"
 
+#include "mem/borrow.h"
 #include "sched/datagram.h"
 
 #include <demi/memory.h>
@@ -116,8 +117,22 @@ static const void *segment_pointer(const demi_sgarray_t *sga, uint32_t i)
 	return sga->sga_numsegs == 1 && object ? object : sga->sga_segs[i].sgaseg_buf;
 }
 
-/* Can all segments be freed: has every object of this heap as many references as it has segments
- * here? */
+static bool is_borrowed(const void *ptr)
+{
+	const struct superblock *sb = pages_find(ptr);
+
+	return sb && borrow_is(sb);
+}
+
+/* References of the application to the object, or piece of another process's, that holds ptr. */
+static uint32_t app_refs(const struct heap *heap, const void *ptr, const char **object_out)
+{
+	return is_borrowed(ptr) ? borrow_app_refs(pages_find(ptr), ptr, object_out)
+				: heap_app_refs(heap, ptr, object_out);
+}
+
+/* Can all segments be freed: has every object of this heap, and every borrowed piece, as many
+ * references as it has segments here? */
 static bool freeable(const struct heap *heap, const demi_sgarray_t *sga)
 {
 	const char *objects[DEMI_SGARRAY_MAXSIZE];
@@ -126,9 +141,9 @@ static bool freeable(const struct heap *heap, const demi_sgarray_t *sga)
 		const void *ptr = segment_pointer(sga, i);
 		uint32_t needed = 1;
 		objects[i] = NULL;
-		if (heap_find(heap, ptr, 0) == HEAP_FOREIGN)
+		if (heap_find(heap, ptr, 0) == HEAP_FOREIGN && !is_borrowed(ptr))
 			continue;
-		uint32_t refs = heap_app_refs(heap, ptr, &objects[i]);
+		uint32_t refs = app_refs(heap, ptr, &objects[i]);
 		for (uint32_t j = 0; j < i; j++)
 			needed += objects[j] == objects[i];
 		if (refs < needed)

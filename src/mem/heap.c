@@ -2,6 +2,7 @@
 #include "mem/heap.h"
 
 #include "base/assert.h"
+#include "mem/borrow.h"
 #include "mem/guard.h"
 #include "mem/superblock.h"
 
@@ -364,6 +365,14 @@ static inline int free_object(struct heap *mine, struct superblock *sb, uint32_t
 	return 0;
 }
 
+/* No object of any heap: what another process has lent has a capacity of 0. */
+static __attribute__((noinline, cold)) int free_borrowed(struct heap *mine, const void *ptr)
+{
+	struct superblock *sb = pages_find(ptr);
+
+	return sb && borrow_is(sb) ? borrow_free(mine, sb, ptr) : -EINVAL;
+}
+
 int heap_free(struct heap *mine, void *ptr)
 {
 	struct superblock *sb = pages_find(ptr);
@@ -372,7 +381,7 @@ int heap_free(struct heap *mine, void *ptr)
 		return -EINVAL;
 	uint32_t index = heap_index(sb, ptr);
 	if (unlikely(sb->base + index * sb->object_bytes != ptr || index >= sb->capacity))
-		return -EINVAL;
+		return free_borrowed(mine, ptr);
 	return free_object(mine, sb, index);
 }
 
@@ -383,7 +392,8 @@ int heap_free_inside(struct heap *mine, const void *ptr)
 	if (unlikely(!sb))
 		return -EINVAL;
 	uint32_t index = heap_index(sb, ptr);
-	return likely(index < sb->capacity) ? free_object(mine, sb, index) : -EINVAL;
+	return likely(index < sb->capacity) ? free_object(mine, sb, index)
+					    : free_borrowed(mine, ptr);
 }
 
 /* ---- queries and counts ---- */

@@ -24,6 +24,7 @@ static union {
 		pthread_mutex_t lock;
 		uint32_t slots;               /* superblocks in the range */
 		uint32_t next;                /* where the next search starts */
+		uint32_t mapped;              /* slots of pages_map */
 		uint8_t taken[16384 + 16384]; /* one byte a superblock, guarded by lock */
 	} a;
 
@@ -78,6 +79,7 @@ static int reserve_locked(void)
 	}
 	allocator.a.slots = (uint32_t)(bytes >> SUPERBLOCK_SHIFT);
 	allocator.a.next = 0;
+	allocator.a.mapped = 0;
 	return 0;
 }
 
@@ -175,12 +177,18 @@ static int commit(char *at, uint64_t bytes, enum pages_huge huge)
 	return err;
 }
 
-static void decommit(char *at, uint64_t bytes)
+/* Puts what was reserved in place of what is there. */
+static bool unmap(char *at, uint64_t bytes)
 {
 	int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | MAP_NORESERVE;
 
+	return mmap(at, bytes, PROT_NONE, flags, -1, 0) != MAP_FAILED;
+}
+
+static void decommit(char *at, uint64_t bytes)
+{
 	/* If that fails they stay mapped, and the slot is used again all the same: empty. */
-	if (mmap(at, bytes, PROT_NONE, flags, -1, 0) == MAP_FAILED)
+	if (!unmap(at, bytes))
 		(void)madvise(at, bytes, MADV_DONTNEED);
 }
 
@@ -245,6 +253,62 @@ void pages_enter(const char *addr, struct superblock *sb)
 		range = &pages_process.lent;
 	atomic_store_explicit(&range->table[((uintptr_t)addr - range->base) >> SUPERBLOCK_SHIFT],
 			      sb, memory_order_release);
+}
+
+/* ---- memory of others ---- */
+
+static bool take_share(uint32_t count)
+{
+	pthread_mutex_lock(&allocator.a.lock);
+	bool fits = count <= allocator.a.slots / 2 - allocator.a.mapped;
+	if (fits)
+		allocator.a.mapped += count;
+	pthread_mutex_unlock(&allocator.a.lock);
+	return fits;
+}
+
+static void return_share(uint32_t count)
+{
+	pthread_mutex_lock(&allocator.a.lock);
+	allocator.a.mapped -= count;
+	pthread_mutex_unlock(&allocator.a.lock);
+}
+
+/* If they stay mapped their place is never used again: another's memory must not pass for ours. */
+static void return_mapped(char *at, uint32_t count)
+{
+	if (!unmap(at, count * SUPERBLOCK_BYTES))
+		return;
+	return_slots(slot_of(at), count);
+	return_share(count);
+}
+
+int pages_map(uint32_t count, int fd, uint64_t bytes, struct superblock *sb, char **addr_out)
+{
+	uint32_t slot;
+
+	ASSERT(bytes > 0 && bytes <= count * SUPERBLOCK_BYTES);
+	if (!take_share(count))
+		return -ENOMEM;
+	if (!take_slots(count, &slot)) {
+		return_share(count);
+		return -ENOMEM;
+	}
+	char *at = slot_address(slot);
+	if (mmap(at, bytes, PROT_READ, MAP_SHARED | MAP_FIXED, fd, 0) == MAP_FAILED ||
+	    madvise(at, bytes, MADV_DONTFORK)) {
+		return_mapped(at, count);
+		return -ENOMEM;
+	}
+	enter(slot, count, sb);
+	*addr_out = at;
+	return 0;
+}
+
+void pages_unmap(char *addr, uint32_t count)
+{
+	enter(slot_of(addr), count, NULL);
+	return_mapped(addr, count);
 }
 
 void pages_put(char *addr, uint32_t count)

@@ -69,6 +69,13 @@ int pages_get(uint32_t count, enum pages_huge huge, struct superblock *sb, char 
 int pages_get_shared(uint32_t count, int fd, char **addr_out);
 void pages_enter(const char *addr, struct superblock *sb);
 
+/* Maps bytes from the start of another process's memfd, for reading, and enters sb for each of the
+ * count superblocks that they need.  No child inherits them.  All such mappings together take no
+ * more than half of the range: what others lend must not keep the process from memory of its own.
+ * 0 or -ENOMEM. */
+int pages_map(uint32_t count, int fd, uint64_t bytes, struct superblock *sb, char **addr_out);
+void pages_unmap(char *addr, uint32_t count);
+
 /* Makes [base, base + bytes), multiples of SUPERBLOCK_BYTES, the second range, in which superblocks
  * may be entered from now on.  0, -ENOMEM, or -EBUSY: there is another one. */
 int pages_lend(const char *base, uint64_t bytes);
