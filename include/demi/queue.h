@@ -31,7 +31,7 @@ extern int demi_queue(_Out_ int *qd_out);
  *
  * Either end pushes and pops.  What is pushed as one array pops as one element, in order: of one
  * segment if it was copied, of as many as were pushed if it was long and lent in place
- * (demitasse.shm.lend).  At most 64 MiB, else EMSGSIZE.  A push is complete when it is in the
+ * (demitasse.shm.lend_bytes).  At most 64 MiB, else EMSGSIZE.  A push is complete when it is in the
  * pipe; it waits while the pipe is full.  What an end pushes before it has a peer is kept for it.
  * When the other end was closed, pops get what was pushed before, then an empty element (one
  * segment without an address) for ever, and pushes are EPIPE.  When its process dies, or breaks the

@@ -5,7 +5,7 @@
  * come than what is in the ring, and CHANNEL_OVER, when that was taken.  Only channel_poll goes
  * from one to the other, so none of the owner's functions is called in the middle of a push or pop.
  */
-#include "transport/shm/internal.h"
+#include "transport/shm/lend.h"
 
 #include "base/assert.h"
 #include "sched/hold.h"
@@ -60,6 +60,7 @@ int channel_new(struct shm *shm, const struct channel_setup *setup, struct chann
 	channel->stream = setup->stream;
 	channel->private = setup->private;
 	join_init(channel);
+	lend_init(channel);
 	op_list_init(&channel->pops);
 	op_list_init(&channel->pushes);
 	list_init(&channel->in_dirty);
@@ -78,6 +79,8 @@ void channel_free(struct channel *channel)
 {
 	send_drop(channel, ECANCELED, true);
 	receive_drop(channel, ECANCELED);
+	lend_take_back(channel);
+	lend_unmap(channel);
 	join_leave(channel);
 	if (channel->assembly)
 		(void)heap_free(channel->sched->heap, channel->assembly);
@@ -125,15 +128,19 @@ static void settle(struct channel *channel)
 	channel->owner->ended(channel, channel->gone);
 }
 
-/* Ours is in the ring, all of it: says so, and goes. */
+/* What was to be sent is in the ring, all of it: says so, and goes; but not while one of the two
+ * has memory of the other. */
 static void close_down(struct channel *channel)
 {
-	if (channel->state < CHANNEL_LEFT) {
+	if (!channel->down && channel->state < CHANNEL_LEFT) {
 		send_end(channel);
 		/* release: everything sent comes first; pairs with the acquire in channel_left */
 		atomic_store_explicit(&channel->own->closed, 1, memory_order_release);
+		join_half(channel);
 	}
-	channel_free(channel);
+	channel->down = true;
+	if (!channel_owes(channel))
+		channel_free(channel);
 }
 
 void channel_enter(struct channel *channel)
@@ -157,7 +164,7 @@ static __attribute__((noinline)) uint32_t attend(struct channel *channel)
 		send_drop(channel, channel->refuses, true);
 		happened++;
 	}
-	happened += send_poll(channel);
+	happened += send_poll(channel) + lend_poll(channel);
 	if (channel->state == CHANNEL_LEFT && !ring_next(channel)) {
 		settle(channel);
 		happened++;

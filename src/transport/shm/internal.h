@@ -11,13 +11,12 @@
  */
 #pragma once
 
+#include "mem/borrow.h"
 #include "transport/shm/channel.h"
 #include "transport/shm/ring.h"
 
 #include <errno.h>
 #include <string.h>
-
-struct borrow;
 
 enum channel_state {
 	CHANNEL_ALONE,    /* no peer yet */
@@ -73,6 +72,7 @@ struct channel {
 	bool shutting;  /* channel_shut: it is to be, behind pushes */
 	bool deaf;
 	bool closing; /* channel_close was called */
+	bool down;    /* ... and all that it had to send is in the ring */
 	bool wants_roomy;
 	uint32_t busy; /* in the middle of something: it may not be freed */
 	bool cold;
@@ -100,7 +100,8 @@ struct channel {
 
 	/* By reference. */
 	struct borrow *borrow; /* the peer's heap; NULL: payload comes by copy */
-	bool lends;            /* the peer has our heap */
+	bool lends;            /* the peer was given our heap */
+	bool taking;           /* in the middle of lend_take */
 	uint32_t lent;
 	uint64_t lent_bytes;
 	uint32_t loan_free;
@@ -129,6 +130,7 @@ struct shm {
 	struct list dirty;
 	struct list *next; /* channel that the poll comes to next; NULL: there is no poll */
 	uint32_t num_hot;
+	int region_fd;  /* what is lent from, for reading; -1 */
 	bool barrier;   /* membarrier(2) works, and this process takes part */
 	bool has_group; /* peers of this group are welcome, too */
 	gid_t group;
@@ -173,7 +175,16 @@ uint32_t channel_poll(struct channel *channel);
 static inline bool channel_wants_attention(const struct channel *channel)
 {
 	return !op_list_empty(&channel->pushes) || channel->state == CHANNEL_LEFT ||
-	       channel->wants_roomy;
+	       channel->wants_roomy || channel->closing || channel->lent > 0 ||
+	       (channel->borrow && borrow_held(channel->borrow) > 0);
+}
+
+/* Has it lent or borrowed something, so that the peer must be able to give it back, or to get it?
+ */
+static inline bool channel_owes(const struct channel *channel)
+{
+	return channel->socket.fd >= 0 &&
+	       (channel->lent > 0 || (channel->borrow && borrow_held(channel->borrow) > 0));
 }
 
 /* Frees a channel, whatever it still has. */
@@ -220,6 +231,9 @@ void join_init(struct channel *channel);
 
 /* Our half of the memory.  0 or -errno. */
 int join_memory(struct channel *channel);
+
+/* The peer is told that nothing comes any more, and can still wake us. */
+void join_half(const struct channel *channel);
 
 /* Wakes the peer. */
 void join_wake(const struct channel *channel);

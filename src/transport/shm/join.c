@@ -7,6 +7,7 @@
  * peer that shares one could make our write block.
  */
 #include "transport/shm/greeting.h"
+#include "transport/shm/lend.h"
 
 #include <fcntl.h>
 #include <sys/mman.h>
@@ -104,15 +105,39 @@ static bool take_wakes(int fd)
 	return true;
 }
 
+/* The peer has closed its end of the socket, or half of it: it still has memory of ours or we of
+ * it. */
+static void half_left(struct channel *channel)
+{
+	struct fdset *fds = &channel->sched->fds;
+
+	channel_left(channel);
+	fdset_remove(fds, &channel->socket);
+	if (!channel_owes(channel) || fdset_add(fds, &channel->socket, 0)) {
+		leave_socket(channel);
+		lend_take_back(channel);
+	}
+}
+
 static void joined_event(struct fd_watch *watch, uint32_t events)
 {
 	struct channel *channel = container_of(watch, struct channel, socket);
 
 	shm_warm(channel);
-	if (take_wakes(watch->fd) && !(events & (EPOLLHUP | EPOLLERR)))
-		return;
-	leave_socket(channel);
-	channel_left(channel);
+	bool there = take_wakes(watch->fd);
+	if (events & (EPOLLHUP | EPOLLERR)) {
+		leave_socket(channel);
+		channel_left(channel);
+		lend_take_back(channel);
+	} else if (!there) {
+		half_left(channel);
+	}
+}
+
+void join_half(const struct channel *channel)
+{
+	if (channel->socket.fd >= 0)
+		(void)shutdown(channel->socket.fd, SHUT_WR);
 }
 
 void join_wake(const struct channel *channel)
@@ -139,12 +164,13 @@ static int greet(const struct channel *channel, int fd, const void *hello, uint3
 	struct greeting greeting = {
 		.magic = RING_MAGIC,
 		.version = RING_VERSION,
+		.heap_bytes = shm->region_fd >= 0 ? channel->sched->heap->region_bytes : 0,
 		.barrier = shm->barrier,
 		.hello_bytes = bytes,
 	};
 
 	memcpy(greeting.hello, hello, bytes);
-	return greeting_send(fd, &greeting, channel->memory_fd, -1);
+	return greeting_send(fd, &greeting, channel->memory_fd, shm->region_fd);
 }
 
 /* Both know each other now; ours needs to be sent to nobody else. */
@@ -153,6 +179,7 @@ static void complete(struct channel *channel, bool barrier)
 	close(channel->memory_fd);
 	channel->memory_fd = -1;
 	channel->state = CHANNEL_JOINED;
+	channel->lends = channel->shm->region_fd >= 0;
 	channel->fenceless = barrier && channel->shm->barrier;
 	shm_warm(channel);
 }
@@ -170,6 +197,8 @@ static void answer_event(struct fd_watch *watch, uint32_t events)
 		return;
 	if (!err) {
 		err = map_peer(channel, memory_fd);
+		if (!err)
+			lend_map(channel, heap_fd, greeting.heap_bytes);
 		close(memory_fd);
 		if (heap_fd >= 0)
 			close(heap_fd);
@@ -250,6 +279,7 @@ int channel_accept(struct channel *channel, struct visitor *visitor, const void 
 		channel->peer = NULL;
 		return err;
 	}
+	lend_map(channel, visitor->heap_fd, visitor->heap_bytes);
 	close(visitor->memory_fd);
 	if (visitor->heap_fd >= 0)
 		close(visitor->heap_fd);

@@ -4,7 +4,7 @@
  * A message of data stays where it is until a pop asks for it; so a peer that is faster than the
  * application fills its own ring and waits.
  */
-#include "transport/shm/internal.h"
+#include "transport/shm/lend.h"
 
 #include "base/assert.h"
 
@@ -52,13 +52,18 @@ static bool read_piece(const struct channel *channel, uint64_t head, struct ring
 
 /* ---- pops ---- */
 
+static void pop_done(struct channel *channel, struct op *op, uint64_t bytes)
+{
+	sched_count(channel->sched, COUNTER_BYTES_IN, bytes);
+	op_list_remove(&channel->sched->ops, &channel->pops, op);
+	op_complete(channel->sched, op, 0);
+}
+
 static void pop_object(struct channel *channel, struct op *op, char *object, uint32_t bytes)
 {
 	op->sga_buf = object;
 	op_set_segment(op, object, bytes);
-	sched_count(channel->sched, COUNTER_BYTES_IN, bytes);
-	op_list_remove(&channel->sched->ops, &channel->pops, op);
-	op_complete(channel->sched, op, 0);
+	pop_done(channel, op, bytes);
 }
 
 static void pop_end(struct channel *channel, struct op *op)
@@ -158,6 +163,43 @@ static bool take_area(struct channel *channel, uint64_t head, struct op *op)
 	return take_part(channel, head, &piece, op);
 }
 
+/* What a message says that was lent.  Its number of segments, 0: that cannot be. */
+static uint32_t read_loans(const struct channel *channel, uint64_t head, struct ring_loan *loans,
+			   uint64_t *total)
+{
+	uint32_t bytes = ring_bytes(head);
+	uint32_t count = bytes / (uint32_t)sizeof(*loans);
+
+	if (bytes % sizeof(*loans) != 0 || count == 0 || count > OP_SEGMENTS_MAX)
+		return 0;
+	read_lines(channel, (char *)loans, bytes);
+	*total = 0;
+	for (uint32_t i = 0; i < count; i++) {
+		if (loans[i].length == 0)
+			return 0;
+		*total += loans[i].length;
+	}
+	return *total <= CHANNEL_MESSAGE_MAX ? count : 0;
+}
+
+static bool take_loan(struct channel *channel, uint64_t head, struct op *op)
+{
+	struct ring_loan loans[OP_SEGMENTS_MAX];
+	uint64_t total;
+	uint32_t count = read_loans(channel, head, loans, &total);
+
+	if (count == 0)
+		return broken(channel);
+	int err = lend_take(channel, loans, count, op);
+	if (err == -ENOMEM)
+		return pop_short_of_memory(channel, op);
+	if (err)
+		return broken(channel);
+	pass_over(channel, head);
+	pop_done(channel, op, total);
+	return true;
+}
+
 static bool take_data(struct channel *channel, uint64_t head)
 {
 	struct op *op = op_list_first(&channel->sched->ops, &channel->pops);
@@ -168,6 +210,8 @@ static bool take_data(struct channel *channel, uint64_t head)
 		return take_inline(channel, head, op);
 	if (ring_form(head) == RING_AREA)
 		return take_area(channel, head, op);
+	if (ring_form(head) == RING_LOAN && !channel->assembly)
+		return take_loan(channel, head, op);
 	return broken(channel);
 }
 
@@ -215,8 +259,17 @@ static bool offer(struct channel *channel, uint64_t head)
 
 static bool throw_away(struct channel *channel, uint64_t head)
 {
-	if (ring_form(head) > RING_LOAN || ring_bytes(head) > RING_INLINE_MAX)
+	struct ring_loan loans[OP_SEGMENTS_MAX];
+	uint64_t total;
+	uint32_t count = 0;
+
+	if (ring_form(head) == RING_LOAN)
+		count = read_loans(channel, head, loans, &total);
+	else if (ring_form(head) > RING_LOAN || ring_bytes(head) > RING_INLINE_MAX)
 		return broken(channel);
+	if (ring_form(head) == RING_LOAN && count == 0)
+		return broken(channel);
+	lend_decline(channel, loans, count);
 	pass_over(channel, head);
 	return true;
 }

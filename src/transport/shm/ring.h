@@ -64,6 +64,8 @@ struct ring_shared {
 	/* This end was closed, and what it had to send is in the ring.  release in channel_end;
 	 * pairs with the acquire in peer_gone. */
 	_Atomic uint32_t closed;
+	/* This end has mapped what the peer lends from: lend.c. */
+	_Atomic uint32_t borrows;
 
 	/* Lines of the peer's ring that were taken.  release in ring_publish, receive.c; pairs with
 	 * the acquire in ring_learn, send.c. */

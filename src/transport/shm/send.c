@@ -8,6 +8,7 @@
 #include "transport/shm/internal.h"
 
 #include "sched/hold.h"
+#include "transport/shm/lend.h"
 
 /* ---- room ---- */
 
@@ -179,6 +180,21 @@ static bool put_short(struct channel *channel, struct op *op, uint32_t bytes)
 	return true;
 }
 
+/* Lends a push instead of copying it.  false: that cannot be. */
+static bool put_loan(struct channel *channel, struct op *op, uint64_t bytes)
+{
+	struct ring_loan loans[OP_SEGMENTS_MAX];
+
+	if (!has_lines(channel, ring_lines(sizeof(loans))))
+		return false;
+	uint32_t told = lend_push(channel, op, bytes, loans) * (uint32_t)sizeof(*loans);
+	if (told == 0)
+		return false;
+	fill_lines(channel, 0, (const char *)loans, told);
+	ring_put(channel, CHANNEL_DATA, RING_LOAN, told);
+	return true;
+}
+
 /* Puts as much of a push as there is room for, from channel->push_taken on.  Returns whether it is
  * all in. */
 static bool put_long(struct channel *channel, struct op *op, uint64_t bytes)
@@ -186,6 +202,8 @@ static bool put_long(struct channel *channel, struct op *op, uint64_t bytes)
 	struct iovec one;
 	const struct iovec *parts = op_vector(op, &one);
 
+	if (channel->push_taken == 0 && put_loan(channel, op, bytes))
+		return true;
 	while (channel->push_taken < bytes) {
 		uint32_t length = put_piece(channel, CHANNEL_DATA, parts, channel->push_taken,
 					    bytes, RING_PIECE_BYTES);

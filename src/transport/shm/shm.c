@@ -7,7 +7,7 @@
  * waits for the line to arrive; so where both processes take part in membarrier(2), the sleeper has
  * the barrier run on every core of theirs, and the writer needs none.
  */
-#include "transport/shm/internal.h"
+#include "transport/shm/lend.h"
 
 #include <linux/membarrier.h>
 #include <stdlib.h>
@@ -71,13 +71,15 @@ static void shm_flush(struct poller *poller, bool now)
 
 static void fall_asleep(struct channel *channel)
 {
-	bool wants_room = !op_list_empty(&channel->pushes) || channel->wants_roomy;
+	uint32_t word = RING_ASLEEP;
 
+	if (!op_list_empty(&channel->pushes) || channel->wants_roomy)
+		word |= RING_WANTS_ROOM;
+	if (channel->closing)
+		word |= RING_WANTS_LOANS;
 	channel->sleeps += RING_SLEEP_STEP;
 	/* relaxed: barrier orders it; pairs with the load in kick */
-	atomic_store_explicit(&channel->own->asleep,
-			      channel->sleeps | RING_ASLEEP | (wants_room ? RING_WANTS_ROOM : 0),
-			      memory_order_relaxed);
+	atomic_store_explicit(&channel->own->asleep, channel->sleeps | word, memory_order_relaxed);
 }
 
 static void wake_up(struct channel *channel)
@@ -101,7 +103,8 @@ static bool is_ready(const struct channel *channel)
 
 	if (head)
 		return message_wanted(channel, head);
-	if (channel->state == CHANNEL_LEFT)
+	if (channel->state == CHANNEL_LEFT || (channel->closing && !channel_owes(channel)) ||
+	    (channel->lent > 0 && lend_returned(channel)))
 		return true;
 	if (op_list_empty(&channel->pushes) && !channel->wants_roomy)
 		return false;
@@ -237,6 +240,7 @@ int shm_open_instance(struct sched *sched, struct shm **shm_out)
 	shm->sched = sched;
 	shm->poller = (struct poller){.ops = &shm_poller, .looks = true};
 	shm->barrier = join_barrier();
+	lend_prepare(sched, &shm->region_fd);
 	list_init(&shm->hot);
 	list_init(&shm->cold);
 	list_init(&shm->dirty);
