@@ -95,6 +95,7 @@ static void pipe_describe(struct queue *queue, struct queue_info *info)
 static const struct queue_ops pipe_ops = {
 	.push = pipe_push,
 	.pop = pipe_pop,
+	.take = queue_take_none,
 	.cancel = pipe_cancel,
 	.close = pipe_close,
 	.describe = pipe_describe,
