@@ -28,26 +28,35 @@ static int call_predicate(const struct operator_call *call, struct sched *sched,
 	return holds != 0;
 }
 
-/* Takes the array that a function has left as the element.  0 or EINVAL: it is none; then what can
- * be freed of it is to be. */
+/* Does the segment lie in a datagram, behind the source?  Memory that was freed and allocated anew
+ * is in the same object, but begins it. */
+static bool in_datagram(const struct heap *heap, const void *segment, const char *object)
+{
+	uint64_t bytes;
+	const char *found = heap_object(heap, segment, &bytes);
+
+	return found && found == object &&
+	       (const char *)segment >= object + sizeof(struct datagram);
+}
+
+/* Takes the array that a function has left as the element.  0 or EINVAL: it is none, and what it
+ * was is the function's to have lost. */
 static int take_array(struct sched *sched, struct op *element, const demi_sgarray_t *sga)
 {
-	uint8_t opcode_flags = element->flags & OP_END;
 	int is_datagram;
-	void *object = datagram_object(element->sga_buf, &is_datagram);
+	const char *object = datagram_object(element->sga_buf, &is_datagram);
 
-	element->flags = opcode_flags;
+	element->flags = 0;
 	element->len = 0;
 	int err = result_from_array(sched, element, sga);
 	if (err) {
 		element->numsegs = 0;
 		return err;
 	}
-	struct iovec first = op_segment(element, 0);
-	/* Where a datagram came from stands before it, as long as it is that. */
-	element->sga_buf = is_datagram && heap_object(sched->heap, first.iov_base, NULL) == object
-				   ? (char *)object + 1
-				   : (char *)first.iov_base - ((uintptr_t)first.iov_base & 1);
+	char *first = op_segment(element, 0).iov_base;
+	element->sga_buf = first - ((uintptr_t)first & 1);
+	if (is_datagram && in_datagram(sched->heap, first, object))
+		element->sga_buf = (char *)(uintptr_t)object + 1;
 	return 0;
 }
 

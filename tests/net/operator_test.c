@@ -8,7 +8,10 @@
 #include "base/prng.h"
 #include "support/seed.h"
 
+#include <demi/socket.h>
+#include <demi/storage.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -39,6 +42,15 @@ static int teardown(void **state)
 	assert_true(list_empty(&sched->lingering));
 	heap_check(sched->heap);
 	return net_fini(state);
+}
+
+/* Logs are on a drive of memory. */
+static int init_storage(void **state)
+{
+	assert_int_equal(demi_set_config("storage_driver", "sim"), 0);
+	assert_int_equal(demi_set_config("storage_device", "16M"), 0);
+	assert_int_equal(demi_set_config("storage_segment_bytes", "65536"), 0);
+	return net_init(state);
 }
 
 static int new_queue(void)
@@ -551,6 +563,76 @@ static void test_merge_ends(void **state)
 	close_qd(other);
 }
 
+/* ---- on other kinds of queues ---- */
+
+/* A datagram's source comes through what leaves its memory in place; to where it was pushed, too.
+ */
+static void test_datagrams(void **state)
+{
+	int to = net_bound(AF_INET, SOCK_DGRAM);
+	int from = net_bound(AF_INET, SOCK_DGRAM);
+	int only_a = filtered(to, "a");
+	int shorter = mapped(only_a, without_first);
+	int upper = mapped(from, to_upper);
+	struct net_address there = net_local(to);
+	struct net_address here = net_local(from);
+	struct net_address source = {.length = sizeof(source.room)};
+	char text[] = "abc";
+	demi_sgarray_t sga = net_array(text, 3);
+	demi_qtoken_t qt;
+
+	(void)state;
+	assert_int_equal(demi_pushto(&qt, from, &sga, &there.any, there.length), 0);
+	(void)net_wait(qt);
+	demi_qresult_t qr = net_wait(net_pop(shorter));
+	sga = qr.qr_value.sga;
+	assert_string_equal(text_of(&sga), "bc");
+	assert_int_equal(demi_sgaaddr(&sga, &source.any, &source.length), 0);
+	assert_int_equal(net_port(&source), net_port(&here));
+	assert_int_equal(demi_sgafree(&sga), 0);
+	sga = net_array(text, 3);
+	assert_int_equal(demi_pushto(&qt, upper, &sga, &there.any, there.length), 0);
+	(void)net_wait(qt);
+	close_qd(shorter);
+	close_qd(only_a);
+	upper = mapped(to, to_upper); /* other memory: of no source */
+	qr = net_wait(net_pop(upper));
+	sga = qr.qr_value.sga;
+	assert_string_equal(text_of(&sga), "ABC");
+	assert_int_equal(demi_sgaaddr(&sga, &source.any, &source.length), EINVAL);
+	assert_int_equal(demi_sgafree(&sga), 0);
+	close_qd(to);
+	close_qd(from);
+	expect_spares();
+}
+
+/* A log's pushes tell their records' offsets, through what passes them on and what makes others. */
+static void test_logs(void **state)
+{
+	int log;
+	int end = new_queue();
+
+	(void)state;
+	assert_int_equal(demi_open(&log, "a", O_RDWR | O_CREAT, 0600), 0);
+	int only_a = filtered(log, "a");
+	demi_qresult_t first = net_wait(net_push_bytes(only_a, "apple", 5));
+	assert_int_equal(first.qr_opcode, DEMI_OPC_PUSH);
+	close_qd(only_a);
+	int upper = mapped(log, to_upper);
+	demi_qresult_t second = net_wait(net_push_bytes(upper, "bean", 4));
+	assert_int_equal(second.qr_opcode, DEMI_OPC_PUSH);
+	assert_true(second.qr_ret > first.qr_ret);
+	assert_int_equal(second.qr_qd, upper);
+	get(upper, "APPLE");
+	assert_int_equal(demi_qconnect(upper, end), 0);
+	get(end, "BEAN");
+	put(upper, "cocoa"); /* a reader at the end gets what comes */
+	get(end, "COCOA");
+	close_qd(upper);
+	close_qd(log);
+	close_qd(end);
+}
+
 /* ---- who owns what ---- */
 
 static void test_ownership(void **state)
@@ -1053,6 +1135,8 @@ int main(void)
 		TEST(test_merge_pushes),
 		TEST(test_merge_push_that_fails),
 		TEST(test_merge_ends),
+		TEST(test_datagrams),
+		cmocka_unit_test_setup_teardown(test_logs, init_storage, teardown),
 		TEST(test_ownership),
 		TEST(test_source_closes),
 		TEST(test_over_what_has_ended),
