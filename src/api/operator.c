@@ -45,7 +45,11 @@ static int take_array(struct sched *sched, struct op *element, const demi_sgarra
 {
 	int is_datagram;
 	const char *object = datagram_object(element->sga_buf, &is_datagram);
+	const demi_sgaseg_t segment = sga->sga_segs[0];
 
+	if (element->numsegs == 1 && sga->sga_numsegs == 1 && segment.sgaseg_buf == element->buf &&
+	    segment.sgaseg_len == element->len)
+		return 0; /* as it was */
 	element->flags = 0;
 	element->len = 0;
 	int err = result_from_array(sched, element, sga);

@@ -243,6 +243,8 @@ static void move(struct connection *connection)
 	struct op *element;
 
 	for (uint32_t i = 0; i < OPERATOR_PULLS; i++) {
+		if (connection->flying >= CONNECT_FLYING)
+			puller_keep(&connection->puller);
 		if (connection->err || connection->over || connection->flying >= CONNECT_FLYING)
 			return;
 		int err = puller_pull(&connection->puller, &element);

@@ -21,15 +21,16 @@ static struct merge *merge_of(struct derived *derived)
 	return container_of(derived, struct merge, derived);
 }
 
-/* Serves one pop from a source.  Could it? */
-static bool serve_from(struct merge *merge, uint32_t i)
+/* Serves one pop from a source.  Could it?  waits: begins to wait there. */
+static bool serve_from(struct merge *merge, uint32_t i, bool waits)
 {
 	struct derived *derived = &merge->derived;
 	struct op *element;
 
 	if (merge->over[i])
 		return false;
-	int err = puller_pull(&derived->pullers[i], &element);
+	int err = waits ? puller_pull(&derived->pullers[i], &element)
+			: puller_look(&derived->pullers[i], &element);
 	if (err == -EAGAIN)
 		return false;
 	if (err) {
@@ -53,7 +54,8 @@ static void serve(struct derived *derived)
 
 	while (derived_waits(derived)) {
 		uint32_t first = merge->turn;
-		if (serve_from(merge, first) || serve_from(merge, 1 - first))
+		if (serve_from(merge, first, false) || serve_from(merge, 1 - first, false) ||
+		    serve_from(merge, first, true) || serve_from(merge, 1 - first, true))
 			continue;
 		if (!merge->over[0] || !merge->over[1])
 			return;

@@ -51,6 +51,7 @@ struct puller {
 	struct queue *root;    /* the source, or below it what its stages stand on */
 	struct queue *top;     /* the last whose stage an element passes; root: none */
 	struct op *pending;    /* NULL: none */
+	struct op *kept;       /* a pop that completed when nobody waited; NULL */
 	bool stopped;          /* the pending pop was asked to end */
 };
 
@@ -63,8 +64,16 @@ void puller_detach(struct puller *puller);
  * failed with. */
 int puller_pull(struct puller *puller, struct op **element_out);
 
-/* Nobody waits any more: the source keeps what it has. */
+/* The same for who can do without: does not begin to wait where a look tells that nothing is there
+ * (queue_ops.take). */
+int puller_look(struct puller *puller, struct op **element_out);
+
+/* Nobody waits any more: the source keeps what it has.  What came all the same is kept for who
+ * pulls next. */
 void puller_stop(struct puller *puller);
+
+/* Nobody pulls for the moment: keeps what has come, and the pop that is pending. */
+void puller_keep(struct puller *puller);
 
 /* ---- derived queues ---- */
 

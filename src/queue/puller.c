@@ -33,21 +33,49 @@ int puller_attach(struct puller *puller, struct queue *source, struct derived *o
 	return 0;
 }
 
+/* Takes the pop that is complete out of its list. */
+static struct op *take_out(struct puller *puller)
+{
+	struct op *op = puller->pending;
+
+	puller->pending = NULL;
+	task_take_this(&puller->source->sched->ops, &puller->task, op);
+	return op;
+}
+
+void puller_keep(struct puller *puller)
+{
+	if (puller->pending && op_done(puller->pending))
+		puller->kept = take_out(puller);
+}
+
 void puller_stop(struct puller *puller)
 {
-	if (!puller->pending || puller->stopped)
+	if (!puller->pending)
 		return;
-	puller->stopped = true;
-	if (!op_done(puller->pending))
+	if (!op_done(puller->pending) && !puller->stopped) {
+		puller->stopped = true;
 		puller->root->ops->cancel(puller->root, puller->pending);
+	}
+	puller_keep(puller);
+	if (puller->kept && puller->stopped && puller->kept->ret == ECANCELED) {
+		op_free(&puller->source->sched->ops, puller->kept);
+		puller->kept = NULL;
+	}
 }
 
 void puller_detach(struct puller *puller)
 {
 	if (!puller->source)
 		return;
+	struct sched *sched = puller->source->sched;
 	puller_stop(puller);
-	task_end(puller->source->sched, &puller->task);
+	if (puller->kept) {
+		sched->counters.drops[DROP_ELEMENT] += puller->kept->ret == 0;
+		op_drop_element(sched, puller->kept);
+		puller->kept = NULL;
+	}
+	task_end(sched, &puller->task);
 	puller->pending = NULL;
 	puller->source->owned = false;
 	puller->source->above = NULL;
@@ -55,8 +83,9 @@ void puller_detach(struct puller *puller)
 }
 
 /* Has a pop outstanding.  0 or -errno. */
-static int issue(struct sched *sched, struct puller *puller)
+static int issue(struct puller *puller)
 {
+	struct sched *sched = puller->source->sched;
 	struct op *op = task_issue(&sched->ops, &puller->task, OP_POP);
 
 	if (unlikely(!op))
@@ -87,50 +116,52 @@ static int pass_stages(struct sched *sched, const struct puller *puller, struct 
 	return passes;
 }
 
-/* What has come of the pop, out of its list: an element, or NULL and 0, nothing for us, or
- * -errno. */
-static struct op *look_at(struct sched *sched, struct puller *puller, int *err)
+/* What a complete pop has brought: an element, or NULL and -errno. */
+static struct op *examine(struct puller *puller, struct op *op, int *err)
 {
-	struct op *op = puller->pending;
-	bool stopped = puller->stopped;
-
-	puller->pending = NULL;
-	task_take_this(&sched->ops, &puller->task, op);
 	if (likely(op->ret == 0)) {
 		if (unlikely(puller->root->ends && op->numsegs == 1 && !op->buf))
 			op->flags |= OP_END;
 		return op;
 	}
-	*err = stopped && op->ret == ECANCELED ? 0 : -(int)op->ret;
-	op_free(&sched->ops, op);
+	*err = -(int)op->ret;
+	op_free(&puller->source->sched->ops, op);
 	return NULL;
 }
 
-/* What the root has, or brings at once; NULL and *err: 0, nothing for us, -EAGAIN, nothing yet. */
-static struct op *next_element(struct sched *sched, struct puller *puller, int *err)
+/* What the root has, or brings at once; NULL and -errno, -EAGAIN: nothing yet.  looks: asks for
+ * nothing where it can see that nothing is there. */
+static struct op *next_element(struct puller *puller, bool looks, int *err)
 {
+	struct op *op = puller->kept;
+
 	*err = 0;
+	if (unlikely(op)) {
+		puller->kept = NULL;
+		return examine(puller, op, err);
+	}
 	if (!puller->pending) {
-		struct op *element = puller->root->ops->take(puller->root);
-		if (element)
-			return element;
-		*err = issue(sched, puller);
+		op = puller->root->ops->take(puller->root);
+		if (op)
+			return op;
+		*err = looks && puller->root->ops->take != queue_take_none ? -EAGAIN
+									   : issue(puller);
 		if (*err)
 			return NULL;
 	}
 	if (op_done(puller->pending))
-		return look_at(sched, puller, err);
+		return examine(puller, take_out(puller), err);
 	*err = -EAGAIN;
 	return NULL;
 }
 
-int puller_pull(struct puller *puller, struct op **element_out)
+static inline int pull(struct puller *puller, bool looks, struct op **element_out)
 {
 	struct sched *sched = puller->source->sched;
 
 	for (uint32_t i = 0; i < OPERATOR_PULLS; i++) {
 		int err;
-		struct op *element = next_element(sched, puller, &err);
+		struct op *element = next_element(puller, looks, &err);
 		if (element && likely(!(element->flags & OP_END))) {
 			int passes = pass_stages(sched, puller, element);
 			err = passes < 0 ? passes : 0;
@@ -144,4 +175,14 @@ int puller_pull(struct puller *puller, struct op **element_out)
 	}
 	task_wake(sched, &puller->task);
 	return -EAGAIN;
+}
+
+int puller_pull(struct puller *puller, struct op **element_out)
+{
+	return pull(puller, false, element_out);
+}
+
+int puller_look(struct puller *puller, struct op **element_out)
+{
+	return pull(puller, true, element_out);
 }

@@ -77,7 +77,8 @@ static void fill(struct sort *sort)
 	struct op *element;
 
 	while (sort->count < sort->depth && !sort->err && !sort->end) {
-		int err = puller_pull(&sort->derived.pullers[0], &element);
+		int err = sort->count > 0 ? puller_look(&sort->derived.pullers[0], &element)
+					  : puller_pull(&sort->derived.pullers[0], &element);
 		if (err == -EAGAIN)
 			return;
 		if (err)

@@ -88,7 +88,7 @@ struct queue_ops {
 		    socklen_t length);
 	int (*pop)(struct queue *queue, struct op *op);
 	/* An element that is there, for an operator (queue/operator.h): a complete pop that is in
-	 * no list and the caller's to free.  NULL: there is none, or only by pop. */
+	 * no list and the caller's to free.  NULL: there is none. */
 	struct op *(*take)(struct queue *queue);
 	/* Completes a pending operation with ECANCELED unless it is too late. */
 	void (*cancel)(struct queue *queue, struct op *op);
@@ -114,12 +114,8 @@ struct socket_ops {
 	int (*peer_name)(struct queue *queue, struct sockaddr *address, socklen_t *length);
 };
 
-/* Of queues whose elements come by pop only. */
-static inline struct op *queue_take_none(struct queue *queue)
-{
-	(void)queue;
-	return NULL;
-}
+/* The take of queues whose elements come by pop only: NULL. */
+struct op *queue_take_none(struct queue *queue);
 
 /* What a log has beside push and pop. */
 struct log_ops {
