@@ -103,6 +103,7 @@ static void settle(struct sched *sched, struct derived *derived)
 		relay_ended(derived, ours);
 		op_free(&sched->ops, ours);
 	}
+	task_rest(&derived->relay);
 }
 
 static void free_derived(struct sched *sched, struct derived *derived)

@@ -86,8 +86,6 @@ static int64_t ask(struct framer *framer)
 
 static int find_asked(struct framer *framer, struct extent *extent)
 {
-	if (framer->bytes == 0)
-		return -EAGAIN;
 	int64_t length = ask(framer);
 	if (length == 0 && framer->count > 1) {
 		int err = framer_gather(framer);
@@ -114,10 +112,8 @@ int framer_find(struct framer *framer, struct extent *extent)
 		[FRAME_FIND] = find_asked,
 	};
 
-	if (framer->bytes < framer->needed)
-		return -EAGAIN;
 	int err = find[framer->framing.kind](framer, extent);
 	if (!err)
-		framer->needed = 0;
+		framer->needed = 1;
 	return err;
 }

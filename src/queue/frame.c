@@ -64,7 +64,7 @@ static void serve(struct derived *derived)
 			derived_fail_pop(derived, framer->broken);
 			continue;
 		}
-		int err = framer_find(framer, &extent);
+		int err = framer->bytes < framer->needed ? -EAGAIN : framer_find(framer, &extent);
 		if (!err)
 			deliver(framer, &extent);
 		else if (err != -EAGAIN)
@@ -239,6 +239,7 @@ int frame_new(struct queue *source, const struct framing *framing, struct queue 
 	if (!framer)
 		return -ENOMEM;
 	framer->framing = *framing;
+	framer->needed = 1;
 	if (framing->kind == FRAME_DELIMITER)
 		match_init(&framer->match, framing->delimiter, framing->bytes);
 	int err = derived_open(&framer->derived, &frame_ops, source, NULL);

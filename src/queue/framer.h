@@ -29,7 +29,7 @@ struct framer {
 	uint64_t bytes;
 	uint64_t scanned; /* of these the delimiter does not end in */
 	uint32_t matched; /* of the delimiter, at scanned */
-	uint64_t needed;  /* no message before so many are there */
+	uint64_t needed;  /* no message before so many are there: at least 1 */
 	int broken;       /* the stream is no messages any more: an errno; 0 */
 	bool ended;       /* nothing comes behind these bytes */
 };
@@ -62,6 +62,6 @@ int framer_gather(struct framer *framer);
 /* Makes the first count bytes the segments of a pop.  0 or -ENOMEM. */
 int framer_deliver(struct framer *framer, struct op *pop, uint64_t count);
 
-/* extent.c.  The first message.  0, -EAGAIN: it is not all there, or -errno: what follows is none
- * that may be. */
+/* extent.c.  The first message; needed bytes are there.  0, -EAGAIN: it is not all there, or
+ * -errno: what follows is none that may be. */
 int framer_find(struct framer *framer, struct extent *extent);

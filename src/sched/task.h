@@ -37,6 +37,15 @@ void task_init(struct task *task, void (*run)(struct sched *sched, struct task *
 /* Has it run in this turn or the next. */
 void task_wake(struct sched *sched, struct task *task);
 
+/* It has seen to everything: it is not due any more. */
+static inline void task_rest(struct task *task)
+{
+	if (!list_empty(&task->node)) {
+		list_remove(&task->node);
+		task->waits.blocked = true;
+	}
+}
+
 /* Runs it now, and whatever that makes due: a call of the application may take what is there
  * already.  While a task runs, it is due only. */
 void task_run_now(struct sched *sched, struct task *task);
