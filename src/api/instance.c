@@ -170,15 +170,8 @@ static int32_t adopt(void *owner, struct queue *queue)
 
 static int open_engine(struct demi *demi)
 {
-	const struct config *config = &demi->sched.config;
-	const struct engine_ops *ops = transport_engine(config);
+	int err = transport_open(&demi->sched, &demi->engine);
 
-	if (!ops) {
-		log_write(&demi->sched.log, LOG_LEVEL_ERROR, "libos: \"%s\" is not in this build",
-			  config_choice_name(config, "libos"));
-		return -ENOTSUP;
-	}
-	int err = ops->open(&demi->sched, &demi->engine);
 	if (err)
 		return err;
 	demi->engine->adopt = adopt;

@@ -64,6 +64,7 @@ struct poller {
 };
 
 struct netdev;
+struct engine_ops;
 
 /* What an instance cannot make up itself: time, chance and, in a simulator, its network device. */
 struct sched_world {
@@ -73,7 +74,9 @@ struct sched_world {
 	uint64_t secret[2];    /* key of whatever a peer must not guess */
 	struct netdev *netdev; /* in place of the configured one; NULL: none.  Closed with the
 				  instance */
-	bool every_turn;       /* read the time in every turn */
+	const struct engine_ops *engine; /* in place of the configured transport; NULL: none */
+	void *engine_arg;                /* its own */
+	bool every_turn;                 /* read the time in every turn */
 };
 
 struct sched {

@@ -5,6 +5,8 @@
 
 #include "base/assert.h"
 
+#include <errno.h>
+
 /* In the order of the choices of the keys libos and engine (base/config.def). */
 static const struct engine_ops *const engines[4][1] = {
 	{&kernel_direct_engine}, /* catnap: direct */
@@ -22,13 +24,19 @@ static void check(const struct engine_ops *ops)
 	ASSERT(s->shutdown && s->set_option && s->get_option && s->local_name && s->peer_name);
 }
 
-const struct engine_ops *transport_engine(const struct config *config)
+int transport_open(struct sched *sched, struct engine **engine_out)
 {
-	const struct engine_ops *ops = engines[config->libos][config->engine];
+	const struct config *config = &sched->config;
+	const struct engine_ops *ops =
+		sched->world.engine ? sched->world.engine : engines[config->libos][config->engine];
 
-	if (ops)
-		check(ops);
-	return ops;
+	if (!ops) {
+		log_write(&sched->log, LOG_LEVEL_ERROR, "libos: \"%s\" is not in this build",
+			  config_choice_name(config, "libos"));
+		return -ENOTSUP;
+	}
+	check(ops);
+	return ops->open(sched, engine_out);
 }
 
 struct op *queue_take_none(struct queue *queue)

@@ -178,9 +178,9 @@ struct engine {
 	void *owner;
 };
 
-/* The engine of a configuration, its table checked for missing members.  NULL: not in this build.
- */
-const struct engine_ops *transport_engine(const struct config *config);
+/* The engine of the world, or of the configuration, its table checked for missing members.  0 or
+ * -errno, told to the log: -ENOTSUP, it is not in this build. */
+int transport_open(struct sched *sched, struct engine **engine_out);
 
 /* ---- logs: beside the network transport of every instance (transport/log/) ---- */
 
