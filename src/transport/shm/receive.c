@@ -318,9 +318,10 @@ int channel_pop(struct channel *channel, struct op *op)
 		return 0;
 	}
 	op_list_append(&sched->ops, &channel->pops, op);
-	uint64_t head = ring_next(channel);
-	if (head && ring_kind(head) == CHANNEL_DATA)
-		(void)take_data(channel, head);
+	uint64_t head;
+	while ((head = ring_next(channel)) && ring_kind(head) == CHANNEL_DATA &&
+	       take_data(channel, head))
+		;
 	if (unlikely(channel->cold))
 		shm_warm(channel);
 	return 0;
