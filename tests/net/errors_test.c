@@ -1168,6 +1168,8 @@ static const struct demi_framing framing = {
 	X(demi_frame(&scratch_int, 500, &framing))                                          \
 	X(demi_qconnect(500, 501))                                                          \
 	X(demi_qended(&scratch_qt, 500))                                                    \
+	X(demi_create_pipe(&scratch_int, "pipe"))                                           \
+	X(demi_open_pipe(&scratch_int, "pipe"))                                             \
 	X(demi_open(&scratch_int, "a log", O_RDWR | O_CREAT, 0600))                         \
 	X(demi_creat(&scratch_int, "a log", 0600))                                          \
 	X(demi_lseek(500, 0, SEEK_SET, &scratch_offset))                                    \

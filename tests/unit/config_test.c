@@ -651,9 +651,9 @@ static void test_messages(void **state)
 		 "nodelay: \"perhaps\" in demi.yaml:1 is not one of false, true"},
 		{"demitasse: {libos: catmint}",
 		 "libos: \"catmint\" in demi.yaml:1 is not built in; "
-		 "this build has catnap, catpowder, catnip"},
+		 "this build has catnap, catpowder, catnip, catmem"},
 		{"demitasse: {libos: dog}", "libos: \"dog\" in demi.yaml:1 is not a library OS; "
-					    "this build has catnap, catpowder, catnip"},
+					    "this build has catnap, catpowder, catnip, catmem"},
 		{"demitasse:\n  engine: [ring]",
 		 "demitasse.engine in demi.yaml:2 wants one plain value"},
 		{"demitasse:\n  engine: {a: b}",
@@ -718,7 +718,7 @@ static void test_libos(void **state)
 		     {"CATPOWDER", 0},
 		     {"catmint", -ENOTSUP},
 		     {"cattree", -ENOTSUP},
-		     {"catmem", -ENOTSUP},
+		     {"catmem", 0},
 		     {"catloop", -ENOTSUP},
 		     {"catnap ", -EINVAL},
 		     {"catnapw", -EINVAL},
@@ -740,9 +740,9 @@ static void test_libos(void **state)
 	assert_int_equal(config_load(&config, NULL, NULL, &test_log), -ENOTSUP);
 	expect_line(LOG_LEVEL_ERROR,
 		    "libos: \"catmint\" in the environment variable LIBOS is not built in; "
-		    "this build has catnap, catpowder, catnip");
+		    "this build has catnap, catpowder, catnip, catmem");
 	(void)unsetenv("LIBOS");
-	assert_int_equal(load_by_override(&config, "libos", "catmem"), -ENOTSUP);
+	assert_int_equal(load_by_override(&config, "libos", "cattree"), -ENOTSUP);
 }
 
 /* -- the environment */

@@ -9,6 +9,7 @@
  */
 #include "transport/shm/lend.h"
 
+#include <grp.h>
 #include <linux/membarrier.h>
 #include <stdlib.h>
 #include <sys/syscall.h>
@@ -231,6 +232,29 @@ static const struct poller_ops shm_poller = {
 
 /* ---- life ---- */
 
+/* The group that the configuration names, if it names one.  0 or -EINVAL, which is logged. */
+static int find_group(struct shm *shm)
+{
+	const char *name = shm->sched->config.shm_group;
+	char *end;
+	char room[4096];
+	struct group group;
+	struct group *found = NULL;
+
+	shm->has_group = *name != '\0';
+	if (!shm->has_group)
+		return 0;
+	shm->group = (gid_t)strtoul(name, &end, 10);
+	if (*end == '\0')
+		return 0;
+	if (getgrnam_r(name, &group, room, sizeof(room), &found) || !found) {
+		log_write(&shm->sched->log, LOG_LEVEL_ERROR, "shm_group: no group \"%s\"", name);
+		return -EINVAL;
+	}
+	shm->group = group.gr_gid;
+	return 0;
+}
+
 int shm_open_instance(struct sched *sched, struct shm **shm_out)
 {
 	struct shm *shm = calloc(1, sizeof(*shm));
@@ -238,6 +262,10 @@ int shm_open_instance(struct sched *sched, struct shm **shm_out)
 	if (!shm)
 		return -ENOMEM;
 	shm->sched = sched;
+	if (find_group(shm)) {
+		free(shm);
+		return -EINVAL;
+	}
 	shm->poller = (struct poller){.ops = &shm_poller, .looks = true};
 	shm->barrier = join_barrier();
 	lend_prepare(sched, &shm->region_fd);
