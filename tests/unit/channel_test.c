@@ -441,6 +441,37 @@ static void test_before_a_peer(void **state)
 	close_pair(&pair);
 }
 
+/* Who joined falls asleep before the other end knows that it has: what that one pushed meanwhile
+ * wakes it. */
+static void test_asleep_before_a_peer(void **state)
+{
+	struct pair pair;
+	int fds[2];
+
+	(void)state;
+	assert_int_equal(shmrig_open(&pair.a, &by_copy), 0);
+	assert_int_equal(shmrig_open(&pair.b, &by_copy), 0);
+	assert_int_equal(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_NONBLOCK, 0, fds), 0);
+	assert_int_equal(channel_connect(pair.a.channel, fds[0], "", 0), 0);
+	assert_int_equal(channel_connect(pair.b.channel, fds[1], "", 0), 0);
+	struct op *pop = shmrig_pop(&pair.b);
+	shmrig_turn(&pair.b);
+	shmrig_turn(&pair.b);
+	assert_int_equal(pair.b.joined, 1);
+	assert_int_equal(sched_arm(&pair.b.rig.sched), 0);
+	assert_int_equal(pair.a.joined, 0);
+	assert_int_equal(shmrig_ret(&pair.a, push_bytes(&pair.a, 9, 9)), 0);
+	sched_flush(&pair.a.rig.sched);
+	shmrig_turn(&pair.a);
+	shmrig_turn(&pair.a);
+	assert_int_equal(pair.a.joined, 1);
+	assert_int_equal(fdset_wait(&pair.b.rig.sched.fds, 0), 1);
+	pair.b.shm->poller.ops->disarm(&pair.b.shm->poller);
+	turns(&pair, 1);
+	take_and_check(&pair.b, pop, 9, 9);
+	close_pair(&pair);
+}
+
 /* Nobody answers. */
 static void test_silence(void **state)
 {
@@ -586,16 +617,14 @@ static void test_close_inside(void **state)
 	turns(&pair, 4);
 	assert_null(pair.a.channel);
 	assert_int_equal(pair.b.ended, 1);
-	pair.b.closes = true; /* nothing is to come */
 	close_pair(&pair);
 
 	open_pair(&pair, &by_copy);
+	pair.a.closes = true;
 	pair.b.closes = true;
 	assert_int_equal(channel_send(pair.a.channel, CHANNEL_RAW, &part, 1), 0);
 	turns(&pair, 2);
 	assert_null(pair.b.channel);
-	pair.a.closes = true;
-	turns(&pair, 2);
 	assert_null(pair.a.channel);
 	assert_int_equal(pair.a.ended, 1);
 	close_pair(&pair);
@@ -1064,6 +1093,7 @@ int main(void)
 		cmocka_unit_test(test_cancel),
 		cmocka_unit_test(test_cancel_begun),
 		cmocka_unit_test(test_before_a_peer),
+		cmocka_unit_test(test_asleep_before_a_peer),
 		cmocka_unit_test(test_silence),
 		cmocka_unit_test(test_close),
 		cmocka_unit_test(test_close_lingers),

@@ -133,9 +133,10 @@ static void settle(struct channel *channel)
 static void close_down(struct channel *channel)
 {
 	if (!channel->down && channel->state < CHANNEL_LEFT) {
-		send_end(channel);
-		/* release: everything sent comes first; pairs with the acquire in channel_left */
+		/* release: everything sent comes first; pairs with the loads in channel_left and
+		 * take_end */
 		atomic_store_explicit(&channel->own->closed, 1, memory_order_release);
+		send_end(channel);
 		join_half(channel);
 	}
 	channel->down = true;

@@ -181,6 +181,8 @@ static void complete(struct channel *channel, bool barrier)
 	channel->state = CHANNEL_JOINED;
 	channel->lends = channel->shm->region_fd >= 0;
 	channel->fenceless = barrier && channel->shm->barrier;
+	/* It may have fallen asleep when nobody could see that: what was pushed is news to it. */
+	channel_tell(channel, RING_ASLEEP | RING_WANTS_ROOM);
 	shm_warm(channel);
 }
 

@@ -224,6 +224,10 @@ static bool take_end(struct channel *channel, uint64_t head)
 	pass_over(channel, head);
 	channel->in_ended = true;
 	receive_drop(channel, 0);
+	/* relaxed: it comes before the end, which was acquired; pairs with the store in close_down
+	 */
+	if (atomic_load_explicit(&channel->peer->closed, memory_order_relaxed))
+		channel_left(channel);
 	return true;
 }
 

@@ -44,7 +44,7 @@
 #define RING_LOANS 256 /* segments that may be lent in one direction at a time */
 
 struct ring_line {
-	/* release by the writer in send.c; pairs with the acquire in ring_next of receive.c */
+	/* release in ring_put, send.c; pairs with the acquire in ring_next, internal.h */
 	_Atomic uint64_t head;
 	char bytes[RING_LINE_BYTES];
 };
@@ -58,11 +58,11 @@ struct ring_shared {
 	uint32_t unused;
 
 	/* This end sleeps: RING_ASLEEP and what else would wake it, RING_WANTS_*, and the number of
-	 * the sleep above; 0: it is awake. seq_cst with a fence, see shm.c; read in channel_kick.
+	 * the sleep above; 0: it is awake. ordered by barriers, see shm.c.
 	 */
 	_Atomic uint32_t asleep __attribute__((aligned(CACHE_LINE)));
-	/* This end was closed, and what it had to send is in the ring.  release in channel_end;
-	 * pairs with the acquire in peer_gone. */
+	/* This end was closed, and what it had to send is in the ring, or else only the end is not.
+	 * release in close_down; pairs with the loads in channel_left and take_end. */
 	_Atomic uint32_t closed;
 	/* This end has mapped what the peer lends from: lend.c. */
 	_Atomic uint32_t borrows;
@@ -71,8 +71,9 @@ struct ring_shared {
 	 * the acquire in ring_learn, send.c. */
 	_Atomic uint32_t consumed __attribute__((aligned(CACHE_LINE)));
 
-	/* What the peer had lent and was let go of: sequence << 32 | loan.  release in lend_back;
-	 * pairs with the acquire in lend_returned. */
+	/* What the peer had lent and was let go of: sequence << 32 | loan.  release in give_back;
+	 * pairs with the acquire in take_return; lend.c. */
+
 	_Atomic uint64_t returns[RING_LOANS] __attribute__((aligned(CACHE_LINE)));
 
 	struct ring_line lines[RING_LINES] __attribute__((aligned(4096)));
