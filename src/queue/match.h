@@ -10,7 +10,7 @@
 #define MATCH_MAX 16 /* bytes of a pattern */
 
 struct match {
-	char pattern[MATCH_MAX];
+	char pattern[MATCH_MAX + 1];
 	uint8_t retry[MATCH_MAX]; /* i + 1 bytes match and the next does not: so many do still */
 	uint32_t bytes;           /* of the pattern, 1 to MATCH_MAX */
 };

@@ -64,11 +64,10 @@ void task_run_now(struct sched *sched, struct task *task)
 
 void op_drop_element(struct sched *sched, struct op *op)
 {
-	struct iovec one;
-	const struct iovec *iov = op_vector(op, &one);
+	uint32_t count = op->opcode == OP_POP && op->ret == 0 ? op->numsegs : 0;
 
-	for (uint32_t i = 0; i < op->numsegs && op->opcode == OP_POP && op->ret == 0; i++)
-		(void)heap_free_inside(sched->heap, iov[i].iov_base);
+	for (uint32_t i = 0; i < count; i++)
+		(void)heap_free_inside(sched->heap, op_segment(op, i).iov_base);
 	op_free(&sched->ops, op);
 }
 
