@@ -10,7 +10,7 @@
 #define MATCH_MAX 16 /* bytes of a pattern */
 
 struct match {
-	char pattern[MATCH_MAX + 1];
+	char pattern[MATCH_MAX];
 	uint8_t retry[MATCH_MAX]; /* i + 1 bytes match and the next does not: so many do still */
 	uint32_t bytes;           /* of the pattern, 1 to MATCH_MAX */
 };
@@ -18,9 +18,12 @@ struct match {
 /* How many bytes of the pattern match after one more. */
 static inline uint32_t match_byte(const struct match *match, uint32_t matched, char byte)
 {
-	while (matched > 0 && match->pattern[matched] != byte)
+	while (match->pattern[matched] != byte) {
+		if (matched == 0)
+			return 0;
 		matched = match->retry[matched - 1];
-	return matched + (match->pattern[matched] == byte);
+	}
+	return matched + 1;
 }
 
 static inline void match_init(struct match *match, const char *pattern, uint32_t bytes)
