@@ -9,6 +9,7 @@
 #pragma once
 
 #include "base/address.h"
+#include "base/cbpf.h"
 #include "base/counters.h"
 #include "netdev/frame.h"
 #include "sched/sched.h"
@@ -103,7 +104,13 @@ struct netdev {
 	 * only these ports of them are ours.  0: they are ours alone. */
 	uint32_t num_ports;
 	const struct netdev_ports *ports; /* the device's */
-	char mode[48];                    /* how it works, of several ways; "": there is one */
+	/* Of datagrams to a UDP port only those need to come up for which a program (base/cbpf.h)
+	 * is not 0: what the device cannot judge for certain comes too, so it is run again above.
+	 * count 0: all have to come again, though what is on its way may not.  NULL: the device
+	 * cannot, as middleware does not, which is to see every frame.  0 or -errno: all come. */
+	int (*filter)(struct netdev *dev, uint16_t port, const struct sock_filter *program,
+		      uint32_t count);
+	char mode[48]; /* how it works, of several ways; "": there is one */
 	struct netdev_stats stats;
 	/* Middleware that wants to know why the stack dropped a frame that rx_burst gave it; NULL.
 	 * Called before the frame is freed. */

@@ -7,6 +7,7 @@
 #include "helper/policy.h"
 
 #include "base/assert.h"
+#include "netdev/afxdp/translate.h"
 
 #include <stdint.h>
 #include <stdlib.h>
@@ -55,6 +56,18 @@ static void check_address(const struct policy *policy, const struct ip_address *
 					 : (address->bytes[0] & 0xfe) == 0xfc);
 }
 
+/* What is taken runs, and becomes eBPF of the length that there is room for. */
+static void check_filter(const struct remote_request *request)
+{
+	static struct bpf_insn insns[TRANSLATE_MAX];
+	const struct translate_maps maps = {.sockets = 3, .record = 4, .counts = 5};
+	const struct cbpf_record record = {.is_datagram = true};
+
+	ASSERT(request->count > 0 && request->count <= CBPF_MAX);
+	(void)cbpf_run(request->program, &record);
+	ASSERT(translate(request->program, request->count, 53, &maps, insns) <= TRANSLATE_MAX);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	const struct log log = {.fn = swallow};
@@ -74,6 +87,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 			check_address(&policy, &request.address);
 		if (request.kind == REMOTE_OPEN && policy_open(&policy, &log, &request.grant) == 0)
 			check_open(&policy, &request.grant);
+		if (request.kind == REMOTE_FILTER &&
+		    cbpf_check(request.program, request.count) == 0)
+			check_filter(&request);
 	}
 	free(message);
 	return 0;

@@ -36,6 +36,8 @@
 struct fake {
 	struct grant grant;
 	uint32_t steered;
+	uint16_t filtered; /* the last port, ... */
+	uint32_t count;    /* ... and how many instructions its filter has */
 };
 
 static int fake_error; /* of the next grant */
@@ -53,6 +55,15 @@ static int fake_steer(struct grant *grant, const struct ip_address *address, boo
 	return 0;
 }
 
+static int fake_filter(struct grant *grant, uint16_t port, const struct sock_filter *program,
+		       uint32_t count)
+{
+	assert_true(count == 0 || program[count - 1].code == (BPF_RET | BPF_K));
+	((struct fake *)(void *)grant)->filtered = port;
+	((struct fake *)(void *)grant)->count = count;
+	return port == 9 ? -ENOSPC : 0;
+}
+
 static void fake_close(struct grant *grant)
 {
 	fake_grants--;
@@ -66,7 +77,7 @@ static int fake_bind(struct grant *grant)
 }
 
 static const struct grant_ops fake_ops = {
-	.bind = fake_bind, .steer = fake_steer, .close = fake_close};
+	.bind = fake_bind, .steer = fake_steer, .filter = fake_filter, .close = fake_close};
 
 int __wrap_grant_open(const struct log *log, const struct grant_request *request, void *memory,
 		      struct grant **grant_out);
@@ -321,6 +332,19 @@ static struct reply steer(int end, const char *text, bool wanted)
 		request.address = ip_from_v4(v4);
 	else
 		assert_int_equal(inet_pton(AF_INET6, text, request.address.bytes), 1);
+	return ask(end, &request, -1);
+}
+
+static struct reply filter(int end, uint16_t port, uint16_t code, uint16_t count)
+{
+	struct remote_request request;
+
+	memset(&request, 0, sizeof(request));
+	request.version = REMOTE_VERSION;
+	request.kind = REMOTE_FILTER;
+	request.port = port;
+	request.count = count;
+	request.program[0] = (struct sock_filter){.code = code, .k = 1};
 	return ask(end, &request, -1);
 }
 
@@ -819,6 +843,12 @@ static void test_garbage(void **state)
 	request = good;
 	request.grant.num_ports = GRANT_PORTS_MAX + 1;
 	refuse_bytes(&request, sizeof(request), fds, 1);
+	request = good;
+	request.count = CBPF_MAX + 1;
+	refuse_bytes(&request, sizeof(request), fds, 1);
+	request = good;
+	request.kind = REMOTE_FILTER + 1;
+	refuse_bytes(&request, sizeof(request), fds, 1);
 	close(memory);
 }
 
@@ -836,6 +866,35 @@ static void test_deaf(void **state)
 	}
 	assert_true(newest()->broken);
 	close(end);
+}
+
+/* ---- tests: filters ---- */
+
+static void test_filter(void **state)
+{
+	(void)state;
+	int end = arrive(10);
+	struct reply reply = filter(end, 53, BPF_RET | BPF_K, 1);
+
+	assert_told(&reply, -ENOTCONN, "this connection has no socket yet");
+	open_good(end);
+	reply = filter(end, 53, BPF_RET | BPF_K, 1);
+	assert_told(&reply, 0, "");
+	assert_int_equal(fake_last->filtered, 53);
+	assert_int_equal(fake_last->count, 1);
+	reply = filter(end, 54, BPF_RET | BPF_A, 1);
+	assert_told(&reply, -EINVAL, "port 54: its filter is no program");
+	reply = filter(end, 54, BPF_JMP | BPF_JA, 1);
+	assert_told(&reply, -EINVAL, "port 54: its filter is no program");
+	assert_int_equal(fake_last->filtered, 53);
+	reply = filter(end, 9, BPF_RET | BPF_K, 1);
+	assert_told(&reply, -ENOSPC, "");
+	reply = filter(end, 53, 0, 0);
+	assert_told(&reply, 0, "");
+	assert_int_equal(fake_last->count, 0);
+	close(end);
+	client_serve(newest(), &clients);
+	client_free(places[--clients.count]);
 }
 
 /* ---- tests: options ---- */
@@ -916,6 +975,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_ports_shared, prepare, cleanup),
 		cmocka_unit_test_setup_teardown(test_garbage, prepare, cleanup),
 		cmocka_unit_test_setup_teardown(test_deaf, prepare, cleanup),
+		cmocka_unit_test_setup_teardown(test_filter, prepare, cleanup),
 		cmocka_unit_test(test_read),
 	};
 

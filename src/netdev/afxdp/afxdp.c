@@ -162,6 +162,14 @@ static int afxdp_steer(struct netdev *dev, const struct ip_address *address, boo
 	return grant->ops->steer(grant, address, wanted);
 }
 
+int afxdp_filter(struct netdev *dev, uint16_t port, const struct sock_filter *program,
+		 uint32_t count)
+{
+	struct grant *grant = afxdp_of(dev)->grant;
+
+	return grant->ops->filter(grant, port, program, count);
+}
+
 /* The socket, its rings and what it stood for. */
 static void close_socket(struct afxdp *x)
 {

@@ -83,6 +83,8 @@ extern const struct netdev_ops afxdp_sharing_ops;
 extern const struct netdev_ops afxdp_pooled_ops;
 void afxdp_close(struct netdev *dev);
 void afxdp_dropped(struct netdev *dev, const struct frame *frame, enum drop reason);
+int afxdp_filter(struct netdev *dev, uint16_t port, const struct sock_filter *program,
+		 uint32_t count);
 
 /* renew.c: goes on with another helper when the one that gave the socket has gone. */
 int afxdp_watch_giver(struct afxdp *x);

@@ -28,7 +28,7 @@
 #include <xdp/libxdp.h>
 
 #define PROGRAMS_MAX 16 /* more than a dispatcher has */
-#define MAPS_MAX     8  /* more than the program has */
+#define MAPS_MAX     16 /* more than the program has */
 
 const char *dispatch_place(bool *is_there)
 {

@@ -43,6 +43,8 @@ struct local {
 	int link; /* packet socket by which the interface lets groups through; -1 */
 	uint32_t num_addresses;
 	struct ip_address addresses[ADDRESSES_MAX];
+	uint32_t num_filters;
+	uint16_t filters[GRANT_FILTERS_MAX]; /* their ports */
 };
 
 /* Stated exception to "no mutable globals": the registry of interfaces that several instances
@@ -210,6 +212,51 @@ static uint16_t slot_of(const struct local *local)
 	return (uint16_t)(local->share->target.first + n);
 }
 
+/* ---- filters ---- */
+
+/* Where port stands in the list; num_filters: nowhere. */
+static uint32_t filter_of(const struct local *local, uint16_t port)
+{
+	uint32_t i = 0;
+
+	while (i < local->num_filters && local->filters[i] != port)
+		i++;
+	return i;
+}
+
+/* 0 or -errno. */
+static int filter_under_lock(struct local *local, uint16_t port, const struct sock_filter *program,
+			     uint32_t count)
+{
+	uint32_t i = filter_of(local, port);
+
+	if (!local->steering || i == GRANT_FILTERS_MAX)
+		return -ENOSPC;
+	if (i == local->num_filters && count == 0)
+		return 0;
+	int err = steer_filter(local->hub->steer, slot_of(local), port, program, count);
+	if (err)
+		return err;
+	if (count == 0)
+		local->filters[i] = local->filters[--local->num_filters];
+	else if (i == local->num_filters)
+		local->filters[local->num_filters++] = port;
+	return 0;
+}
+
+static int local_filter(struct grant *grant, uint16_t port, const struct sock_filter *program,
+			uint32_t count)
+{
+	struct local *local = container_of(grant, struct local, grant);
+
+	pthread_mutex_lock(&hubs.lock);
+	int err = filter_under_lock(local, port, program, count);
+	pthread_mutex_unlock(&hubs.lock);
+	return err;
+}
+
+/* ---- ends and beginnings ---- */
+
 /* The last one of a share ends what all have: ports and slots. */
 static void stop_steering(struct local *local)
 {
@@ -218,6 +265,9 @@ static void stop_steering(struct local *local)
 
 	while (local->num_addresses > 0)
 		(void)unsteer(local, &local->addresses[--local->num_addresses]);
+	while (local->num_filters > 0)
+		(void)steer_filter(hub->steer, slot_of(local), local->filters[--local->num_filters],
+				   NULL, 0);
 	(void)steer_socket(hub->steer, slot_of(local), -1);
 	local->steering = false;
 	if (--share->steering > 0)
@@ -361,10 +411,16 @@ static int adopted_bind(struct grant *grant)
 	return begin(container_of(grant, struct local, grant));
 }
 
-static const struct grant_ops local_ops = {
-	.bind = local_bind, .steer = local_steer, .renew = local_renew, .close = local_close};
-static const struct grant_ops adopted_ops = {
-	.bind = adopted_bind, .steer = local_steer, .renew = local_renew, .close = local_close};
+static const struct grant_ops local_ops = {.bind = local_bind,
+					   .steer = local_steer,
+					   .filter = local_filter,
+					   .renew = local_renew,
+					   .close = local_close};
+static const struct grant_ops adopted_ops = {.bind = adopted_bind,
+					     .steer = local_steer,
+					     .filter = local_filter,
+					     .renew = local_renew,
+					     .close = local_close};
 
 /* 0 or -errno, told. */
 static int take_place(struct local *local)

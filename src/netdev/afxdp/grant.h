@@ -15,6 +15,7 @@
 #pragma once
 
 #include "base/address.h"
+#include "base/cbpf.h"
 #include "base/log.h"
 #include "netdev/afxdp/steer.h"
 
@@ -23,6 +24,7 @@
 #include <stdint.h>
 
 #define GRANT_PORTS_MAX   16
+#define GRANT_FILTERS_MAX 16
 #define GRANT_FRAME_BYTES 4096 /* a chunk of the memory */
 #define GRANT_ANY_PLACE   UINT32_MAX
 
@@ -71,6 +73,9 @@ struct grant_ops {
 	int (*bind)(struct grant *grant);
 	/* As netdev_ops.steer. */
 	int (*steer)(struct grant *grant, const struct ip_address *address, bool wanted);
+	/* As netdev.filter. */
+	int (*filter)(struct grant *grant, uint16_t port, const struct sock_filter *program,
+		      uint32_t count);
 	/* The giver has gone: asks who is there now to go on, with everything that is steered.  0
 	 * or -errno; each reason is told once. */
 	int (*renew)(struct grant *grant);

@@ -211,6 +211,7 @@ int afxdp_open(struct sched *sched, struct netdev **dev_out)
 		.ops = &afxdp_ops,
 		.sched = sched,
 		.dropped = afxdp_dropped,
+		.filter = afxdp_filter,
 		.mac_shared = true,
 	};
 	x->watch.fd = -1;

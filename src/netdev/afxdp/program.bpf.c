@@ -2,8 +2,11 @@
  * netdev/afxdp/program.bpf.c - the XDP program of an interface: frames that are ours go to an XDP
  * socket, all others to the kernel.
  *
- * decide.h has the rules.  steer.c fills the maps, knowing them by their names.
+ * decide.h has the rules.  steer.c fills the maps, knowing them by their names.  What is ours and
+ * for a port that has a filter goes by way of that: a program of its own, made by translate.c,
+ * which redirects the frame or drops it.
  */
+#include "netdev/afxdp/record.h"
 #include "netdev/spread/decide.h"
 #include "netdev/spread/tables.h"
 
@@ -41,6 +44,37 @@ struct {
 	__type(value, uint64_t);
 } counts SEC(".maps");
 
+/* How many filters the instance that has a slot has: most have none. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, STEER_SLOTS);
+	__type(key, uint32_t);
+	__type(value, uint32_t);
+} filtering SEC(".maps");
+
+/* Where the filter of a port stands, by filter_key. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, FILTERS_MAX);
+	__type(key, uint32_t);
+	__type(value, uint32_t);
+} filters SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PROG_ARRAY);
+	__uint(max_entries, FILTERS_MAX);
+	__type(key, uint32_t);
+	__type(value, uint32_t);
+} programs SEC(".maps");
+
+/* What a filter sees of the frame that is being handled. */
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, uint32_t);
+	__type(value, struct filter_record);
+} record SEC(".maps");
+
 STEER_HOOK bool steer_load(const struct steer_bytes *bytes, uint64_t offset, void *to,
 			   uint32_t length)
 {
@@ -70,6 +104,26 @@ STEER_INLINE void count(uint32_t which)
 		++*counter;
 }
 
+/* Hands the frame to the filter of its port.  Comes back if there is none, or it can't judge. */
+STEER_INLINE void filter(struct xdp_md *frame, const struct steer_bytes *bytes, uint32_t slot)
+{
+	const uint32_t *count = bpf_map_lookup_elem(&filtering, &slot);
+	uint32_t zero = 0;
+
+	if (!count || *count == 0)
+		return;
+	struct filter_record *r = bpf_map_lookup_elem(&record, &zero);
+	if (!r || !filter_parse(r, bytes))
+		return;
+	uint32_t key = filter_key(slot, __builtin_bswap16(r->head.local_port));
+	const uint32_t *index = bpf_map_lookup_elem(&filters, &key);
+	if (!index)
+		return;
+	r->slot = slot;
+	r->key = key;
+	bpf_tail_call(frame, &programs, *index);
+}
+
 SEC("xdp.frags")
 
 int demitasse(struct xdp_md *frame)
@@ -87,6 +141,9 @@ int demitasse(struct xdp_md *frame)
 		return XDP_PASS;
 	}
 	int32_t slot = steer_slot(entry, &flow, frame->rx_queue_index);
+
+	if (slot >= 0)
+		filter(frame, &bytes, (uint32_t)slot);
 	/* An empty slot leaves the frame to the kernel. */
 	long verdict = slot < 0 ? XDP_PASS : bpf_redirect_map(&sockets, slot, XDP_PASS);
 

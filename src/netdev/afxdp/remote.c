@@ -22,12 +22,21 @@
 
 #define WAIT_MS 5000 /* a driver may take its time when a program is attached */
 
+/* Kept for the next helper. */
+struct remote_filter {
+	uint16_t port;
+	uint16_t count;
+	struct sock_filter program[];
+};
+
 struct remote {
 	struct grant grant; /* its giver is the connection */
 	struct log log;
 	uint32_t sequence;
 	uint32_t num_addresses;
 	struct ip_address addresses[REMOTE_ADDRESSES_MAX]; /* steered */
+	uint32_t num_filters;
+	struct remote_filter *filters[GRANT_FILTERS_MAX];
 	struct grant_request request;
 	char path[sizeof(((struct sockaddr_un *)0)->sun_path)];
 	char why[LOG_MESSAGE_MAX];      /* the last error of a renewal */
@@ -164,6 +173,83 @@ static int remote_steer(struct grant *grant, const struct ip_address *address, b
 	return err;
 }
 
+static int ask_to_filter(struct remote *remote, const struct remote_filter *filter)
+{
+	struct remote_reply reply;
+	struct remote_request request;
+	int fd;
+
+	memset(&request, 0, sizeof(request));
+	request.kind = REMOTE_FILTER;
+	request.port = filter->port;
+	request.count = filter->count;
+	memcpy(request.program, filter->program, filter->count * sizeof(*request.program));
+	int err = send_request(remote, &request, -1);
+	if (err)
+		return told(remote, "it went away", err);
+	err = receive_answer(remote, &reply, &fd);
+	if (fd >= 0)
+		close(fd);
+	return err;
+}
+
+static struct remote_filter *filter_new(uint16_t port, const struct sock_filter *program,
+					uint32_t count)
+{
+	struct remote_filter *filter = calloc(1, sizeof(*filter) + count * sizeof(*program));
+
+	if (!filter)
+		return NULL;
+	filter->port = port;
+	filter->count = (uint16_t)count;
+	if (count > 0)
+		memcpy(filter->program, program, count * sizeof(*program));
+	return filter;
+}
+
+/* Of a port, or NULL. */
+static struct remote_filter **find_filter(struct remote *remote, uint16_t port)
+{
+	for (uint32_t i = 0; i < remote->num_filters; i++) {
+		if (remote->filters[i]->port == port)
+			return &remote->filters[i];
+	}
+	return NULL;
+}
+
+/* It is not asked for any more. */
+static void forget_filter(struct remote *remote, struct remote_filter **place)
+{
+	if (!place)
+		return;
+	free(*place);
+	*place = remote->filters[--remote->num_filters];
+}
+
+/* What the next helper is to do is known before this one is asked: if that goes away meanwhile, no
+ * filter is left that nobody wants. */
+static int remote_filter(struct grant *grant, uint16_t port, const struct sock_filter *program,
+			 uint32_t count)
+{
+	struct remote *remote = container_of(grant, struct remote, grant);
+	struct remote_filter **old = find_filter(remote, port);
+
+	if (!old && count == 0)
+		return 0;
+	if (!old && remote->num_filters == GRANT_FILTERS_MAX)
+		return -ENOSPC;
+	struct remote_filter *filter = filter_new(port, program, count);
+	if (!filter)
+		return -ENOMEM;
+	forget_filter(remote, old);
+	int err = ask_to_filter(remote, filter);
+	if (!err && count > 0)
+		remote->filters[remote->num_filters++] = filter;
+	else
+		free(filter);
+	return err;
+}
+
 /* ---- opening ---- */
 
 /* 0 or -errno, told. */
@@ -265,6 +351,8 @@ static int ask_to_adopt(struct remote *remote)
 		close(none);
 	for (uint32_t i = 0; i < remote->num_addresses && !err; i++)
 		err = ask_to_steer(remote, &remote->addresses[i], true);
+	for (uint32_t i = 0; i < remote->num_filters && !err; i++)
+		(void)ask_to_filter(remote, remote->filters[i]); /* without it more comes up */
 	return err;
 }
 
@@ -305,6 +393,8 @@ static void remote_close(struct grant *grant)
 	struct remote *remote = container_of(grant, struct remote, grant);
 
 	disconnect(remote);
+	while (remote->num_filters > 0)
+		free(remote->filters[--remote->num_filters]);
 	free(remote);
 }
 
@@ -315,8 +405,11 @@ static int remote_bind(struct grant *grant)
 	return 0;
 }
 
-static const struct grant_ops remote_ops = {
-	.bind = remote_bind, .steer = remote_steer, .renew = remote_renew, .close = remote_close};
+static const struct grant_ops remote_ops = {.bind = remote_bind,
+					    .steer = remote_steer,
+					    .filter = remote_filter,
+					    .renew = remote_renew,
+					    .close = remote_close};
 
 /* 0 or -errno, told. */
 static int open_remote(struct remote *remote, int memory_fd)

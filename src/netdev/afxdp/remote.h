@@ -6,7 +6,8 @@
  * log, as many as there are, then the answer.  The first request is REMOTE_OPEN, with the memfd of
  * the memory beside it (SCM_RIGHTS); its answer has the XDP socket beside it.  Or it is
  * REMOTE_ADOPT, with an XDP socket beside it that a helper opened which has gone.  Then
- * REMOTE_STEER.  The connection is the grant: whoever closes it, or dies, ends it.
+ * REMOTE_STEER and REMOTE_FILTER.  The connection is the grant: whoever closes it, or dies, ends
+ * it.
  *
  * All of a message is there or it is none; both ends are of the same version, and of one machine.
  * Neither relies on what the other sends.
@@ -17,10 +18,10 @@
 
 #include <stdint.h>
 
-#define REMOTE_VERSION   1
+#define REMOTE_VERSION   2
 #define REMOTE_LINES_MAX 16 /* of a reply, before its answer */
 
-enum remote_kind { REMOTE_OPEN = 1, REMOTE_STEER = 2, REMOTE_ADOPT = 3 };
+enum remote_kind { REMOTE_OPEN = 1, REMOTE_STEER = 2, REMOTE_ADOPT = 3, REMOTE_FILTER = 4 };
 
 struct remote_request {
 	uint32_t version;
@@ -30,6 +31,9 @@ struct remote_request {
 	uint8_t reserved[3];
 	struct ip_address address;  /* REMOTE_STEER */
 	struct grant_request grant; /* REMOTE_OPEN, REMOTE_ADOPT */
+	uint16_t port;              /* this and what follows: REMOTE_FILTER */
+	uint16_t count;             /* of instructions; 0: no filter any more */
+	struct sock_filter program[CBPF_MAX];
 };
 
 #define REMOTE_ADDRESSES_MAX 64 /* of a connection */

@@ -13,6 +13,7 @@
 #pragma once
 
 #include "base/address.h"
+#include "base/cbpf.h"
 #include "base/log.h"
 #include "netdev/spread/tables.h"
 
@@ -69,12 +70,20 @@ int steer_share(struct steer *steer, const struct ip_address *address, bool want
 int steer_port(struct steer *steer, uint8_t protocol, uint16_t port,
 	       const struct steer_target *target);
 
+/* Of what is steered to a slot, datagrams to a UDP port (host order) go there only if a filter
+ * (base/cbpf.h) is not 0 for them, or record.h does not judge them; others are dropped.  It takes
+ * the place of an earlier one.  count 0: none is dropped any more; what was on its way may still
+ * be.  0, or -ENOSPC, -errno: then all is as before. */
+int steer_filter(struct steer *steer, uint16_t slot, uint16_t port,
+		 const struct sock_filter *program, uint32_t count);
+
 /* Frames since steer_open that were steered to a socket, that were ours but had no socket there,
- * and that were the kernel's. */
+ * that were the kernel's, and that a filter dropped. */
 struct steer_stat {
 	uint64_t steered;
 	uint64_t no_socket;
 	uint64_t passed;
+	uint64_t filtered;
 };
 
 int steer_stat(const struct steer *steer, struct steer_stat *out);

@@ -38,6 +38,7 @@ enum steer_count {
 	STEER_COUNT_STEERED,   /* ours */
 	STEER_COUNT_NO_SOCKET, /* ours, but nobody is there: the kernel's */
 	STEER_COUNT_PASSED,    /* the kernel's */
+	STEER_COUNT_FILTERED,  /* ours, and dropped by the filter of a port */
 	STEER_COUNTS,
 };
 

@@ -352,6 +352,24 @@ static int steer(struct client *client, const struct clients *clients,
 	return 0;
 }
 
+/* A filter is of what is steered to this client's socket: nobody else's.  0 or -errno, told. */
+static int filter(struct client *client, const struct remote_request *request)
+{
+	struct log log = client_log(client);
+
+	if (!client->grant) {
+		log_write(&log, LOG_LEVEL_ERROR, "this connection has no socket yet");
+		return -ENOTCONN;
+	}
+	if (request->count > 0 && cbpf_check(request->program, request->count)) {
+		log_write(&log, LOG_LEVEL_ERROR, "port %u: its filter is no program",
+			  request->port);
+		return -EINVAL;
+	}
+	return client->grant->ops->filter(client->grant, request->port, request->program,
+					  request->count);
+}
+
 /* ---- requests ---- */
 
 struct received {
@@ -394,6 +412,8 @@ static void serve_request(struct client *client, const struct clients *clients,
 		client->broken = true;
 	} else if (request.kind == REMOTE_STEER) {
 		answer(client, steer(client, clients, &request.address, request.wanted));
+	} else if (request.kind == REMOTE_FILTER) {
+		answer(client, filter(client, &request));
 	} else {
 		serve_open(client, clients, &request, received->fd);
 	}

@@ -175,9 +175,10 @@ int policy_parse(const struct log *log, const void *bytes, size_t length, bool t
 		return -EPROTO;
 	}
 	memcpy(out, bytes, length);
-	if (out->version != REMOTE_VERSION || out->kind < REMOTE_OPEN || out->kind > REMOTE_ADOPT ||
-	    out->wanted > 1 || !is_bool(&out->grant.alone) || !is_bool(&out->grant.promiscuous) ||
-	    out->grant.num_ports > GRANT_PORTS_MAX) {
+	if (out->version != REMOTE_VERSION || out->kind < REMOTE_OPEN ||
+	    out->kind > REMOTE_FILTER || out->wanted > 1 || !is_bool(&out->grant.alone) ||
+	    !is_bool(&out->grant.promiscuous) || out->grant.num_ports > GRANT_PORTS_MAX ||
+	    out->count > CBPF_MAX) {
 		log_write(log, LOG_LEVEL_ERROR, "not a request of this version");
 		return -EPROTO;
 	}
