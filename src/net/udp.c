@@ -347,6 +347,7 @@ static void check_socket(const struct udp_socket *socket)
 		held += socket->ring[(socket->ring_head + i) & (socket->ring_size - 1)].held;
 	ASSERT(held == socket->held && socket->ring_count <= socket->ring_size);
 	ASSERT(socket->ring_count == 0 || op_list_empty(&socket->pops));
+	ASSERT(!socket->filtered || (socket->port != 0 && !socket->connected));
 	ASSERT(!list_empty(&socket->by_port) == (socket->port != 0));
 	ASSERT(!list_empty(&socket->by_flow) == socket->connected);
 }

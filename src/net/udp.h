@@ -10,6 +10,7 @@
 #pragma once
 
 #include "base/address.h"
+#include "base/cbpf.h"
 #include "base/list.h"
 #include "sched/op.h"
 
@@ -59,3 +60,11 @@ int udp_socket_set_option(struct udp_socket *socket, int level, int name, const 
 int udp_socket_get_option(struct udp_socket *socket, int level, int name, void *value,
 			  socklen_t *length);
 uint32_t udp_socket_queued(const struct udp_socket *socket);
+
+/* udp_filter.c: the device need not give us datagrams of the socket for which a program of
+ * base/cbpf.h is 0; count 0: it gives us all again.  What it cannot judge comes all the same.  0,
+ * or -errno: it gives us all; -ENOTSUP: it has no filters, or the socket has no port, shares it, or
+ * is connected. */
+int udp_socket_filter(struct udp_socket *socket, const struct sock_filter *program, uint32_t count);
+/* Does it still?  That ends when the socket is connected, and when another one gets its port. */
+bool udp_socket_filtered(const struct udp_socket *socket);

@@ -137,6 +137,7 @@ static void enter(struct udp_socket *socket)
 	struct net *net = socket->net;
 	struct list *ports = udp_port_list(net, socket->port);
 
+	udp_unfilter_port(net, socket->port);
 	if (socket->connected) {
 		const struct udp_flow flow = flow_of(socket);
 		list_append(ports, &socket->by_port);
@@ -149,6 +150,7 @@ static void enter(struct udp_socket *socket)
 
 void udp_forget(struct udp_socket *socket)
 {
+	udp_unfilter(socket);
 	if (!list_empty(&socket->by_flow))
 		socket->net->udp->num_connected--;
 	list_remove(&socket->by_port);

@@ -10,7 +10,7 @@
  * IP_MULTICAST_ALL or IPV6_MULTICAST_ALL, which are off at first (in Linux they are on).
  *
  * Invariants: held is the sum over what is queued; something is queued only while no pop is
- * pending.
+ * pending; a socket that is filtered is alone on its port, and not connected.
  */
 #pragma once
 
@@ -58,6 +58,7 @@ struct udp_socket {
 	bool group_loop_v6;
 	bool group_all; /* IP_MULTICAST_ALL, IPV6_MULTICAST_ALL */
 	bool group_all_v6;
+	bool filtered; /* the device has a filter for the port */
 	uint8_t ttl;
 	uint8_t hops;
 	uint8_t group_ttl;
@@ -102,6 +103,12 @@ bool udp_in_group(const struct udp_socket *socket, const struct udp_flow *flow);
 bool udp_speaks(const struct udp_socket *socket, bool v4);
 /* Takes it out of the tables. */
 void udp_forget(struct udp_socket *socket);
+
+/* ---- udp_filter.c ---- */
+
+void udp_unfilter(struct udp_socket *socket);
+/* No socket of the port is filtered by the device any more. */
+void udp_unfilter_port(struct net *net, uint16_t port);
 
 /* ---- udp_group.c ---- */
 

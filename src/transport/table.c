@@ -21,7 +21,8 @@ static void check(const struct engine_ops *ops)
 
 	ASSERT(ops->name && ops->open && ops->close && ops->lingering && s);
 	ASSERT(s->socket && s->bind && s->listen && s->accept && s->connect);
-	ASSERT(s->shutdown && s->set_option && s->get_option && s->local_name && s->peer_name);
+	ASSERT(s->shutdown && s->set_option && s->get_option && s->local_name && s->peer_name &&
+	       s->filter);
 }
 
 int transport_open(struct sched *sched, struct engine **engine_out)

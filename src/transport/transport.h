@@ -13,6 +13,7 @@
  */
 #pragma once
 
+#include "base/cbpf.h"
 #include "sched/sched.h"
 
 #include <netinet/in.h>
@@ -36,6 +37,7 @@ struct queue_info {
 	uint32_t pushes_pending;
 	uint32_t elements;   /* memory queues */
 	uint64_t held_bytes; /* copies that the library holds */
+	const char *filter;  /* who below runs the filter of its pops: "xdp"; NULL: nobody */
 };
 
 #define ENGINE_STATES_MAX    12
@@ -112,6 +114,11 @@ struct socket_ops {
 	int (*get_option)(struct queue *queue, int level, int name, void *value, socklen_t *length);
 	int (*local_name)(struct queue *queue, struct sockaddr *address, socklen_t *length);
 	int (*peer_name)(struct queue *queue, struct sockaddr *address, socklen_t *length);
+	/* Elements for which a program of base/cbpf.h is 0 need not come up to pops any more; count
+	 * 0: all do again, but for what is on its way.  Only a hint: whoever pops looks at what
+	 * comes.  It ends by itself where the queue can't keep it up, and with the queue.  0, or
+	 * -errno: all come; -ENOTSUP: nobody below can do it. */
+	int (*filter)(struct queue *queue, const struct sock_filter *program, uint32_t count);
 };
 
 /* The take of queues whose elements come by pop only: NULL. */

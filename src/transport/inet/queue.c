@@ -118,6 +118,7 @@ static void datagram_describe(struct queue *queue, struct queue_info *info)
 		.kind = "udp",
 		.state = udp_socket_connected(iq->udp) ? "connected" : "unconnected",
 		.elements = udp_socket_queued(iq->udp),
+		.filter = udp_socket_filtered(iq->udp) ? "xdp" : NULL,
 	};
 	udp_socket_local(iq->udp, &address, &port);
 	inet_to_sockaddr(iq->domain, &address, port, (struct sockaddr *)&info->local, &length);

@@ -183,6 +183,13 @@ static int inet_peer_name(struct queue *queue, struct sockaddr *address, socklen
 	return 0;
 }
 
+static int inet_filter(struct queue *queue, const struct sock_filter *program, uint32_t count)
+{
+	const struct inet_queue *iq = inet_queue_of(queue);
+
+	return iq->udp ? udp_socket_filter(iq->udp, program, count) : -ENOTSUP;
+}
+
 const struct socket_ops inet_socket_ops = {
 	.socket = inet_socket,
 	.bind = inet_bind,
@@ -194,4 +201,5 @@ const struct socket_ops inet_socket_ops = {
 	.get_option = inet_get_option,
 	.local_name = inet_local_name,
 	.peer_name = inet_peer_name,
+	.filter = inet_filter,
 };
