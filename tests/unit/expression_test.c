@@ -342,7 +342,7 @@ static void repeat(char *text, const char *part, uint32_t count, const char *las
 
 	for (uint32_t i = 0; i < count; i++)
 		memcpy(text + i * length, part, length);
-	memcpy(text + count * length, last, strlen(last) + 1);
+	(void)snprintf(text + count * length, strlen(last) + 1, "%s", last);
 }
 
 /* 127 comparisons of a number are 254 instructions, and the two that end the program. */
@@ -401,7 +401,7 @@ static void test_which_programs_are_taken(void **state)
 		{false, 2, {{BPF_LD | BPF_W | BPF_ABS, 0, 0, UINT32_MAX}, RETURN}},
 		{false, 2, {{BPF_LD | BPF_W | BPF_IND, 0, 0, 0}, RETURN}},
 		{false, 2, {{BPF_LD | BPF_W | BPF_LEN, 0, 0, 0}, RETURN}},
-		{false, 2, {{BPF_LDX | BPF_W | BPF_IMM, 0, 0, 0}, RETURN}},
+		{false, 2, {{BPF_LDX | BPF_MEM, 0, 0, 0}, RETURN}},
 		{false, 2, {{BPF_ST, 0, 0, 0}, RETURN}},
 		{true, 2, {{BPF_ALU | BPF_AND | BPF_K, 0, 0, 7}, RETURN}},
 		{false, 2, {{BPF_ALU | BPF_AND | BPF_X, 0, 0, 7}, RETURN}},

@@ -83,7 +83,7 @@ static void put_store(struct writer *w, uint8_t size, uint8_t to, int16_t offset
 
 static void put_map(struct writer *w, uint8_t to, int map)
 {
-	put(w, (struct bpf_insn){.code = BPF_LD | BPF_IMM | BPF_DW,
+	put(w, (struct bpf_insn){.code = BPF_LD | BPF_DW, /* BPF_IMM */
 				 .dst_reg = REG(to),
 				 .src_reg = BPF_PSEUDO_MAP_FD,
 				 .imm = map});
