@@ -113,6 +113,22 @@ ATTR_NONNULL(1, 3)
 extern int demi_filter(_Out_ int *qd_out, _In_ int qd, _In_ demi_predicate_t predicate,
 		       _In_opt_ void *arg);
 
+/* Makes a queue of those elements of qd for which a field expression holds, a string that is
+ * copied, as "udp.src == 53 && len < 512": demi_filter_expression(3) has the language.  On a UDP
+ * socket that is bound and not connected, under catpowder over AF_XDP, the program of the interface
+ * drops what does not pass, before the instance sees it; elsewhere, and for what that cannot judge
+ * (fragments, extension headers of IPv6, groups), the condition runs in pops, with the same
+ * results. `demi stat` tells which.
+ *
+ * Where it names len and data alone, a push that does not pass fails as that of demi_filter does;
+ * where it names a field of ip or udp, pushes go to qd as they are.
+ *
+ * EINVAL: also an expression that is none, and one that names ip.dst or udp.dst though qd does not
+ * come from one socket that is bound to an address, or a port: the log tells what is wrong, and at
+ * which character. */
+ATTR_NONNULL(1, 3)
+extern int demi_filter_expression(_Out_ int *qd_out, _In_ int qd, _In_z_ const char *expression);
+
 /* Changes an element.  It has one reference to each segment in the heap, and gives back as many: it
  * may change lengths and their number, write into what was popped, and put other memory of the heap
  * in a segment's place, having freed what stood there (demi_free of its start, or demi_sgafree of

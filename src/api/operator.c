@@ -127,6 +127,21 @@ int demi_filter(int *qd_out, int qd, demi_predicate_t predicate, void *arg)
 	return made(err, queue, qd_out);
 }
 
+int demi_filter_expression(int *qd_out, int qd, const char *expression)
+{
+	KEEP_ERRNO;
+	int err = 0;
+	struct queue *source = api_queue(qd, &err);
+	struct queue *queue = NULL;
+
+	if (!source)
+		return err;
+	if (!qd_out || !expression)
+		return EINVAL;
+	err = field_filter_new(source, expression, &queue);
+	return made(err, queue, qd_out);
+}
+
 int demi_map(int *qd_out, int qd, demi_transform_t transform, void *arg)
 {
 	struct operator_call call = {.apply = call_transform, .arg = arg};

@@ -89,6 +89,10 @@ static void write_queue(void *arg, struct queue *queue)
 	member(w, "pushes_pending", "%u", info.pushes_pending);
 	member(w, "elements", "%u", info.elements);
 	member(w, "held_bytes", "%llu", (unsigned long long)info.held_bytes);
+	if (info.filter)
+		text_member(w, "filter", info.filter);
+	if (info.expression)
+		text_member(w, "expression", info.expression);
 	close_group(w, '}');
 }
 

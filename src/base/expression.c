@@ -379,6 +379,7 @@ static bool read_field(struct parser *p, struct ends *ends)
 	p->at += length;
 	p->out->wants_datagram |= field.place > 0 && field.place < CBPF_DATA;
 	p->out->wants_local_address |= field.place == offsetof(struct cbpf_head, local_address);
+	p->out->wants_local_port |= field.place == offsetof(struct cbpf_head, local_port);
 	if (field.kind == FIELD_ADDRESS)
 		return read_address(p, &field, ends);
 	if (field.kind == FIELD_DATA && !read_index(p, &field))

@@ -10,7 +10,7 @@
  *
  *	ip.version        4 or 6
  *	ip.src, ip.dst    addresses of both families; of a prefix its bits alone count
- *	udp.src, udp.dst  ports
+ *	udp.src, udp.dst  ports; dst is the receiver's
  *	len               bytes of the payload
  *	data[I]           its byte I, from 0 on; data[I:2], data[I:4]: so many, in network order
  *
@@ -36,6 +36,7 @@ struct expression {
 	uint32_t count;
 	bool wants_datagram;      /* it names a field of ip or udp */
 	bool wants_local_address; /* ip.dst */
+	bool wants_local_port;    /* udp.dst */
 };
 
 struct expression_error {

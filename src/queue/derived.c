@@ -243,6 +243,8 @@ void derived_end(struct derived *derived, int err)
 	queue_tell_users(&derived->queue);
 	cancel_pushes(derived, NULL);
 	derived->ended = err;
+	if (derived->ops->end)
+		derived->ops->end(derived);
 	for (uint32_t i = 0; i < derived->num_pullers; i++)
 		puller_detach(&derived->pullers[i]);
 	while (derived_waits(derived))
@@ -272,6 +274,8 @@ static void derived_describe(struct queue *queue, struct queue_info *info)
 		.pushes_pending = op_list_length(&queue->sched->ops, &derived->relayed),
 	};
 	derived->ops->held(derived, &info->elements, &info->held_bytes);
+	if (derived->ops->tell)
+		derived->ops->tell(derived, info);
 }
 
 const struct queue_ops derived_queue_ops = {

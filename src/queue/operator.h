@@ -20,6 +20,7 @@
 
 #include "queue/queue.h"
 
+#include "base/expression.h"
 #include "sched/task.h"
 
 #define OPERATOR_DEPTH_MAX  128
@@ -101,10 +102,15 @@ struct operator_ops {
 	void (*serve)(struct derived *derived);
 	int (*push)(struct derived *derived, struct op *op, const struct sockaddr *to,
 		    socklen_t length);
+	/* Takes back what it asked of its sources, which it is about to let go of; NULL: nothing.
+	 */
+	void (*end)(struct derived *derived);
 	/* Frees what it holds, and itself. */
 	void (*free)(struct derived *derived);
 	/* Elements that it holds, and bytes of them. */
 	void (*held)(struct derived *derived, uint32_t *elements, uint64_t *bytes);
+	/* What else there is to say of it; NULL: nothing. */
+	void (*tell)(struct derived *derived, struct queue_info *info);
 };
 
 static inline struct derived *derived_of(struct queue *queue)
@@ -169,6 +175,10 @@ static inline int operator_push(struct queue *queue, struct op *op, const struct
 /* call is copied.  0 or -errno of derived_open, -ENOMEM. */
 int filter_new(struct queue *source, const struct operator_call *call, struct queue **queue_out);
 int map_new(struct queue *source, const struct operator_call *call, struct queue **queue_out);
+/* How stages serve: what one passes is handed over. */
+void stage_serve(struct derived *derived);
+/* A filter by a field expression, which is copied.  -EINVAL: it is none, told to the log. */
+int field_filter_new(struct queue *source, const char *text, struct queue **queue_out);
 int sort_new(struct queue *source, const struct operator_call *call, uint32_t depth,
 	     struct queue **queue_out);
 int merge_new(struct queue *one, struct queue *other, struct queue **queue_out);

@@ -22,7 +22,7 @@ static struct stage *stage_of(struct derived *derived)
 	return container_of(derived, struct stage, derived);
 }
 
-static void serve(struct derived *derived)
+void stage_serve(struct derived *derived)
 {
 	struct op *element;
 
@@ -71,7 +71,7 @@ static int filter_push(struct derived *derived, struct op *op, const struct sock
 static const struct operator_ops filter_ops = {
 	.kind = "filter",
 	.pass = pass,
-	.serve = serve,
+	.serve = stage_serve,
 	.push = filter_push,
 	.free = free_stage,
 	.held = held,
@@ -159,7 +159,7 @@ static const struct operator_ops map_ops = {
 	.kind = "map",
 	.relays = true,
 	.pass = map_pass,
-	.serve = serve,
+	.serve = stage_serve,
 	.push = map_push,
 	.free = free_stage,
 	.held = held,

@@ -37,7 +37,10 @@ struct queue_info {
 	uint32_t pushes_pending;
 	uint32_t elements;   /* memory queues */
 	uint64_t held_bytes; /* copies that the library holds */
-	const char *filter;  /* who below runs the filter of its pops: "xdp"; NULL: nobody */
+	/* Who runs a filter of its pops: "xdp", the device of a socket; "cpu"; NULL: there is none.
+	 */
+	const char *filter;
+	const char *expression; /* that filter's, of a queue made by it; NULL */
 };
 
 #define ENGINE_STATES_MAX    12

@@ -1162,6 +1162,7 @@ static const struct demi_framing framing = {
 	X(demi_shutdown(500, SHUT_WR))                                                      \
 	X(demi_queue(&scratch_int))                                                         \
 	X(demi_filter(&scratch_int, 500, passes, NULL))                                     \
+	X(demi_filter_expression(&scratch_int, 500, "len"))                                 \
 	X(demi_map(&scratch_int, 500, keeps, NULL))                                         \
 	X(demi_sort(&scratch_int, 500, equal, NULL, 1))                                     \
 	X(demi_merge(&scratch_int, 500, 501))                                               \

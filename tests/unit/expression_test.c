@@ -266,6 +266,11 @@ static void test_what_it_wants(void **state)
 	expression = compiled("len < 5 && udp.src == 1");
 	assert_true(expression.wants_datagram);
 	assert_false(expression.wants_local_address);
+	assert_false(expression.wants_local_port);
+	expression = compiled("len < 5 || udp.dst == 1");
+	assert_true(expression.wants_datagram);
+	assert_true(expression.wants_local_port);
+	assert_false(expression.wants_local_address);
 	expression = compiled("len < 5 || ip.dst == 10.0.0.1");
 	assert_true(expression.wants_datagram);
 	assert_true(expression.wants_local_address);
