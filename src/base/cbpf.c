@@ -6,6 +6,7 @@
 #include "base/assert.h"
 #include "base/bits.h"
 
+#include <arpa/inet.h>
 #include <errno.h>
 #include <stddef.h>
 #include <string.h>
@@ -85,14 +86,20 @@ int cbpf_check(const struct sock_filter *program, uint32_t count)
 
 static uint32_t to_number(const uint8_t *at, uint32_t bytes)
 {
-	uint32_t value = 0;
+	uint32_t word;
+	uint16_t half;
 
-	for (uint32_t i = 0; i < bytes; i++)
-		value = value << 8 | at[i];
-	return value;
+	if (bytes == 1)
+		return *at;
+	if (bytes == 2) {
+		memcpy(&half, at, sizeof(half));
+		return ntohs(half);
+	}
+	memcpy(&word, at, sizeof(word));
+	return ntohl(word);
 }
 
-/* Copies bytes of the payload, which may lie in several segments.  False: it ends before. */
+/* Copies bytes of the payload that lie in several segments.  False: it ends before. */
 static bool gather(const struct cbpf_record *record, uint64_t offset, uint8_t *to, uint32_t bytes)
 {
 	for (uint32_t i = 0; i < record->count && bytes > 0; i++) {
@@ -112,17 +119,28 @@ static bool gather(const struct cbpf_record *record, uint64_t offset, uint8_t *t
 }
 
 /* False: it is not there. */
+static bool load_data(const struct cbpf_record *record, uint32_t at, uint32_t bytes,
+		      uint32_t *value)
+{
+	const struct iovec *first = record->segments;
+	uint8_t copy[4] = {0};
+
+	if (likely(record->count > 0 && at + bytes <= first->iov_len)) {
+		*value = to_number((const uint8_t *)first->iov_base + at, bytes);
+		return true;
+	}
+	if (!gather(record, at, copy, bytes))
+		return false;
+	*value = to_number(copy, bytes);
+	return true;
+}
+
 static bool load(const struct cbpf_record *record, uint32_t at, uint32_t bytes, uint32_t *value)
 {
 	const uint8_t *head = (const uint8_t *)&record->head;
-	uint8_t copy[4];
 
-	if (at >= CBPF_DATA) {
-		if (!gather(record, at - CBPF_DATA, copy, bytes))
-			return false;
-		*value = to_number(copy, bytes);
-		return true;
-	}
+	if (at >= CBPF_DATA)
+		return load_data(record, at - CBPF_DATA, bytes, value);
 	if (at >= sizeof(record->head.len) && !record->is_datagram)
 		return false;
 	*value = to_number(head + at, bytes);
