@@ -10,6 +10,7 @@
 #include "net/net.h"
 #include "net/tcp/tcp.h"
 #include "net/udp.h"
+#include "transport/address.h"
 #include "transport/transport.h"
 
 struct inet_engine {
@@ -39,10 +40,3 @@ int32_t inet_adopt(void *owner, struct tcp_conn *conn);
 /* queue.c */
 extern const struct queue_ops inet_stream_ops;
 extern const struct queue_ops inet_datagram_ops;
-
-/* address.c: 0 or -EINVAL, -EAFNOSUPPORT. */
-int inet_from_sockaddr(int domain, const struct sockaddr *from, socklen_t length,
-		       struct ip_address *address, uint16_t *port);
-/* At most *length bytes; *length is then what it would have taken. */
-void inet_to_sockaddr(int domain, const struct ip_address *address, uint16_t port,
-		      struct sockaddr *to, socklen_t *length);

@@ -54,13 +54,13 @@ static void stream_describe(struct queue *queue, struct queue_info *info)
 			op_list_length(ops, &conn->pushes) + op_list_length(ops, &conn->unacked),
 		.held_bytes = conn->rcv_held,
 	};
-	inet_to_sockaddr(iq->domain, &conn->local, conn->local_port,
-			 (struct sockaddr *)&info->local, &length);
+	address_to_socket(iq->domain, &conn->local, conn->local_port,
+			  (struct sockaddr *)&info->local, &length);
 	if (conn->state < TCPS_SYN_SENT)
 		return;
 	length = sizeof(info->peer);
-	inet_to_sockaddr(iq->domain, &conn->remote, conn->remote_port,
-			 (struct sockaddr *)&info->peer, &length);
+	address_to_socket(iq->domain, &conn->remote, conn->remote_port,
+			  (struct sockaddr *)&info->peer, &length);
 }
 
 const struct queue_ops inet_stream_ops = {
@@ -85,7 +85,7 @@ static int datagram_push(struct queue *queue, struct op *op, const struct sockad
 		return -EPIPE;
 	if (!to)
 		return udp_socket_push(iq->udp, op, NULL, 0);
-	int err = inet_from_sockaddr(iq->domain, to, length, &address, &port);
+	int err = address_from_socket(iq->domain, to, length, &address, &port);
 	return err ? err : udp_socket_push(iq->udp, op, &address, port);
 }
 
@@ -121,12 +121,12 @@ static void datagram_describe(struct queue *queue, struct queue_info *info)
 		.filter = udp_socket_filtered(iq->udp) ? "xdp" : NULL,
 	};
 	udp_socket_local(iq->udp, &address, &port);
-	inet_to_sockaddr(iq->domain, &address, port, (struct sockaddr *)&info->local, &length);
+	address_to_socket(iq->domain, &address, port, (struct sockaddr *)&info->local, &length);
 	if (!udp_socket_connected(iq->udp))
 		return;
 	length = sizeof(info->peer);
 	udp_socket_remote(iq->udp, &address, &port);
-	inet_to_sockaddr(iq->domain, &address, port, (struct sockaddr *)&info->peer, &length);
+	address_to_socket(iq->domain, &address, port, (struct sockaddr *)&info->peer, &length);
 }
 
 const struct queue_ops inet_datagram_ops = {

@@ -67,7 +67,7 @@ static int inet_bind(struct queue *queue, const struct sockaddr *address, sockle
 	const struct inet_queue *iq = inet_queue_of(queue);
 	struct ip_address local;
 	uint16_t port;
-	int err = inet_from_sockaddr(iq->domain, address, length, &local, &port);
+	int err = address_from_socket(iq->domain, address, length, &local, &port);
 
 	if (err)
 		return err;
@@ -97,7 +97,7 @@ static int connect_datagram(struct inet_queue *iq, struct op *op, const struct s
 	int err = 0;
 
 	if (address->sa_family != AF_UNSPEC)
-		err = inet_from_sockaddr(iq->domain, address, length, &remote, &port);
+		err = address_from_socket(iq->domain, address, length, &remote, &port);
 	if (!err)
 		err = udp_socket_connect(iq->udp, &remote, port);
 	if (!err)
@@ -114,7 +114,7 @@ static int inet_connect(struct queue *queue, struct op *op, const struct sockadd
 
 	if (iq->udp)
 		return connect_datagram(iq, op, address, length);
-	int err = inet_from_sockaddr(iq->domain, address, length, &remote, &port);
+	int err = address_from_socket(iq->domain, address, length, &remote, &port);
 	return err ? err : tcp_connect(iq->tcp, op, &remote, port);
 }
 
@@ -161,7 +161,7 @@ static int inet_local_name(struct queue *queue, struct sockaddr *address, sockle
 	} else {
 		udp_socket_local(iq->udp, &local, &port);
 	}
-	inet_to_sockaddr(iq->domain, &local, port, address, length);
+	address_to_socket(iq->domain, &local, port, address, length);
 	return 0;
 }
 
@@ -179,7 +179,7 @@ static int inet_peer_name(struct queue *queue, struct sockaddr *address, socklen
 	} else {
 		udp_socket_remote(iq->udp, &remote, &port);
 	}
-	inet_to_sockaddr(iq->domain, &remote, port, address, length);
+	address_to_socket(iq->domain, &remote, port, address, length);
 	return 0;
 }
 

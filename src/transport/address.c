@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: MIT
- * transport/inet/address.c - socket addresses and those of the internet layer.
+ * transport/address.c - socket addresses and those of the internet layer.
  */
-#include "transport/inet/inet.h"
+#include "transport/address.h"
 
 #include <errno.h>
 #include <netinet/in.h>
 
-int inet_from_sockaddr(int domain, const struct sockaddr *from, socklen_t length,
-		       struct ip_address *address, uint16_t *port)
+int address_from_socket(int domain, const struct sockaddr *from, socklen_t length,
+			struct ip_address *address, uint16_t *port)
 {
 	struct sockaddr_in in;
 	struct sockaddr_in6 in6;
@@ -31,8 +31,8 @@ int inet_from_sockaddr(int domain, const struct sockaddr *from, socklen_t length
 	return -EAFNOSUPPORT;
 }
 
-void inet_to_sockaddr(int domain, const struct ip_address *address, uint16_t port,
-		      struct sockaddr *to, socklen_t *length)
+void address_to_socket(int domain, const struct ip_address *address, uint16_t port,
+		       struct sockaddr *to, socklen_t *length)
 {
 	union {
 		struct sockaddr_in in;
