@@ -8,11 +8,12 @@
 #include <errno.h>
 
 /* In the order of the choices of the keys libos and engine (base/config.def). */
-static const struct engine_ops *const engines[4][1] = {
+static const struct engine_ops *const engines[5][1] = {
 	{&kernel_direct_engine}, /* catnap: direct */
 	{&inet_engine},          /* catpowder */
 	{&inet_engine},          /* catnip */
 	{&catmem_engine},        /* catmem */
+	{&catloop_engine},       /* catloop */
 };
 
 static void check(const struct engine_ops *ops)

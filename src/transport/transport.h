@@ -212,6 +212,7 @@ int log_queue_open(struct log_engine *engine, const char *path, int flags, mode_
 extern const struct engine_ops kernel_direct_engine;
 extern const struct engine_ops inet_engine;
 extern const struct engine_ops catmem_engine;
+extern const struct engine_ops catloop_engine;
 
 /* The sockets that there are: TCP and UDP over both families. */
 static inline bool transport_supports(int domain, int type, int protocol)

@@ -651,9 +651,10 @@ static void test_messages(void **state)
 		 "nodelay: \"perhaps\" in demi.yaml:1 is not one of false, true"},
 		{"demitasse: {libos: catmint}",
 		 "libos: \"catmint\" in demi.yaml:1 is not built in; "
-		 "this build has catnap, catpowder, catnip, catmem"},
-		{"demitasse: {libos: dog}", "libos: \"dog\" in demi.yaml:1 is not a library OS; "
-					    "this build has catnap, catpowder, catnip, catmem"},
+		 "this build has catnap, catpowder, catnip, catmem, catloop"},
+		{"demitasse: {libos: dog}",
+		 "libos: \"dog\" in demi.yaml:1 is not a library OS; "
+		 "this build has catnap, catpowder, catnip, catmem, catloop"},
 		{"demitasse:\n  engine: [ring]",
 		 "demitasse.engine in demi.yaml:2 wants one plain value"},
 		{"demitasse:\n  engine: {a: b}",
@@ -719,7 +720,7 @@ static void test_libos(void **state)
 		     {"catmint", -ENOTSUP},
 		     {"cattree", -ENOTSUP},
 		     {"catmem", 0},
-		     {"catloop", -ENOTSUP},
+		     {"CatLoop", 0},
 		     {"catnap ", -EINVAL},
 		     {"catnapw", -EINVAL},
 		     {"posix-epoll", -EINVAL},
@@ -740,7 +741,7 @@ static void test_libos(void **state)
 	assert_int_equal(config_load(&config, NULL, NULL, &test_log), -ENOTSUP);
 	expect_line(LOG_LEVEL_ERROR,
 		    "libos: \"catmint\" in the environment variable LIBOS is not built in; "
-		    "this build has catnap, catpowder, catnip, catmem");
+		    "this build has catnap, catpowder, catnip, catmem, catloop");
 	(void)unsetenv("LIBOS");
 	assert_int_equal(load_by_override(&config, "libos", "cattree"), -ENOTSUP);
 }
