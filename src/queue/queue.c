@@ -32,8 +32,10 @@ void queue_table_close(struct queue_table *table)
 
 int32_t queue_enter(struct queue_table *table, struct queue *queue)
 {
+	const struct queue_ops *ops = queue->ops;
 	uint32_t slot = table->free;
 
+	ASSERT(ops->push && ops->pop && ops->take && ops->cancel && ops->close && ops->describe);
 	if (slot != QUEUE_NONE)
 		table->free = (uint32_t)((uintptr_t)table->slots[slot] >> 1);
 	else if (table->fresh < table->max)

@@ -46,3 +46,11 @@ struct op *queue_take_none(struct queue *queue)
 	(void)queue;
 	return NULL;
 }
+
+int socket_filter_none(struct queue *queue, const struct sock_filter *program, uint32_t count)
+{
+	(void)queue;
+	(void)program;
+	(void)count;
+	return -ENOTSUP;
+}

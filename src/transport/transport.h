@@ -127,6 +127,9 @@ struct socket_ops {
 /* The take of queues whose elements come by pop only: NULL. */
 struct op *queue_take_none(struct queue *queue);
 
+/* The filter of sockets that have no device: -ENOTSUP. */
+int socket_filter_none(struct queue *queue, const struct sock_filter *program, uint32_t count);
+
 /* What a log has beside push and pop. */
 struct log_ops {
 	/* As lseek(2), with record offsets (demi/storage.h). */

@@ -253,6 +253,34 @@ static void test_both_ends_here(void **state)
 	assert_int_equal(demi_open_pipe(&third, "here"), ENOENT);
 }
 
+/* From one pipe to another by demi_qconnect: elements, and the end behind them. */
+static void test_connected(void **state)
+{
+	int in[2];
+	int out[2];
+	demi_qtoken_t ended;
+	demi_qresult_t qr;
+
+	(void)state;
+	assert_int_equal(demi_create_pipe(&in[0], "in"), 0);
+	assert_int_equal(demi_open_pipe(&in[1], "in"), 0);
+	assert_int_equal(demi_create_pipe(&out[0], "out"), 0);
+	assert_int_equal(demi_open_pipe(&out[1], "out"), 0);
+	assert_int_equal(demi_qconnect(in[1], out[0]), 0);
+	assert_int_equal(demi_qended(&ended, in[1]), 0);
+	assert_int_equal(push(in[0], 10, 1), 0);
+	assert_int_equal(push(in[0], 100000, 2), 0); /* it is copied: lent memory is lent to one */
+	assert_int_equal(pop(out[1], 10, 1), 0);
+	assert_int_equal(pop(out[1], 100000, 2), 0);
+	assert_int_equal(demi_close(in[0]), 0);
+	assert_int_equal(wait_ret(ended, &qr), 0);
+	assert_int_equal(qr.qr_opcode, DEMI_OPC_CLOSE);
+	assert_int_equal(pop(out[1], 0, 0), -1);
+	assert_int_equal(demi_close(in[1]), 0);
+	assert_int_equal(demi_close(out[0]), 0);
+	assert_int_equal(demi_close(out[1]), 0);
+}
+
 static void test_two_instances(void **state)
 {
 	static const struct demi_args args;
@@ -718,6 +746,7 @@ int main(void)
 		WITH(test_names),
 		WITH(test_files),
 		WITH(test_both_ends_here),
+		WITH(test_connected),
 		WITH(test_two_instances),
 		WITH(test_no_sockets),
 		WITH(test_catnap),

@@ -219,15 +219,6 @@ static int kernel_peer_name(struct queue *queue, struct sockaddr *address, sockl
 	return getpeername(ksock_of(queue)->watch.fd, address, length) ? -errno : 0;
 }
 
-/* A filter of the kernel's sockets (SO_ATTACH_FILTER) sees other bytes at other places. */
-static int kernel_filter(struct queue *queue, const struct sock_filter *program, uint32_t count)
-{
-	(void)queue;
-	(void)program;
-	(void)count;
-	return -ENOTSUP;
-}
-
 const struct socket_ops kernel_socket_ops = {
 	.socket = kernel_socket,
 	.bind = kernel_bind,
@@ -239,5 +230,6 @@ const struct socket_ops kernel_socket_ops = {
 	.get_option = kernel_get_option,
 	.local_name = kernel_local_name,
 	.peer_name = kernel_peer_name,
-	.filter = kernel_filter,
+	/* A filter of the kernel's (SO_ATTACH_FILTER) sees other bytes at other places. */
+	.filter = socket_filter_none,
 };

@@ -139,6 +139,7 @@ static const struct socket_ops catmem_socket_ops = {
 	.get_option = catmem_get_option,
 	.local_name = catmem_name,
 	.peer_name = catmem_name,
+	.filter = socket_filter_none,
 };
 
 /* ---- the engine ---- */

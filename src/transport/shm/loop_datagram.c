@@ -535,6 +535,7 @@ static void datagram_describe(struct queue *queue, struct queue_info *info)
 const struct queue_ops loop_datagram_ops = {
 	.push = datagram_push,
 	.pop = datagram_pop,
+	.take = queue_take_none,
 	.cancel = datagram_cancel,
 	.close = datagram_close,
 	.describe = datagram_describe,

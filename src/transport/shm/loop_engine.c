@@ -183,6 +183,7 @@ static const struct socket_ops loop_socket_ops = {
 	.get_option = loop_get_option,
 	.local_name = loop_local_name,
 	.peer_name = loop_peer_name,
+	.filter = socket_filter_none,
 };
 
 /* ---- the poller ---- */

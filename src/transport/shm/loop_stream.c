@@ -457,6 +457,7 @@ static void stream_describe(struct queue *queue, struct queue_info *info)
 const struct queue_ops loop_stream_ops = {
 	.push = stream_push,
 	.pop = stream_pop,
+	.take = queue_take_none,
 	.cancel = stream_cancel,
 	.close = stream_close,
 	.describe = stream_describe,

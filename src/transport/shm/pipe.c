@@ -61,7 +61,13 @@ static int pipe_push(struct queue *queue, struct op *op, const struct sockaddr *
 		     socklen_t length)
 {
 	(void)length;
-	return to ? -ENOTSUP : channel_push(pipe_of(queue)->channel, op);
+	if (to)
+		return -ENOTSUP;
+	if (likely(!(op->flags & OP_END)))
+		return channel_push(pipe_of(queue)->channel, op);
+	channel_shut(pipe_of(queue)->channel); /* of what qconnect passes on */
+	op_complete(queue->sched, op, 0);
+	return 0;
 }
 
 static int pipe_pop(struct queue *queue, struct op *op)
