@@ -104,6 +104,10 @@ def bad_options_are_named():
             ("--size", "bench", "size", "--size", "3"),
             ("--only", "bench", "log", "--only", "x"), ("--part", "bench", "log", "--part", "x"),
             ("--log", "bench", "echo", "--log", "--proto", "udp"),
+            ("shm", "bench", "echo", "--device", "shm"), ("shm", "bench", "echo", "--libos", "raw", "--device", "shm", "--role", "server"),
+            ("--libos", "bench", "echo", "--libos", "raw", "--device", "shm", "--depth", "2"), ("pipe", "bench", "echo", "--libos", "pipe"),
+            ("--size", "bench", "echo", "--one-way", "--size", "7"), ("--depth", "bench", "echo", "--one-way", "--depth", "2"),
+            ("one way", "bench", "echo", "--one-way", "--libos", "posix-spin"), ("--one-way", "bench", "size", "--one-way"),
             ("--reference", "bench", "echo", "--log", "--reference", "io_uring"),
             ("--only", "bench", "net", "--only", "x"), ("--part", "bench", "net", "--part", "x"),
             ("--stack", "bench", "net", "--only", "rx_ack", "--stack", "x"), ("--pairs", "bench", "net", "--pairs", "0"),
@@ -167,6 +171,29 @@ def io_uring_echoes():
         echo_row("--libos", name)
         echo_row("--libos", name, "--size", "200000", "--depth", "8")
     echo_row("--libos", "io_uring", "--connections", "20", "--depth", "4")
+
+
+@test
+def cache_lines_are_passed():
+    row = echo_row("--libos", "raw", "--device", "shm")
+    check((row["device"], row["proto"], row["size_bytes"]) == ("shm", "shm", 48), str(row))
+    check(echo_row("--libos", "raw", "--device", "shm", "--size", "20")["size_bytes"] == 20, "smaller ones")
+    one, unix, tcp = rows("bench", "echo", "--libos", "raw", "--device", "shm", "--rounds", "100", "--pairs", "2")
+    check((unix["libos"], tcp["libos"], one["reference"]) == ("unix-block", "posix-block", "unix-block"), f"{unix} {tcp}")
+    check(0 < one["ratio"] < 1 and one["errors"] == 0, str(one))
+
+
+@test
+def messages_go_one_way():
+    for size in ("64", "65536"):
+        table = rows("bench", "echo", "--one-way", "--libos", "catnap", "--size", size, "--rounds", "1000", "--pairs", "2")
+        check([row["libos"] for row in table] == ["catnap", "pipe", "unix-block", "posix-block"], str(table))
+        for row in table:
+            check((row["what"], row["requests"], row["errors"]) == ("one-way", row["runs"] * 1000, 0), str(row))
+            check(abs(row["bytes_per_s"] / (row["requests_per_s"] * int(size)) - 1) < 0.001 and "rtt_p50_ns" not in row, str(row))
+        check(table[0]["requests_ratio"] > 0 and "ratio" not in table[0] and table[1]["proto"] == "pipe", str(table[0]))
+    row, = rows("bench", "echo", "--one-way", "--libos", "raw", "--device", "shm", "--rounds", "100000", "--reference", "none")
+    check((row["requests"], row["errors"], row["size_bytes"]) == (100000, 0, 48), str(row))
 
 
 @test

@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: MIT
- * tools/demi/echo.c - the back ends of the echo benchmark, and one run of a server and a client
- * process.
+ * tools/demi/echo.c - one run of a server and a client process of the echo benchmark.
  */
 #include "echo.h"
 
@@ -10,6 +9,7 @@
 
 #include <arpa/inet.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -19,127 +19,13 @@
 #include <unistd.h>
 
 /* The warm-up ends after so many rounds of each request in flight, or this time. */
-#define WARMUP_ROUNDS 1000
-#define WARMUP_NS     (50 * NS_PER_MS)
-#define READY_MS      10000
-#define STALL_MS      10000 /* a client without any answer for so long is given up */
-#define SERVER_END_MS 3000  /* above the library's linger time */
-#define DPDK_SOCKET   "/tmp/demi-bench.sock" /* of an end alone that is not told another */
-
-#define BOTH (ECHO_TCP | ECHO_UDP)
-
-static const struct echo_backend backends[] = {
-	{.name = "catnap",
-	 .protos = BOTH,
-	 .library = true,
-	 .logs = true,
-	 .server = echo_queue_server,
-	 .client = echo_queue_client},
-	{.name = "catnip",
-	 .protos = BOTH,
-	 .library = true,
-	 .logs = true,
-	 .device = true,
-	 .server = echo_queue_server,
-	 .client = echo_queue_client},
-	{.name = "catpowder",
-	 .protos = BOTH,
-	 .library = true,
-	 .logs = true,
-	 .device = true,
-	 .server = echo_queue_server,
-	 .client = echo_queue_client},
-	{.name = "catmint",
-	 .protos = ECHO_TCP,
-	 .library = true,
-	 .logs = true,
-	 .device = true,
-	 .server = echo_queue_server,
-	 .client = echo_queue_client},
-	{.name = "catmem",
-	 .protos = ECHO_TCP,
-	 .library = true,
-	 .logs = true,
-	 .server = echo_queue_server,
-	 .client = echo_queue_client},
-	{.name = "catloop",
-	 .protos = ECHO_TCP,
-	 .library = true,
-	 .logs = true,
-	 .server = echo_queue_server,
-	 .client = echo_queue_client},
-	{.name = "posix-block",
-	 .protos = BOTH,
-	 .logs = true,
-	 .idle = "block",
-	 .client_connections = 1,
-	 .server = echo_block_server,
-	 .client = echo_block_client},
-	{.name = "posix-spin",
-	 .protos = BOTH,
-	 .logs = true,
-	 .idle = "spin",
-	 .client_connections = 1,
-	 .server = echo_spin_server,
-	 .client = echo_spin_client},
-	{.name = "posix-epoll",
-	 .protos = BOTH,
-	 .logs = true,
-	 .idle = "block",
-	 .server = echo_epoll_server,
-	 .client = echo_epoll_client},
-	{.name = "io_uring",
-	 .protos = ECHO_TCP,
-	 .idle = "spin",
-	 .client_connections = 1,
-	 .server = echo_uring_server,
-	 .client = echo_uring_client},
-	{.name = "io_uring-block",
-	 .protos = ECHO_TCP,
-	 .idle = "block",
-	 .client_connections = 1,
-	 .server = echo_uring_block_server,
-	 .client = echo_uring_block_client},
-	{.name = "unix-block",
-	 .protos = ECHO_TCP,
-	 .local = true,
-	 .idle = "block",
-	 .client_connections = 1,
-	 .server = echo_block_server,
-	 .client = echo_block_client},
-	{.name = "raw",
-	 .protos = BOTH,
-	 .device = true,
-	 .idle = "spin",
-	 .server = echo_raw_server,
-	 .client = echo_raw_client},
-	{.name = "lwip",
-	 .protos = ECHO_TCP,
-	 .device = true,
-	 .idle = "spin",
-	 .server = echo_lwip_server},
-	{.name = "stackless", .protos = BOTH, .device = true, .client = echo_stackless_client},
-	{.name = "generator", .protos = BOTH, .idle = "spin", .client = echo_generator_client},
-};
-
-const struct echo_backend *echo_backend_find(const char *name)
-{
-	for (size_t i = 0; i < TOOL_COUNT(backends); i++) {
-		if (strcmp(backends[i].name, name) == 0)
-			return &backends[i];
-	}
-	return NULL;
-}
-
-size_t echo_backend_count(void)
-{
-	return TOOL_COUNT(backends);
-}
-
-const struct echo_backend *echo_backend_at(size_t index)
-{
-	return &backends[index];
-}
+#define WARMUP_ROUNDS  1000
+#define WARMUP_ONE_WAY 100000 /* of messages that are not answered */
+#define WARMUP_NS      (50 * NS_PER_MS)
+#define READY_MS       10000
+#define STALL_MS       10000 /* a client without any answer for so long is given up */
+#define SERVER_END_MS  3000  /* above the library's linger time */
+#define DPDK_SOCKET    "/tmp/demi-bench.sock" /* of an end alone that is not told another */
 
 int echo_fail(struct echo_end *end, int error, const char *format, ...)
 {
@@ -192,10 +78,10 @@ static int run_warmup(struct echo_end *end, int (*fn)(void *arg), void *arg)
 {
 	const struct echo_spec *spec = end->spec;
 	uint64_t in_flight = (uint64_t)spec->connections * spec->depth;
+	uint64_t rounds = spec->one_way ? WARMUP_ONE_WAY : WARMUP_ROUNDS;
 	int error;
 
-	load_begin(&end->load, in_flight * 2 > WARMUP_ROUNDS ? in_flight * 2 : WARMUP_ROUNDS,
-		   WARMUP_NS, NULL);
+	load_begin(&end->load, in_flight * 2 > rounds ? in_flight * 2 : rounds, WARMUP_NS, NULL);
 	error = fn(arg);
 	if (!error && end->load.damaged)
 		return echo_fail(end, -EBADMSG, "the echo differs from what was sent");
@@ -219,7 +105,8 @@ int echo_client_run(struct echo_end *end, int (*fn)(void *arg), void *arg)
 	if (cpu_before_ns && cpu_after_ns)
 		result->server_cpu_ns = cpu_after_ns - cpu_before_ns;
 	result->requests = load->requests;
-	result->errors = load->lost + load->damaged;
+	result->errors = load->lost + load->damaged +
+			 atomic_load_explicit(&end->shared->received.damaged, memory_order_relaxed);
 	result->elapsed_ns = load->last_ns - load->begin_ns;
 	return error;
 }
@@ -272,6 +159,11 @@ static void address_set(struct echo_end *end, uint16_t port)
 	end->address_size = sizeof(end->address.in);
 }
 
+bool echo_is_shm(const struct echo_spec *spec)
+{
+	return spec->device && strcmp(spec->device, ECHO_SHM) == 0;
+}
+
 static bool is_catnip(const struct echo_spec *spec, enum echo_side side)
 {
 	const struct echo_backend *backend = side == ECHO_SERVER ? spec->server : spec->client;
@@ -313,7 +205,7 @@ static int server_body(struct echo_end *end)
 	if (error)
 		return error;
 	address_set(end, end->spec->port);
-	return end->spec->server->server(end);
+	return end->spec->one_way ? end->spec->server->sink(end) : end->spec->server->server(end);
 }
 
 static int client_body(struct echo_end *end)
@@ -327,7 +219,7 @@ static int client_body(struct echo_end *end)
 		return error;
 	address_set(end, end->shared->port);
 	load_init(&end->load, spec->size, spec->depth, spec->proto == ECHO_UDP, spec->rate_per_s);
-	error = spec->client->client(end);
+	error = spec->one_way ? spec->client->source(end) : spec->client->client(end);
 	load_fini(&end->load);
 	return error;
 }
@@ -375,7 +267,8 @@ static int await_client(struct process *client, const struct echo_shared *shared
 		uint64_t before = seen;
 
 		error = process_await_end(client, STALL_MS, &status);
-		seen = *count;
+		seen = *count +
+		       atomic_load_explicit(&shared->received.messages, memory_order_relaxed);
 		if (error != -ETIMEDOUT || seen == before)
 			break;
 	}
@@ -407,19 +300,48 @@ static int start_server(const struct echo_spec *spec, struct echo_end *end, stru
 	return error;
 }
 
-static int run_client(const struct echo_spec *spec, struct echo_shared *shared, pid_t server_pid,
-		      char *message)
+/* What both ends have from their parent, and do not find by a name. */
+static int make_common(struct echo_end *end)
 {
-	struct echo_end end = {.spec = spec, .shared = shared, .server_pid = server_pid};
+	end->memory = end->pipe[0] = end->pipe[1] = -1;
+	if (end->spec->server->source == echo_pipe_source)
+		return pipe2(end->pipe, O_CLOEXEC) < 0 ? -errno : 0;
+	if (!echo_is_shm(end->spec))
+		return 0;
+	end->memory = memfd_create("demi-bench", MFD_CLOEXEC);
+	if (end->memory < 0 || ftruncate(end->memory, ECHO_SHM_BYTES) < 0)
+		return -errno;
+	return 0;
+}
+
+static void close_common(struct echo_end *end)
+{
+	int *const all[] = {&end->memory, &end->pipe[0], &end->pipe[1]};
+
+	for (size_t i = 0; i < TOOL_COUNT(all); i++) {
+		if (*all[i] >= 0)
+			close(*all[i]);
+		*all[i] = -1;
+	}
+}
+
+/* end: what the client has from us; we let go of it once the client runs. */
+static int run_client(struct echo_end *end, pid_t server_pid, char *message)
+{
+	const struct echo_spec *spec = end->spec;
 	struct process client = {0};
-	int error = process_start(&client, spec->core + 1, client_main, &end);
+	int error;
+
+	end->server_pid = server_pid;
+	error = process_start(&client, spec->core + 1, client_main, end);
+	close_common(end);
 
 	if (error) {
 		snprintf(message, ECHO_MESSAGE_MAX, "cannot start the client: %s",
 			 strerror(-error));
 		return error;
 	}
-	error = await_client(&client, shared, message);
+	error = await_client(&client, end->shared, message);
 	process_kill(&client);
 	return error;
 }
@@ -442,15 +364,20 @@ static int run_both(const struct echo_spec *spec, struct echo_shared *shared, ch
 {
 	struct echo_end end = {.spec = spec, .shared = shared};
 	struct process server = {0};
-	int error = start_server(spec, &end, &server, message);
+	int error = make_common(&end);
 
+	if (error)
+		snprintf(message, ECHO_MESSAGE_MAX, "%s", strerror(-error));
+	else
+		error = start_server(spec, &end, &server, message);
 	if (!error) {
-		error = run_client(spec, shared, server.pid, message);
+		error = run_client(&end, server.pid, message);
 		if (error && shared->server_message[0])
 			describe_status("server", -error, shared->server_message, message);
 	}
 	if (!error)
 		error = await_server(&server, shared, message);
+	close_common(&end);
 	process_kill(&server);
 	return error;
 }
@@ -483,13 +410,14 @@ int echo_run(const struct echo_spec *spec, struct echo_result *result, char *mes
 int echo_run_client(const struct echo_spec *spec, struct echo_result *result, char *message)
 {
 	struct echo_shared *shared = shared_map(message);
+	struct echo_end end = {.spec = spec, .shared = shared, .memory = -1, .pipe = {-1, -1}};
 	int error;
 
 	memset(result, 0, sizeof(*result));
 	if (!shared)
 		return -ENOMEM;
 	shared->port = spec->port;
-	error = run_client(spec, shared, 0, message);
+	error = run_client(&end, 0, message);
 	*result = shared->result;
 	munmap(shared, sizeof(*shared));
 	return error;
@@ -498,7 +426,8 @@ int echo_run_client(const struct echo_spec *spec, struct echo_result *result, ch
 int echo_run_server(const struct echo_spec *spec, char *message)
 {
 	struct echo_shared *shared = shared_map(message);
-	struct echo_end end = {.spec = spec, .shared = shared, .stays = true};
+	struct echo_end end = {
+		.spec = spec, .shared = shared, .stays = true, .memory = -1, .pipe = {-1, -1}};
 	int error;
 
 	if (!shared)

@@ -14,6 +14,7 @@
 #include "server_cpu.h"
 
 #include <netinet/in.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -24,6 +25,7 @@
 #define ECHO_SIZE_MAX     262144
 #define ECHO_DATAGRAM_MAX 65507
 #define ECHO_DATAGRAM_MIN 4 /* a datagram carries its sequence number */
+#define ECHO_ONE_WAY_MIN  8 /* a message that is not answered carries its number */
 #define ECHO_NAME_MAX     32
 #define ECHO_DEVICE_MAX   1024
 
@@ -37,6 +39,7 @@ struct echo_spec {
 	const char *log; /* file that the server makes, and logs each request in before it
 			    answers; NULL: it logs nothing */
 	enum echo_proto proto;
+	bool one_way; /* messages are not answered */
 	size_t size;
 	unsigned connections, depth;
 	double rate_per_s;   /* 0: closed loop */
@@ -52,7 +55,7 @@ struct echo_spec {
 /* What one run, or several merged, gave. */
 struct echo_result {
 	struct histogram rtt;
-	uint64_t requests; /* answered in the timed part */
+	uint64_t requests; /* answered in the timed part; one way: received */
 	uint64_t errors;   /* lost, or with other bytes than were sent */
 	uint64_t elapsed_ns;
 	uint64_t server_cpu_ns; /* of the timed part; 0: not known */
@@ -63,7 +66,15 @@ struct echo_result {
 struct echo_shared {
 	struct echo_result result;
 	struct server_cpu server_cpu;
-	uint16_t port; /* the server's, once it is ready */
+
+	struct echo_received {
+		/* Messages that came, one way. The server stores it, release, behind what it did
+		 * with them; the client's acquire in echo_one_way.c waits for it. */
+		_Alignas(128) _Atomic uint64_t messages;
+		_Atomic uint64_t damaged; /* with another number than theirs; relaxed */
+	} received;
+
+	_Alignas(128) uint16_t port; /* the server's, once it is ready */
 	char server_message[ECHO_MESSAGE_MAX];
 	char client_message[ECHO_MESSAGE_MAX];
 };
@@ -83,7 +94,9 @@ struct echo_end {
 	socklen_t address_size;
 	char device[ECHO_DEVICE_MAX]; /* of this end; empty: none */
 	int control;                  /* server: for process_ready */
-	bool stays; /* server: serves until echo_interrupted, not only the clients of this run */
+	int memory;  /* device shm: a memfd of ECHO_SHM_BYTES that both ends have; -1: none */
+	int pipe[2]; /* a back end over a pipe: its ends, read and write; -1: none */
+	bool stays;  /* server: serves until echo_interrupted, not only the clients of this run */
 	pid_t server_pid;     /* client: 0 if it is not ours */
 	char *message;        /* this end's part of shared */
 	struct load load;     /* client */
@@ -94,17 +107,28 @@ struct echo_end {
  * an empty datagram. 0 or -errno; -ENOTSUP: cannot run here, the message says why. */
 struct echo_backend {
 	const char *name;
-	unsigned protos; /* set of enum echo_proto */
-	bool library;    /* a library OS */
-	bool device;     /* a library OS that drives a device of its own: each end needs one */
-	bool local;      /* Unix sockets: only between the processes of one run */
-	bool logs;       /* its server can log what it answers */
+	unsigned protos;    /* set of enum echo_proto */
+	bool library;       /* a library OS */
+	bool device;        /* a library OS that drives a device of its own: each end needs one */
+	bool local;         /* only between the processes of one run */
+	bool memory;        /* passes messages by memory of both processes */
+	bool logs;          /* its server can log what it answers */
+	const char *medium; /* what rows have as its protocol; NULL: TCP or UDP */
 	/* How its server waits: "block" or "spin"; NULL: as the library is told. */
 	const char *idle;
-	unsigned client_connections; /* most that its client can drive; 0: any number */
-	int (*server)(struct echo_end *end);
+	unsigned client_connections;         /* most that its client can drive; 0: any number */
+	int (*server)(struct echo_end *end); /* NULL: it has no such end */
 	int (*client)(struct echo_end *end);
+	int (*sink)(struct echo_end *end); /* the same for messages that are not answered */
+	int (*source)(struct echo_end *end);
 };
+
+/* The device of the back end raw that is no device: memory that both processes map. */
+#define ECHO_SHM          "shm"
+#define ECHO_SHM_BYTES    65536
+#define ECHO_SHM_SIZE_MAX 48 /* of a message: it lies in one cache line with its number */
+
+bool echo_is_shm(const struct echo_spec *spec);
 
 const struct echo_backend *echo_backend_find(const char *name);
 size_t echo_backend_count(void);
@@ -154,3 +178,13 @@ int echo_uring_block_server(struct echo_end *end);
 int echo_uring_block_client(struct echo_end *end);
 int echo_queue_server(struct echo_end *end);
 int echo_queue_client(struct echo_end *end);
+int echo_shm_server(struct echo_end *end);
+int echo_shm_client(struct echo_end *end);
+int echo_shm_sink(struct echo_end *end);
+int echo_shm_source(struct echo_end *end);
+int echo_stream_sink(struct echo_end *end);
+int echo_stream_source(struct echo_end *end);
+int echo_pipe_sink(struct echo_end *end);
+int echo_pipe_source(struct echo_end *end);
+int echo_queue_sink(struct echo_end *end);
+int echo_queue_source(struct echo_end *end);

@@ -21,7 +21,7 @@
 #define PAIR_SECONDS       0.15
 #define ALONE_SECONDS      1.0
 
-#define OPTIONS_COUNT 17
+#define OPTIONS_COUNT 18
 
 static void describe_load(struct echo_options *options, struct option_spec *specs)
 {
@@ -46,6 +46,8 @@ static void describe_load(struct echo_options *options, struct option_spec *spec
 		{"client", OPTION_TEXT, &options->client, 0, 0, NULL, "NAME",
 		 "back end of the client (one connection: the server's; more, or a rate: "
 		 "generator)"},
+		{"one-way", OPTION_FLAG, &options->one_way, 0, 0, NULL, NULL,
+		 "messages are not answered, their number a second counts"},
 	};
 
 	memcpy(specs, table, sizeof(table));
@@ -131,6 +133,28 @@ static int read_rates(struct echo_options *options)
 	return 0;
 }
 
+static int check_one_way(const struct echo_options *options, enum echo_command command)
+{
+	const char *wrong = command == ECHO_COMMAND_SIZE         ? "one-way"
+			    : options->rates                     ? "rate"
+			    : options->connections > 1           ? "connections"
+			    : options->depth > 1                 ? "depth"
+			    : options->log || options->log_file  ? "log"
+			    : options->plot                      ? "plot"
+			    : strcmp(options->role, "both") != 0 ? "role"
+			    : options->client                    ? "client"
+			    : strcmp(options->proto, "tcp") != 0 ? "proto"
+			    : options->size < ECHO_ONE_WAY_MIN   ? "size"
+								 : NULL;
+
+	if (!wrong)
+		return 0;
+	tool_complain("--%s: messages one way have %d bytes or more, on one connection of TCP or "
+		      "the like, of demi bench echo with both ends here, and no more than that",
+		      wrong, ECHO_ONE_WAY_MIN);
+	return -1;
+}
+
 /* What no single option's range can say. */
 static int check(const struct echo_options *options, enum echo_command command)
 {
@@ -152,6 +176,8 @@ static int check(const struct echo_options *options, enum echo_command command)
 			      options->size != SIZE_DEFAULT ? "size" : "role");
 		return -1;
 	}
+	if (options->one_way && check_one_way(options, command) < 0)
+		return -1;
 	if (strcmp(options->role, "client") == 0 && options->port == 0) {
 		tool_complain("--port: a client must be told the server's port");
 		return -1;
@@ -217,7 +243,7 @@ int echo_options_read(struct echo_options *options, enum echo_command command, i
 
 	set_defaults(options, command);
 	describe_load(options, specs);
-	describe_run(options, specs + 9);
+	describe_run(options, specs + 10);
 	specs[count++] = (struct option_spec){"address",
 					      OPTION_TEXT,
 					      &options->address,
@@ -270,16 +296,6 @@ int echo_options_read(struct echo_options *options, enum echo_command command, i
 	return open_link(options);
 }
 
-/* Whether a back end can do what is asked. */
-static bool suits(const struct echo_spec *spec)
-{
-	if (!(spec->server->protos & spec->proto) || !(spec->client->protos & spec->proto) ||
-	    (spec->link && spec->server->local) || (spec->log && !spec->server->logs))
-		return false;
-	return spec->client->client_connections == 0 ||
-	       spec->connections <= spec->client->client_connections;
-}
-
 /* Over a bare port of DPDK. */
 static bool is_bare(const struct echo_backend *backend)
 {
@@ -292,6 +308,30 @@ static bool is_bare(const struct echo_backend *backend)
 	return false;
 }
 
+/* Whether a back end can do what is asked. */
+static bool suits(const struct echo_spec *spec)
+{
+	if (echo_is_shm(spec) && (spec->connections > 1 || spec->depth > 1 || spec->rate_per_s > 0))
+		return false;
+	if (spec->one_way && (!spec->server->sink || (!echo_is_shm(spec) && is_bare(spec->server))))
+		return false;
+	if (!(spec->server->protos & spec->proto) || !(spec->client->protos & spec->proto) ||
+	    (spec->link && spec->server->local) || (spec->log && !spec->server->logs))
+		return false;
+	return spec->client->client_connections == 0 ||
+	       spec->connections <= spec->client->client_connections;
+}
+
+static bool serves(const struct echo_spec *spec)
+{
+	return spec->one_way ? spec->server->sink : spec->server->server;
+}
+
+static bool is_raw(const struct echo_backend *backend)
+{
+	return strcmp(backend->name, "raw") == 0;
+}
+
 /* The client of a server: itself; beside many connections or at a rate the same generator for all,
  * unless it is this client that drives the device, or both are on a link. */
 static const struct echo_backend *default_client(const struct echo_options *options,
@@ -300,6 +340,8 @@ static const struct echo_backend *default_client(const struct echo_options *opti
 {
 	bool alone = strcmp(options->role, "client") == 0;
 
+	if (options->one_way)
+		return server;
 	if (!server->client)
 		return echo_backend_find(server->device ? "stackless" : "generator");
 	if ((options->connections == 1 && rate_per_s <= 0) ||
@@ -308,18 +350,27 @@ static const struct echo_backend *default_client(const struct echo_options *opti
 	return echo_backend_find("generator");
 }
 
+/* The floor of what passes by memory of two processes is memory, too. */
+static const char *device_of(const struct echo_options *options, const struct echo_backend *server)
+{
+	const struct echo_backend *first = echo_backend_find(options->libos);
+
+	return !options->device && first->memory && is_raw(server) ? ECHO_SHM : options->device;
+}
+
 static struct echo_spec spec_of(const struct echo_options *options,
 				const struct echo_backend *server, size_t size, double rate_per_s)
 {
 	struct echo_spec spec = {
 		.server = server,
 		.client = default_client(options, server, rate_per_s),
-		.device = server->device ? options->device : NULL,
+		.device = server->device ? device_of(options, server) : NULL,
 		.link = options->link,
 		.idle = server->library ? options->idle : NULL,
 		.log = options->log_path[0] ? options->log_path : NULL,
 		.proto = strcmp(options->proto, "udp") == 0 ? ECHO_UDP : ECHO_TCP,
 		.size = size,
+		.one_way = options->one_way,
 		.connections = (unsigned)options->connections,
 		.depth = (unsigned)options->depth,
 		.rate_per_s = rate_per_s,
@@ -331,9 +382,24 @@ static struct echo_spec spec_of(const struct echo_options *options,
 		.port = (uint16_t)options->port,
 	};
 
-	if (options->client && strcmp(server->name, "raw") != 0) /* nobody else speaks its frames */
+	if (options->client && !is_raw(server)) /* nobody else speaks its frames */
 		spec.client = echo_backend_find(options->client);
+	if (echo_is_shm(&spec) && spec.size > ECHO_SHM_SIZE_MAX)
+		spec.size = ECHO_SHM_SIZE_MAX;
 	return spec;
+}
+
+static bool is_shm(const struct echo_options *options)
+{
+	return options->device && strcmp(options->device, ECHO_SHM) == 0;
+}
+
+static const char *one_way_references(const struct echo_options *options,
+				      const struct echo_backend *backend)
+{
+	if (backend->memory)
+		return "pipe,unix-block,posix-block,raw";
+	return backend->library || is_shm(options) ? "pipe,unix-block,posix-block" : "";
 }
 
 /* The references that a library OS has if none are asked for. */
@@ -344,7 +410,13 @@ static const char *default_references(const struct echo_options *options,
 
 	if (options->reference)
 		return strcmp(options->reference, "none") == 0 ? "" : options->reference;
-	if (!backend->library || strcmp(options->role, "both") != 0)
+	if (strcmp(options->role, "both") != 0)
+		return "";
+	if (options->one_way)
+		return one_way_references(options, backend);
+	if (backend->memory || is_shm(options))
+		return backend->memory ? "raw,unix-block,posix-block" : "unix-block,posix-block";
+	if (!backend->library)
 		return "";
 	if (options->connections > 1 || rate_per_s > 0)
 		return "posix-epoll,io_uring";
@@ -369,13 +441,14 @@ static int add_references(const struct echo_options *options, const char *names,
 		if (!backend)
 			return TOOL_USAGE;
 		spec = spec_of(options, backend, first->size, first->rate_per_s);
-		if (!spec.server->server || !suits(&spec)) {
+		if (!suits(&spec) || !serves(&spec)) {
 			if (!asked)
 				continue; /* a default that is not for this protocol */
 			tool_complain("--reference: %s cannot do that", backend->name);
 			return TOOL_USAGE;
 		}
-		if (!asked && contest->count > 1 && rounds > FURTHER_ROUNDS)
+		if (!asked && contest->count > 1 && !contest->contestants[0].spec.server->memory &&
+		    rounds > FURTHER_ROUNDS)
 			rounds = FURTHER_ROUNDS;
 		if (!contest_add(contest, &spec, rounds)) {
 			tool_complain("--reference: more than %d back ends", CONTESTANTS_MAX - 1);
@@ -399,6 +472,13 @@ static void set_length(const struct echo_options *options, struct contest *conte
 /* A back end with a device of its own, or one without. */
 static int check_device(const struct echo_options *options, const struct echo_backend *backend)
 {
+	if (is_shm(options)) {
+		if ((is_raw(backend) || backend->memory) && strcmp(options->role, "both") == 0)
+			return 0;
+		tool_complain("--device: shm is the floor below catmem and catloop, --libos raw, "
+			      "with both ends here");
+		return -1;
+	}
 	if (options->device && !backend->device && !options->link) {
 		tool_complain("--device: %s uses the kernel's sockets, it drives no device",
 			      backend->name);
@@ -462,9 +542,10 @@ int echo_options_contest(const struct echo_options *options, size_t size, double
 		tool_complain("--role: %s has both ends here only", backend->name);
 		return TOOL_USAGE;
 	}
-	if (!suits(&spec) || (!backend->server && strcmp(options->role, "client") != 0)) {
-		tool_complain("--libos: %s cannot serve or drive %s with %u connections here",
-			      backend->name, options->proto, spec.connections);
+	if (!suits(&spec) || (!serves(&spec) && strcmp(options->role, "client") != 0)) {
+		tool_complain("--libos: %s cannot serve or drive %s with %u connections%s here",
+			      backend->name, options->proto, spec.connections,
+			      spec.one_way ? ", one way," : "");
 		return TOOL_USAGE;
 	}
 	references = default_references(options, backend, rate_per_s);

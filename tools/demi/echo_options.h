@@ -14,7 +14,7 @@ struct echo_options {
 		*rates, *json, *plot, *log_file;
 	uint64_t size, connections, depth, rounds, pairs, core, port;
 	double seconds;
-	bool log;
+	bool log, one_way;
 	char log_path[LOG_FILE_PATH_MAX]; /* of log or log_file; empty: none */
 	struct echo_link own_link;
 	const struct echo_link *link; /* own_link, if --device asks for one; lasts until we end */

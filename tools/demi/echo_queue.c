@@ -245,7 +245,7 @@ static int listen_or_pop(struct queue_server *server)
 	return error ? echo_fail(end, -error, "first operation: %s", strerror(error)) : 0;
 }
 
-static uint16_t port_of(int qd)
+uint16_t queue_port(int qd)
 {
 	union echo_address address = {0};
 	socklen_t size = sizeof(address);
@@ -274,7 +274,7 @@ static int server_body(struct queue_server *server)
 		return error;
 	error = listen_or_pop(server);
 	if (!error) {
-		echo_server_ready(server->end, port_of(server->qd));
+		echo_server_ready(server->end, queue_port(server->qd));
 		error = serve(server);
 	}
 	demi_close(server->qd);

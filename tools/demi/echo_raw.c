@@ -51,8 +51,10 @@ int echo_raw_server(struct echo_end *end)
 	const struct raw_ops *ops;
 	struct raw_frame frames[RAW_BURST];
 	bool over = false;
-	int error = open_port(end, &ops);
 
+	if (echo_is_shm(end->spec))
+		return echo_shm_server(end);
+	int error = open_port(end, &ops);
 	if (error)
 		return error;
 	echo_server_ready(end, 0);
@@ -192,8 +194,10 @@ int echo_raw_client(struct echo_end *end)
 {
 	unsigned count = end->spec->connections;
 	struct raw_client client = {.end = end};
-	int error = open_port(end, &client.ops);
 
+	if (echo_is_shm(end->spec))
+		return echo_shm_client(end);
+	int error = open_port(end, &client.ops);
 	if (error)
 		return error;
 	if (raw_await_peer(client.ops))

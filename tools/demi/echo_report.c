@@ -22,6 +22,8 @@ static const char *device_of(const struct echo_spec *spec)
 		return spec->link->tap || spec->link->directory[0] ? "lo" : "veth";
 	if (spec->server->local)
 		return "none";
+	if (spec->server->memory)
+		return ECHO_SHM;
 	if (!spec->address || strncmp(spec->address, "127.", 4) == 0 ||
 	    strcmp(spec->address, "::1") == 0)
 		return "lo";
@@ -51,6 +53,10 @@ static const char *label_of(const struct echo_spec *spec, char label[LABEL_BYTES
 
 static const char *proto_of(const struct echo_spec *spec)
 {
+	if (echo_is_shm(spec))
+		return ECHO_SHM;
+	if (spec->server->medium)
+		return spec->server->medium;
 	return spec->proto == ECHO_UDP ? "udp" : "tcp";
 }
 
@@ -59,12 +65,12 @@ static void add_what(struct row *row, const struct echo_spec *spec)
 	char device[32]; /* without what is set of it */
 	char name[LABEL_BYTES];
 
-	row_text(row, "what", "echo");
+	row_text(row, "what", spec->one_way ? "one-way" : "echo");
 	row_text(row, "libos", name_of(spec, name));
 	snprintf(device, sizeof(device), "%.*s", (int)strcspn(device_of(spec), ","),
 		 device_of(spec));
 	row_text(row, "device", device);
-	row_text(row, "proto", spec->server->local ? "unix" : proto_of(spec));
+	row_text(row, "proto", proto_of(spec));
 	row_whole(row, "size_bytes", spec->size);
 	row_whole(row, "connections", spec->connections);
 	row_whole(row, "depth", spec->depth);
@@ -77,7 +83,7 @@ static void add_what(struct row *row, const struct echo_spec *spec)
 	row_text(row, "client", spec->client->name);
 }
 
-static void add_figures(struct row *row, const struct contestant *contestant)
+static void add_round_trips(struct row *row, const struct contestant *contestant)
 {
 	static const struct {
 		const char *key;
@@ -88,13 +94,24 @@ static void add_figures(struct row *row, const struct contestant *contestant)
 		{"rtt_p99_ns", 0.99},
 		{"rtt_p999_ns", 0.999},
 	};
-	const struct echo_result *result = &contestant->result;
+	const struct histogram *rtt = &contestant->result.rtt;
 
-	row_whole(row, "rtt_min_ns", result->rtt.min);
+	row_whole(row, "rtt_min_ns", rtt->min);
 	for (size_t i = 0; i < TOOL_COUNT(shares); i++)
-		row_whole(row, shares[i].key, histogram_percentile(&result->rtt, shares[i].share));
-	row_whole(row, "rtt_max_ns", result->rtt.max);
-	row_number(row, "requests_per_s", echo_requests_per_s(result));
+		row_whole(row, shares[i].key, histogram_percentile(rtt, shares[i].share));
+	row_whole(row, "rtt_max_ns", rtt->max);
+}
+
+static void add_figures(struct row *row, const struct contestant *contestant)
+{
+	const struct echo_result *result = &contestant->result;
+	double per_s = echo_requests_per_s(result);
+
+	if (!contestant->spec.one_way)
+		add_round_trips(row, contestant);
+	row_number(row, "requests_per_s", per_s);
+	if (contestant->spec.one_way)
+		row_number(row, "bytes_per_s", per_s * (double)contestant->spec.size);
 	if (result->server_cpu_ns)
 		row_number(row, "server_cpu_ns_per_request", echo_cpu_per_request_ns(result));
 	else
@@ -115,9 +132,10 @@ static void add_ratios(struct row *row, const struct contestant *contestant)
 	char name[LABEL_BYTES];
 
 	row_text(row, "reference", name_of(&contestant->reference->spec, name));
-	row_number(row, "ratio", ratios.p50);
+	if (!contestant->spec.one_way)
+		row_number(row, "ratio", ratios.p50);
 	row_whole(row, "pairs", ratios.pairs);
-	if (contestant->spec.connections > 1) {
+	if (contestant->spec.connections > 1 || contestant->spec.one_way) {
 		row_number(row, "requests_ratio", ratios.rate);
 		row_number(row, "cpu_ratio", ratios.cpu);
 	}
@@ -153,6 +171,7 @@ void echo_report_print(const struct report *report)
 		{"rtt_p99_ns", "p99 us", 1000, 2},
 		{"rtt_p999_ns", "p99.9 us", 1000, 2},
 		{"requests_per_s", "requests/s", 1, 0},
+		{"bytes_per_s", "MB/s", 1e6, 1},
 		{"server_cpu_ns_per_request", "server cpu us", 1000, 2},
 		{"errors", "errors", 1, 0},
 		{"ratio", "p50 ratio", 1, 3},
@@ -170,10 +189,12 @@ static void conclude(const struct contestant *contestant)
 	char label[LABEL_BYTES];
 	char name[LABEL_BYTES];
 
-	printf("%s / %s: round trip p50 %.3f", label_of(&contestant->spec, label),
-	       name_of(&reference->spec, name), ratios.p50);
-	if (contestant->spec.connections > 1)
-		printf(", requests %.3f, server's CPU a request %.3f", ratios.rate, ratios.cpu);
+	printf("%s / %s: ", label_of(&contestant->spec, label), name_of(&reference->spec, name));
+	if (!contestant->spec.one_way)
+		printf("round trip p50 %.3f%s", ratios.p50,
+		       contestant->spec.connections > 1 ? ", " : "");
+	if (contestant->spec.connections > 1 || contestant->spec.one_way)
+		printf("requests %.3f, server's CPU a request %.3f", ratios.rate, ratios.cpu);
 	printf(" (median of %u interleaved pair%s)\n", ratios.pairs, ratios.pairs == 1 ? "" : "s");
 }
 
