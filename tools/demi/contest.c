@@ -88,7 +88,7 @@ static int take_turn(struct contestant *contestant, unsigned round)
 		return 0;
 	error = run_once(contestant, round);
 	if (error)
-		tool_complain("%s: %s: %s", contestant->spec.server->name,
+		tool_complain("%s: %s: %s", echo_spec_name(&contestant->spec),
 			      error == -ENOTSUP ? "left out" : "failed", contestant->message);
 	return error == -ENOTSUP ? 0 : error;
 }
@@ -103,7 +103,7 @@ int contest_run(struct contest *contest, const char *label)
 			int error;
 
 			progress_show("%s: round %u of %u: %s", label, round + 1, rounds,
-				      contest->contestants[i].spec.server->name);
+				      echo_spec_name(&contest->contestants[i].spec));
 			error = take_turn(&contest->contestants[i], round);
 			first_error = first_error ? first_error : error;
 		}

@@ -4,6 +4,7 @@
 #include "echo.h"
 
 #include "echo_dpdk.h"
+#include "echo_proxy.h"
 #include "process.h"
 #include "tool.h"
 
@@ -88,6 +89,14 @@ static int run_warmup(struct echo_end *end, int (*fn)(void *arg), void *arg)
 	return error;
 }
 
+/* CPU time of the server, or of the proxy. */
+static uint64_t read_cpu(struct echo_end *end)
+{
+	if (end->spec->proxy)
+		return end->server_pid ? server_cpu_of(end->server_pid) : 0;
+	return server_cpu_read(&end->shared->server_cpu, end->server_pid);
+}
+
 int echo_client_run(struct echo_end *end, int (*fn)(void *arg), void *arg)
 {
 	struct echo_result *result = &end->shared->result;
@@ -98,10 +107,10 @@ int echo_client_run(struct echo_end *end, int (*fn)(void *arg), void *arg)
 
 	if (error)
 		return error;
-	cpu_before_ns = server_cpu_read(&end->shared->server_cpu, end->server_pid);
+	cpu_before_ns = read_cpu(end);
 	load_begin(load, end->spec->rounds, (uint64_t)(end->spec->seconds * 1e9), &result->rtt);
 	error = fn(arg);
-	cpu_after_ns = server_cpu_read(&end->shared->server_cpu, end->server_pid);
+	cpu_after_ns = read_cpu(end);
 	if (cpu_before_ns && cpu_after_ns)
 		result->server_cpu_ns = cpu_after_ns - cpu_before_ns;
 	result->requests = load->requests;
@@ -125,18 +134,30 @@ static void address_set_local(struct echo_end *end)
 		(socklen_t)(offsetof(struct sockaddr_un, sun_path) + 1 + (size_t)length);
 }
 
-/* Where the server listens if nothing is said: a device has no loopback address. */
+/* Where the server is, for a proxy or for the client past it. */
+static const char *address_behind(const struct echo_spec *spec)
+{
+	return spec->link ? echo_link_behind(spec->proxy->device) : "127.0.0.1";
+}
+
+/* Where the client goes, and the server or proxy listens, if nothing is said: a device has no
+ * loopback address. */
 static const char *address_default(const struct echo_spec *spec)
 {
+	if (spec->address)
+		return spec->address;
+	if (spec->proxy && !spec->proxy->run)
+		return address_behind(spec);
+	if (spec->proxy)
+		return spec->link ? echo_link_address(spec->link, spec->proxy->device)
+				  : "127.0.0.1";
 	if (spec->link)
 		return echo_link_address(spec->link, spec->server->device);
 	return spec->server->device ? "0.0.0.0" : "127.0.0.1";
 }
 
-static void address_set(struct echo_end *end, uint16_t port)
+static void address_set(struct echo_end *end, const char *given, uint16_t port)
 {
-	const struct echo_spec *spec = end->spec;
-	const char *given = spec->address ? spec->address : address_default(spec);
 	char text[INET6_ADDRSTRLEN];
 
 	tool_copy_text(text, sizeof(text), given);
@@ -157,6 +178,11 @@ static void address_set(struct echo_end *end, uint16_t port)
 	end->address.in.sin_port = htons(port);
 	inet_pton(AF_INET, text, &end->address.in.sin_addr);
 	end->address_size = sizeof(end->address.in);
+}
+
+const char *echo_spec_name(const struct echo_spec *spec)
+{
+	return spec->proxy ? spec->proxy->name : spec->server->name;
 }
 
 bool echo_is_shm(const struct echo_spec *spec)
@@ -201,11 +227,27 @@ static int take_side(struct echo_end *end, enum echo_side side)
 static int server_body(struct echo_end *end)
 {
 	end->message = end->shared->server_message;
-	int error = take_side(end, ECHO_SERVER);
+	int error = take_side(end, end->spec->proxy ? ECHO_CLIENT : ECHO_SERVER);
 	if (error)
 		return error;
-	address_set(end, end->spec->port);
+	address_set(end, end->spec->proxy ? "0.0.0.0" : address_default(end->spec),
+		    end->spec->port);
 	return end->spec->one_way ? end->spec->server->sink(end) : end->spec->server->server(end);
+}
+
+static int proxy_body(struct echo_end *end)
+{
+	const struct echo_spec *spec = end->spec;
+	int error;
+
+	end->message = end->shared->proxy_message;
+	error = take_side(end, ECHO_SERVER);
+	if (error)
+		return error;
+	address_set(end, address_behind(spec), end->shared->port);
+	end->target = end->address;
+	address_set(end, address_default(spec), 0);
+	return spec->proxy->run(end);
 }
 
 static int client_body(struct echo_end *end)
@@ -217,7 +259,8 @@ static int client_body(struct echo_end *end)
 	error = take_side(end, ECHO_CLIENT);
 	if (error)
 		return error;
-	address_set(end, end->shared->port);
+	address_set(end, address_default(spec),
+		    spec->proxy && spec->proxy->run ? end->shared->proxy_port : end->shared->port);
 	load_init(&end->load, spec->size, spec->depth, spec->proto == ECHO_UDP, spec->rate_per_s);
 	error = spec->one_way ? spec->client->source(end) : spec->client->client(end);
 	load_fini(&end->load);
@@ -237,6 +280,14 @@ static int server_main(void *arg, int control)
 	end->control = control;
 	server_cpu_serve(&end->shared->server_cpu);
 	return as_status(server_body(end));
+}
+
+static int proxy_main(void *arg, int control)
+{
+	struct echo_end *end = arg;
+
+	end->control = control;
+	return as_status(proxy_body(end));
 }
 
 static int client_main(void *arg, int control)
@@ -281,23 +332,48 @@ static int await_client(struct process *client, const struct echo_shared *shared
 	return -status;
 }
 
-static int start_server(const struct echo_spec *spec, struct echo_end *end, struct process *server,
-			char *message)
+/* The server or the proxy: who it is, what runs, and where it leaves a message. */
+struct role {
+	const char *name;
+	process_main_t run;
+	const char *left;
+	int core;
+};
+
+static int start_role(const struct role *role, struct echo_end *end, struct process *process,
+		      char *message)
 {
 	int status = ETIMEDOUT;
-	int error = process_start(server, spec->core, server_main, end);
+	int error = process_start(process, role->core, role->run, end);
 
 	if (error) {
-		snprintf(message, ECHO_MESSAGE_MAX, "cannot start the server: %s",
+		snprintf(message, ECHO_MESSAGE_MAX, "cannot start the %s: %s", role->name,
 			 strerror(-error));
 		return error;
 	}
-	error = process_await_ready(server, READY_MS);
-	if (error == -EPIPE && process_await_end(server, READY_MS, &status) == 0)
+	error = process_await_ready(process, READY_MS);
+	if (error == -EPIPE && process_await_end(process, READY_MS, &status) == 0)
 		error = status ? -status : -EPIPE;
 	if (error)
-		describe_status("server", -error, end->shared->server_message, message);
+		describe_status(role->name, -error, role->left, message);
 	return error;
+}
+
+/* Beside a proxy the server has the client's core. */
+static int start_server(struct echo_end *end, struct process *server, char *message)
+{
+	const struct role role = {"server", server_main, end->shared->server_message,
+				  end->spec->core + !!end->spec->proxy};
+
+	return start_role(&role, end, server, message);
+}
+
+static int start_proxy(struct echo_end *end, struct process *proxy, char *message)
+{
+	const struct role role = {"proxy", proxy_main, end->shared->proxy_message, end->spec->core};
+
+	return end->spec->proxy && end->spec->proxy->run ? start_role(&role, end, proxy, message)
+							 : 0;
 }
 
 /* What both ends have from their parent, and do not find by a name. */
@@ -364,20 +440,24 @@ static int run_both(const struct echo_spec *spec, struct echo_shared *shared, ch
 {
 	struct echo_end end = {.spec = spec, .shared = shared};
 	struct process server = {0};
+	struct process proxy = {0};
 	int error = make_common(&end);
 
 	if (error)
 		snprintf(message, ECHO_MESSAGE_MAX, "%s", strerror(-error));
 	else
-		error = start_server(spec, &end, &server, message);
+		error = start_server(&end, &server, message);
+	if (!error)
+		error = start_proxy(&end, &proxy, message);
 	if (!error) {
-		error = run_client(&end, server.pid, message);
+		error = run_client(&end, spec->proxy ? proxy.pid : server.pid, message);
 		if (error && shared->server_message[0])
 			describe_status("server", -error, shared->server_message, message);
 	}
 	if (!error)
 		error = await_server(&server, shared, message);
 	close_common(&end);
+	process_kill(&proxy);
 	process_kill(&server);
 	return error;
 }

@@ -31,11 +31,14 @@
 
 enum echo_proto { ECHO_TCP = 1, ECHO_UDP = 2 };
 
+struct echo_proxy;
+
 struct echo_spec {
 	const struct echo_backend *server, *client;
-	const char *device;           /* as given: NAME[,key=value...]; NULL: none */
-	const struct echo_link *link; /* both ends are on it; NULL: they are where we are */
-	const char *idle;             /* of a library OS: adaptive or busy */
+	const struct echo_proxy *proxy; /* between them; NULL: nothing, see echo_proxy.h */
+	const char *device;             /* as given: NAME[,key=value...]; NULL: none */
+	const struct echo_link *link;   /* both ends are on it; NULL: they are where we are */
+	const char *idle;               /* of a library OS: adaptive or busy */
 	const char *log; /* file that the server makes, and logs each request in before it
 			    answers; NULL: it logs nothing */
 	enum echo_proto proto;
@@ -75,6 +78,8 @@ struct echo_shared {
 	} received;
 
 	_Alignas(128) uint16_t port; /* the server's, once it is ready */
+	uint16_t proxy_port;
+	char proxy_message[ECHO_MESSAGE_MAX];
 	char server_message[ECHO_MESSAGE_MAX];
 	char client_message[ECHO_MESSAGE_MAX];
 };
@@ -92,12 +97,13 @@ struct echo_end {
 	struct echo_shared *shared;
 	union echo_address address; /* where the server listens */
 	socklen_t address_size;
+	union echo_address target;    /* proxy: where the server is; as long as address */
 	char device[ECHO_DEVICE_MAX]; /* of this end; empty: none */
 	int control;                  /* server: for process_ready */
 	int memory;  /* device shm: a memfd of ECHO_SHM_BYTES that both ends have; -1: none */
 	int pipe[2]; /* a back end over a pipe: its ends, read and write; -1: none */
 	bool stays;  /* server: serves until echo_interrupted, not only the clients of this run */
-	pid_t server_pid;     /* client: 0 if it is not ours */
+	pid_t server_pid;     /* client: of the server or proxy, 0 if it is not ours */
 	char *message;        /* this end's part of shared */
 	struct load load;     /* client */
 	struct plain_log log; /* server over plain sockets */
@@ -129,6 +135,9 @@ struct echo_backend {
 #define ECHO_SHM_SIZE_MAX 48 /* of a message: it lies in one cache line with its number */
 
 bool echo_is_shm(const struct echo_spec *spec);
+
+/* What is measured: the server, or the proxy before it. */
+const char *echo_spec_name(const struct echo_spec *spec);
 
 const struct echo_backend *echo_backend_find(const char *name);
 size_t echo_backend_count(void);

@@ -224,6 +224,24 @@ const char *echo_link_address(const struct echo_link *link, bool device)
 	return link->tap || link->directory[0] ? "127.0.0.1" : kernels[ECHO_SERVER];
 }
 
+int echo_link_for_proxy(const struct echo_link *link)
+{
+	const char *interface = interfaces[ECHO_CLIENT];
+	int error = enter(link->sides[ECHO_CLIENT]);
+
+	/* What the kernel leaves to the device over a veth pair is not done before the program. */
+	if (!error)
+		error = run("ip addr add %s/24 dev %s && ethtool -K %s tx off >/dev/null",
+			    ours[ECHO_CLIENT], interface, interface);
+	int back = enter(link->home);
+	return error ? error : back;
+}
+
+const char *echo_link_behind(bool device)
+{
+	return device ? ours[ECHO_CLIENT] : kernels[ECHO_CLIENT];
+}
+
 bool echo_link_packet(enum echo_side side, const char *device, char *out, size_t room)
 {
 	const char *keys = device + strcspn(device, ",");

@@ -41,6 +41,13 @@ int echo_link_enter(const struct echo_link *link, enum echo_side side);
  * which beside TAP are on loopback. */
 const char *echo_link_address(const struct echo_link *link, bool device);
 
+/* A proxy is on the server's side, client and server on the client's: addresses and checksums there
+ * as a library OS on the other end wants them.  0 or -errno after a complaint. */
+int echo_link_for_proxy(const struct echo_link *link);
+
+/* Where such a server is, seen from a proxy that drives a device, or from one that does not. */
+const char *echo_link_behind(bool device);
+
 /* The device of a library OS on its side: what was asked for, with interface and address.  False:
  * it is too long. */
 bool echo_link_device(const struct echo_link *link, enum echo_side side, const char *device,

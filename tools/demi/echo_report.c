@@ -5,6 +5,8 @@
  */
 #include "echo_report.h"
 
+#include "echo_proxy.h"
+
 #include "plot.h"
 #include "tool.h"
 
@@ -30,6 +32,25 @@ static const char *device_of(const struct echo_spec *spec)
 	return "kernel";
 }
 
+static bool is_library(const struct echo_spec *spec)
+{
+	return spec->proxy ? spec->proxy->library : spec->server->library;
+}
+
+static const char *idle_of(const struct echo_spec *spec)
+{
+	const char *idle = spec->proxy ? spec->proxy->idle : spec->server->idle;
+
+	return is_library(spec) ? spec->idle : idle ? idle : "";
+}
+
+static const char *what_of(const struct echo_spec *spec)
+{
+	if (spec->proxy)
+		return spec->one_way ? "proxy-one-way" : "proxy";
+	return spec->one_way ? "one-way" : "echo";
+}
+
 /* How requests are logged. */
 static const char *log_of(const struct echo_spec *spec)
 {
@@ -39,15 +60,17 @@ static const char *log_of(const struct echo_spec *spec)
 /* A back end and what it logs by. */
 static const char *name_of(const struct echo_spec *spec, char name[LABEL_BYTES])
 {
-	snprintf(name, LABEL_BYTES, "%s%s", spec->server->name, log_of(spec));
+	snprintf(name, LABEL_BYTES, "%s%s", echo_spec_name(spec), log_of(spec));
 	return name;
 }
 
 /* What distinguishes a back end: its name, and how a library OS waits. */
 static const char *label_of(const struct echo_spec *spec, char label[LABEL_BYTES])
 {
-	snprintf(label, LABEL_BYTES, "%s%s%s%s", spec->server->name, log_of(spec),
-		 spec->server->library ? " " : "", spec->server->library ? spec->idle : "");
+	bool library = is_library(spec);
+
+	snprintf(label, LABEL_BYTES, "%s%s%s%s", echo_spec_name(spec), log_of(spec),
+		 library ? " " : "", library ? spec->idle : "");
 	return label;
 }
 
@@ -65,7 +88,7 @@ static void add_what(struct row *row, const struct echo_spec *spec)
 	char device[32]; /* without what is set of it */
 	char name[LABEL_BYTES];
 
-	row_text(row, "what", spec->one_way ? "one-way" : "echo");
+	row_text(row, "what", what_of(spec));
 	row_text(row, "libos", name_of(spec, name));
 	snprintf(device, sizeof(device), "%.*s", (int)strcspn(device_of(spec), ","),
 		 device_of(spec));
@@ -76,10 +99,7 @@ static void add_what(struct row *row, const struct echo_spec *spec)
 	row_whole(row, "depth", spec->depth);
 	if (spec->rate_per_s > 0)
 		row_number(row, "rate_per_s", spec->rate_per_s);
-	row_text(row, "idle",
-		 spec->server->library ? spec->idle
-		 : spec->server->idle  ? spec->server->idle
-				       : "");
+	row_text(row, "idle", idle_of(spec));
 	row_text(row, "client", spec->client->name);
 }
 

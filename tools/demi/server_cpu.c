@@ -41,6 +41,16 @@ void server_cpu_serve(struct server_cpu *cpu)
 	sigaction(SIGNAL, &action, NULL);
 }
 
+uint64_t server_cpu_of(pid_t pid)
+{
+	struct timespec spent;
+	clockid_t clock;
+
+	if (clock_getcpuclockid(pid, &clock) != 0 || clock_gettime(clock, &spent) != 0)
+		return 0;
+	return (uint64_t)spent.tv_sec * NS_PER_S + (uint64_t)spent.tv_nsec;
+}
+
 uint64_t server_cpu_read(struct server_cpu *cpu, pid_t pid)
 {
 	const struct timespec pause = {.tv_nsec = LOOK_NS};

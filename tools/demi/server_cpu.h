@@ -22,3 +22,6 @@ void server_cpu_serve(struct server_cpu *cpu);
 /* Client: CPU time that the server has spent; 0 if it is not known (pid 0, or no answer within 100
  * ms). */
 uint64_t server_cpu_read(struct server_cpu *cpu, pid_t pid);
+
+/* The same of a process that does not answer, exact to the last tick. */
+uint64_t server_cpu_of(pid_t pid);
