@@ -82,7 +82,8 @@ def version_and_help():
     check(demi("--version") == demi("version"), "--version")
     check("doctor" in demi("--help")[0], "--help")
     check("echo" in demi("bench", "--help")[0], "bench --help")
-    for command in (["bench", "echo"], ["bench", "size"], ["bench", "core"], ["bench", "log"], ["bench", "net"], ["doctor"], ["stat"], ["capture"],
+    for command in (["bench", "echo"], ["bench", "size"], ["bench", "core"], ["bench", "log"], ["bench", "net"], ["bench", "operators"],
+                    ["bench", "proxy"], ["doctor"], ["stat"], ["capture"],
                     ["run"]):
         check("usage: demi" in demi(*command, "--help")[0], f"{command} --help")
 
@@ -109,6 +110,10 @@ def bad_options_are_named():
             ("--size", "bench", "echo", "--one-way", "--size", "7"), ("--depth", "bench", "echo", "--one-way", "--depth", "2"),
             ("one way", "bench", "echo", "--one-way", "--libos", "posix-spin"), ("--one-way", "bench", "size", "--one-way"),
             ("--reference", "bench", "echo", "--log", "--reference", "io_uring"),
+            ("--only", "bench", "operators", "--only", "x"), ("--count", "bench", "operators", "--count", "1"),
+            ("--libos", "bench", "proxy", "--libos", "catfish"), ("--reference", "bench", "proxy", "--reference", "splice,catfish"),
+            ("--device", "bench", "proxy", "--libos", "catpowder"), ("--device", "bench", "proxy", "--device", "tap"),
+            ("--message", "bench", "proxy", "--message", "7"), ("--part", "bench", "proxy", "--part", "x"),
             ("--only", "bench", "net", "--only", "x"), ("--part", "bench", "net", "--part", "x"),
             ("--stack", "bench", "net", "--only", "rx_ack", "--stack", "x"), ("--pairs", "bench", "net", "--pairs", "0"),
             ("surplus", "bench", "core", "surplus"), ("-x", "doctor", "-x"), ("abc", "stat", "abc"), ("capture", "capture", "1"),
@@ -286,6 +291,61 @@ def logs_are_measured():
         check(alone or row["ratio"] > 0 and row["reference_p50_ns"] > 0, str(row))
     for key in ("append_64", "append_4096"):
         demi("bench", "log", "--only", key, "--count", "100")
+
+
+OPERATORS = ("queue", "filter", "map", "sort", "merge", "frame", "queue_16", "sort_16", "qconnect")
+
+
+@test
+def operators_are_measured():
+    table = rows("bench", "operators", "--repeats", "3", "--count", "5000")
+    check([row["operator"] for row in table] == list(OPERATORS), str(table))
+    for row in table:
+        check((row["what"], row["size_bytes"], row["repeats"]) == ("operators", 64, 3) and row["element_ns"] > 0, str(row))
+        check(0.99 < row["element_ns"] * row["elements_per_s"] / 1e9 < 1.01, str(row))
+        alone = row["operator"] in ("queue", "queue_16", "qconnect")
+        check((row["hop_ns"] is None) == (row["reference"] is None) == alone, str(row))
+        check(alone or -row["element_ns"] < row["hop_ns"] < row["element_ns"], str(row))
+    for key in OPERATORS:
+        demi("bench", "operators", "--only", key, "--count", "5000")
+
+
+def check_proxies(table, names, pairs):
+    check([(row["what"], row["libos"]) for row in table] == [(what, name) for what in ("proxy", "proxy-one-way") for name in names], str(table))
+    for row in table:
+        check((row["errors"], row["runs"]) == (0, pairs) and row["requests"] > 0 and row["requests_per_s"] > 0, str(row))
+        check((row["what"] == "proxy") == ("rtt_p50_ns" in row) != ("bytes_per_s" in row), str(row))
+    for row in table[::len(names)]:
+        check((row["reference"], row["pairs"]) == (names[1], pairs) and row["ratio" if row["what"] == "proxy" else "requests_ratio"] > 0, str(row))
+
+
+def installed_proxies():
+    return ["splice", *(["haproxy"] if os.access("/usr/sbin/haproxy", os.X_OK) else []), "none"]
+
+
+@test
+def proxies_are_measured():
+    before = leftovers()
+    check_proxies(rows("bench", "proxy", "--pairs", "2", "--seconds", "0.05"), ["catnap", *installed_proxies()], 2)
+    row, = rows("bench", "proxy", "--libos", "splice", "--reference", "", "--part", "latency", "--size", "100000", "--pairs", "1", "--seconds", "0.05")
+    check((row["libos"], row["size_bytes"], row["errors"], row["idle"]) == ("splice", 100000, 0, "block") and row["requests"] > 0, str(row))
+    row, = rows("bench", "proxy", "--reference", "", "--part", "throughput", "--message", "1000", "--idle", "busy", "--pairs", "1", "--seconds", "0.05")
+    check((row["size_bytes"], row["idle"], row["errors"]) == (1000, "busy", 0), str(row))
+    check(leftovers() == before, f"{before} {leftovers()}")
+
+
+@test
+def proxies_are_measured_on_a_link():
+    if os.geteuid() != 0:
+        out, err = demi("bench", "proxy", "--libos", "splice", "--device", "veth", status=1)
+        check("root" in err, err)
+        raise Skip("privilege: network namespaces need root")
+    before = leftovers()
+    for device in ("afpacket", *(["veth"] if HAVE_XDP else [])):
+        table = rows("bench", "proxy", "--libos", "catpowder", "--device", device, "--pairs", "2", "--seconds", "0.05")
+        check_proxies(table, ["catpowder", *installed_proxies()], 2)
+        check(table[0]["device"] == device and table[1]["device"] == "veth", str(table))
+    check(leftovers() == before, f"{before} {leftovers()}")
 
 
 @test

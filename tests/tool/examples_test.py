@@ -125,6 +125,65 @@ def echo_server(address="127.0.0.1"):
         yield port
 
 
+# -- tcp_proxy
+
+
+@contextlib.contextmanager
+def proxied_echo():
+    port = free_port()
+    with echo_server() as behind, server("tcp_proxy", "127.0.0.1", port, "127.0.0.1", behind):
+        yield port
+
+
+@test
+def tcp_proxy_carries_both_ways():
+    with proxied_echo() as port, contextlib.ExitStack() as stack:
+        clients = [stack.enter_context(connect(port)) for _ in range(20)]
+        for turn in range(3):
+            for i, client in enumerate(clients):
+                client.sendall(b"turn %d of client %d" % (turn, i))
+            for i, client in enumerate(clients):
+                expected = b"turn %d of client %d" % (turn, i)
+                assert receive(client, len(expected)) == expected
+        data = pattern(3_000_000)
+        sender = threading.Thread(target=clients[0].sendall, args=(data,))
+        sender.start()
+        assert receive(clients[0], len(data)) == data
+        sender.join()
+
+
+@test
+def tcp_proxy_passes_ends_on():
+    port = free_port()
+    with socket.create_server(("127.0.0.1", 0)) as behind, server("tcp_proxy", "127.0.0.1", port, "127.0.0.1", behind.getsockname()[1]):
+        behind.settimeout(WAIT_S)
+        with connect(port) as client, behind.accept()[0] as far:
+            far.settimeout(WAIT_S)
+            client.sendall(b"question")
+            client.shutdown(socket.SHUT_WR)
+            assert receive_all(far) == b"question"
+            far.sendall(b"answer after the end")
+            far.close()
+            assert receive_all(client) == b"answer after the end"
+        for _ in range(200):  # descriptors come back
+            with connect(port) as client, behind.accept()[0] as far:
+                client.close()
+                far.settimeout(WAIT_S)
+                assert far.recv(1) == b""
+
+
+@test
+def tcp_proxy_without_a_server():
+    port = free_port()
+    with server("tcp_proxy", "127.0.0.1", port, "127.0.0.1", free_port()) as process:
+        for _ in range(3):
+            with connect(port) as client:
+                assert client.recv(1) == b""
+        assert process.poll() is None
+    assert run("tcp_proxy", "127.0.0.1", "1").returncode == 2
+    assert run("tcp_proxy", "127.0.0.1", "1", "localhost", "1").returncode == 2
+
+
 # -- echo_server
 
 

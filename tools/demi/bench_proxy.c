@@ -110,6 +110,8 @@ static int run_parts(const struct proxy_options *options)
 		if (!options->part || strcmp(options->part, part) == 0)
 			status = run_part(options, one_way, &report);
 	}
+	if (report.count == 0)
+		return status; /* nothing was tried, or nothing worked: it was said */
 	if (!options->json || strcmp(options->json, "-") != 0)
 		echo_report_print(&report);
 	if (options->json && report_write_json(&report, options->json) < 0)
@@ -161,9 +163,9 @@ static int read_options(struct proxy_options *options, int argc, char **argv)
 {
 	const struct option_spec specs[] = {
 		{"libos", OPTION_TEXT, &options->libos, 0, 0, NULL, "NAME",
-		 "library OS, or another proxy (splice)"},
+		 "library OS, or another proxy (catnap)"},
 		{"reference", OPTION_TEXT, &options->reference, 0, 0, NULL, "NAME[,NAME...]",
-		 "proxies to compare with; an empty word: nothing (haproxy,none)"},
+		 "proxies to compare with; an empty word: nothing (splice,haproxy,none)"},
 		{"device", OPTION_TEXT, &options->device, 0, 0, NULL, "D[,KEY=VALUE...]",
 		 "veth, afpacket: the proxy is on one end of a link made for this (root), client "
 		 "and server on the other, catpowder drives it"},
@@ -186,9 +188,9 @@ static int read_options(struct proxy_options *options, int argc, char **argv)
 	};
 	struct operands none;
 
-	*options = (struct proxy_options){.libos = "splice",
+	*options = (struct proxy_options){.libos = "catnap",
 					  .idle = "adaptive",
-					  .reference = "haproxy,none",
+					  .reference = "splice,haproxy,none",
 					  .size = SIZE_DEFAULT,
 					  .message = MESSAGE_DEFAULT,
 					  .pairs = PAIRS_DEFAULT,

@@ -190,6 +190,12 @@ bool echo_is_shm(const struct echo_spec *spec)
 	return spec->device && strcmp(spec->device, ECHO_SHM) == 0;
 }
 
+bool echo_is_lone(const struct echo_spec *spec)
+{
+	return spec->server->memory && spec->connections == 1 && spec->depth == 1 &&
+	       spec->rate_per_s <= 0 && !spec->log;
+}
+
 static bool is_catnip(const struct echo_spec *spec, enum echo_side side)
 {
 	const struct echo_backend *backend = side == ECHO_SERVER ? spec->server : spec->client;

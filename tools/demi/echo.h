@@ -136,6 +136,10 @@ struct echo_backend {
 
 bool echo_is_shm(const struct echo_spec *spec);
 
+/* By memory of both processes, one request in flight: so fast that its ends do nothing else
+ * (echo_queue_lone.c). */
+bool echo_is_lone(const struct echo_spec *spec);
+
 /* What is measured: the server, or the proxy before it. */
 const char *echo_spec_name(const struct echo_spec *spec);
 
@@ -195,5 +199,7 @@ int echo_stream_sink(struct echo_end *end);
 int echo_stream_source(struct echo_end *end);
 int echo_pipe_sink(struct echo_end *end);
 int echo_pipe_source(struct echo_end *end);
-int echo_queue_sink(struct echo_end *end);
-int echo_queue_source(struct echo_end *end);
+int echo_lone_server(struct echo_end *end);
+int echo_lone_client(struct echo_end *end);
+int echo_lone_sink(struct echo_end *end);
+int echo_lone_source(struct echo_end *end);

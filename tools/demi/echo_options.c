@@ -311,7 +311,9 @@ static bool is_bare(const struct echo_backend *backend)
 /* Whether a back end can do what is asked. */
 static bool suits(const struct echo_spec *spec)
 {
-	if (echo_is_shm(spec) && (spec->connections > 1 || spec->depth > 1 || spec->rate_per_s > 0))
+	bool alone = spec->connections == 1 && spec->depth == 1 && spec->rate_per_s <= 0;
+
+	if (!alone && (echo_is_shm(spec) || (spec->server->memory && spec->server->local)))
 		return false;
 	if (spec->one_way && (!spec->server->sink || (!echo_is_shm(spec) && is_bare(spec->server))))
 		return false;
@@ -340,7 +342,7 @@ static const struct echo_backend *default_client(const struct echo_options *opti
 {
 	bool alone = strcmp(options->role, "client") == 0;
 
-	if (options->one_way)
+	if (options->one_way || server->memory)
 		return server;
 	if (!server->client)
 		return echo_backend_find(server->device ? "stackless" : "generator");

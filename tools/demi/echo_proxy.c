@@ -10,6 +10,8 @@
 #include <string.h>
 
 static const struct echo_proxy proxies[] = {
+	{.name = "catnap", .library = true, .run = echo_proxy_queue},
+	{.name = "catpowder", .library = true, .device = true, .run = echo_proxy_queue},
 	{.name = "splice", .idle = "block", .run = echo_proxy_splice},
 	{.name = "haproxy", .idle = "block", .run = echo_proxy_haproxy},
 	{.name = "none", .idle = ""},

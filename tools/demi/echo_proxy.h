@@ -26,3 +26,4 @@ void echo_proxy_ready(struct echo_end *end, uint16_t port);
 
 int echo_proxy_splice(struct echo_end *end);
 int echo_proxy_haproxy(struct echo_end *end);
+int echo_proxy_queue(struct echo_end *end);

@@ -287,6 +287,9 @@ int echo_queue_server(struct echo_end *end)
 {
 	const struct echo_spec *spec = end->spec;
 	struct queue_server server = {.end = end, .log = -1};
+
+	if (echo_is_lone(spec) && !end->stays)
+		return echo_lone_server(end);
 	int error = instance_open(spec->server->name, *end->device ? end->device : NULL, spec->idle,
 				  end->message, ECHO_MESSAGE_MAX);
 

@@ -292,6 +292,9 @@ int echo_queue_client(struct echo_end *end)
 {
 	const struct echo_spec *spec = end->spec;
 	struct queue_client client = {.end = end};
+
+	if (echo_is_lone(spec) && end->server_pid)
+		return echo_lone_client(end);
 	int error = instance_open(spec->client->name, *end->device ? end->device : NULL, spec->idle,
 				  end->message, ECHO_MESSAGE_MAX);
 

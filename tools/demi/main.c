@@ -32,7 +32,8 @@ static const struct command commands[] = {
 	{"capture", command_capture, "every frame of a running instance, in pcapng"},
 	{"stat", command_stat, "queues, counters and drops of a running instance"},
 	{"log", command_log, "logs on a device or in a file: what is there, is it whole"},
-	{"bench", command_bench, "benchmarks: echo, size, core, schedule, log, proxy, net"},
+	{"bench", command_bench,
+	 "benchmarks: echo, size, core, schedule, log, operators, proxy, net"},
 	{"xdp-helper", command_xdp_helper,
 	 "opens XDP sockets for applications that have no privilege"},
 	{"version", command_version, "the library's version"},
@@ -44,6 +45,7 @@ static const struct command benches[] = {
 	{"core", bench_core, "nanoseconds of the library's own operations"},
 	{"schedule", bench_schedule, "the tail of short requests behind long ones, simulated"},
 	{"log", bench_log, "durable appends to a log and reads of it, beside its bare file"},
+	{"operators", bench_operators, "what an operator adds to a memory queue"},
 	{"proxy", bench_proxy, "a TCP proxy of the library's beside splice and haproxy"},
 	{"net", bench_net, "our TCP/IP stack, two instances back to back, beside lwIP"},
 };

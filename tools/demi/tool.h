@@ -37,6 +37,7 @@ int bench_size(int argc, char **argv);
 int bench_core(int argc, char **argv);
 int bench_schedule(int argc, char **argv);
 int bench_log(int argc, char **argv);
+int bench_operators(int argc, char **argv);
 int bench_proxy(int argc, char **argv);
 int bench_net(int argc, char **argv);
 
