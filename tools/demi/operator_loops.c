@@ -147,16 +147,14 @@ static int prepare_frame(struct operator_state *state)
 /* filter, map, filter; what they give goes to another memory queue when they are joined. */
 static int prepare_pipeline(struct operator_state *state)
 {
-	int first;
-	int second;
+	int mapped = -1;
 	int error = prepare_filter(state);
 
-	first = state->out;
 	if (!error)
-		error = demi_map(&second, first, shorten, NULL);
-	error = add_queue(state, error, second);
+		error = demi_map(&mapped, state->out, shorten, NULL);
+	error = add_queue(state, error, mapped);
 	if (!error)
-		error = demi_filter(&state->in[1], second, holds_and_counts, state);
+		error = demi_filter(&state->in[1], mapped, holds_and_counts, state);
 	error = add_queue(state, error, state->in[1]);
 	return error ? error : add_memory(state, &state->out);
 }
