@@ -107,6 +107,8 @@ def bad_options_are_named():
             ("--log", "bench", "echo", "--log", "--proto", "udp"),
             ("shm", "bench", "echo", "--device", "shm"), ("shm", "bench", "echo", "--libos", "raw", "--device", "shm", "--role", "server"),
             ("--libos", "bench", "echo", "--libos", "raw", "--device", "shm", "--depth", "2"), ("pipe", "bench", "echo", "--libos", "pipe"),
+            ("--libos", "bench", "echo", "--libos", "catmem", "--depth", "2"), ("--libos", "bench", "echo", "--libos", "catmem", "--connections", "2"),
+            ("--role", "bench", "echo", "--libos", "catmem", "--role", "server"), ("--libos", "bench", "echo", "--libos", "catmem", "--log"),
             ("--size", "bench", "echo", "--one-way", "--size", "7"), ("--depth", "bench", "echo", "--one-way", "--depth", "2"),
             ("one way", "bench", "echo", "--one-way", "--libos", "posix-spin"), ("--one-way", "bench", "size", "--one-way"),
             ("--reference", "bench", "echo", "--log", "--reference", "io_uring"),
@@ -291,6 +293,25 @@ def logs_are_measured():
         check(alone or row["ratio"] > 0 and row["reference_p50_ns"] > 0, str(row))
     for key in ("append_64", "append_4096"):
         demi("bench", "log", "--only", key, "--count", "100")
+
+
+@test
+def catmem_echoes():
+    for idle in ("adaptive", "busy"): # adaptive: the server sleeps before its client is there
+        for size in ("1", "48", "64", "5000", "200000"):
+            row = echo_row("--libos", "catmem", "--idle", idle, "--size", size)
+            check((row["device"], row["proto"], row["client"], row["idle"]) == ("shm", "shm", "catmem", idle), str(row))
+    one, *others = rows("bench", "echo", "--libos", "catmem", "--pairs", "2", "--rounds", "200", "--size", "48")
+    check([row["libos"] for row in others] == ["raw", "unix-block", "posix-block"] and others[0]["device"] == "shm", str(others))
+    check(one["reference"] == "raw" and one["ratio"] > 0 and all(row["errors"] == 0 and row["runs"] == 2 for row in (one, *others)), str(one))
+
+
+@test
+def catmem_goes_one_way():
+    for size in ("8", "64", "65536"):
+        one, *others = rows("bench", "echo", "--libos", "catmem", "--one-way", "--size", size, "--pairs", "2", "--rounds", "3000")
+        check([row["libos"] for row in others] == ["pipe", "unix-block", "posix-block", "raw"], str(others))
+        check((one["requests"], one["errors"], one["proto"]) == (6000, 0, "shm") and one["requests_ratio"] > 0, str(one))
 
 
 OPERATORS = ("queue", "filter", "map", "sort", "merge", "frame", "queue_16", "sort_16", "qconnect")

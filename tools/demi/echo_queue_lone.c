@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
- * tools/demi/echo_queue_lone.c - one connection over the queue API: round trips as quick as can be,
- * and messages that are not answered.
+ * tools/demi/echo_queue_lone.c - one connection over the queue API, or one pipe (catmem): round
+ * trips as quick as can be, and messages that are not answered.
  *
  * What is pushed is an array of the heap, which is pushed again if the library has let go of it
  * (what it copied, it has), else freed, and another one allocated.
@@ -13,6 +13,8 @@
 #include <demi/memory.h>
 #include <demi/queue.h>
 #include <errno.h>
+#include <stdio.h>
+#include <unistd.h>
 
 struct lone {
 	struct echo_end *end;
@@ -31,6 +33,28 @@ static int redeem(demi_qtoken_t token, demi_qresult_t *result)
 }
 
 /* ---- beginning and end ---- */
+
+static bool is_pipe(const struct echo_end *end)
+{
+	return strcmp(end->spec->server->name, "catmem") == 0;
+}
+
+/* Both ends know their parent. */
+static void name_pipe(char *name, size_t room)
+{
+	(void)snprintf(name, room, "demi-bench-%d", (int)getppid());
+}
+
+static int serve_pipe(struct lone *lone)
+{
+	char name[32];
+
+	name_pipe(name, sizeof(name));
+	int error = demi_create_pipe(&lone->qd, name);
+	if (!error)
+		echo_server_ready(lone->end, 0);
+	return error;
+}
 
 static int serve_socket(struct lone *lone)
 {
@@ -53,6 +77,14 @@ static int serve_socket(struct lone *lone)
 	if (!error)
 		lone->qd = result.qr_value.ares.qd;
 	return error;
+}
+
+static int connect_pipe(struct lone *lone)
+{
+	char name[32];
+
+	name_pipe(name, sizeof(name));
+	return demi_open_pipe(&lone->qd, name);
 }
 
 static int connect_socket(struct lone *lone)
@@ -96,12 +128,12 @@ static int run_end(struct echo_end *end, int (*open)(struct lone *lone),
 
 static int serve_end(struct echo_end *end, int (*body)(struct lone *lone))
 {
-	return run_end(end, serve_socket, body);
+	return run_end(end, is_pipe(end) ? serve_pipe : serve_socket, body);
 }
 
 static int connect_end(struct echo_end *end, int (*body)(struct lone *lone))
 {
-	return run_end(end, connect_socket, body);
+	return run_end(end, is_pipe(end) ? connect_pipe : connect_socket, body);
 }
 
 /* ---- round trips ---- */

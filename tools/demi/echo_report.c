@@ -22,10 +22,10 @@ static const char *device_of(const struct echo_spec *spec)
 		return spec->device;
 	if (spec->link)
 		return spec->link->tap || spec->link->directory[0] ? "lo" : "veth";
-	if (spec->server->local)
-		return "none";
 	if (spec->server->memory)
 		return ECHO_SHM;
+	if (spec->server->local)
+		return "none";
 	if (!spec->address || strncmp(spec->address, "127.", 4) == 0 ||
 	    strcmp(spec->address, "::1") == 0)
 		return "lo";
