@@ -307,6 +307,25 @@ def catmem_echoes():
 
 
 @test
+def catloop_echoes():
+    finding = next(row for row in rows("doctor") if row["name"] == "catloop")
+    if "not built in" in finding["detail"]:
+        raise Skip("this build has no catloop")
+    for arguments in ([], ["--idle", "busy", "--size", "48"], ["--size", "200000"], ["--connections", "10", "--depth", "3"], ["--depth", "8"],
+                      ["--proto", "udp"], ["--proto", "udp", "--connections", "5"], ["--log"]):
+        row = echo_row("--libos", "catloop", *arguments)
+        check((row["device"], row["client"]) == ("shm", "catloop"), str(row))
+    one, *others = rows("bench", "echo", "--libos", "catloop", "--pairs", "2", "--rounds", "200", "--size", "48")
+    check([row["libos"] for row in others] == ["raw", "unix-block", "posix-block"], str(others))
+    check(one["reference"] == "raw" and one["ratio"] > 0 and one["errors"] == 0, str(one))
+    row, = rows("bench", "echo", "--libos", "catloop", "--one-way", "--rounds", "3000", "--reference", "none")
+    check((row["requests"], row["errors"]) == (3000, 0), str(row))
+    with server("--libos", "catloop") as (_, port):
+        row, = rows("bench", "echo", "--libos", "catloop", "--role", "client", "--port", port, "--rounds", "100")
+        check((row["requests"], row["errors"]) == (100, 0), str(row))
+
+
+@test
 def catmem_goes_one_way():
     for size in ("8", "64", "65536"):
         one, *others = rows("bench", "echo", "--libos", "catmem", "--one-way", "--size", size, "--pairs", "2", "--rounds", "3000")

@@ -192,8 +192,8 @@ bool echo_is_shm(const struct echo_spec *spec)
 
 bool echo_is_lone(const struct echo_spec *spec)
 {
-	return spec->server->memory && spec->connections == 1 && spec->depth == 1 &&
-	       spec->rate_per_s <= 0 && !spec->log;
+	return spec->server->memory && spec->proto == ECHO_TCP && spec->connections == 1 &&
+	       spec->depth == 1 && spec->rate_per_s <= 0 && !spec->log;
 }
 
 static bool is_catnip(const struct echo_spec *spec, enum echo_side side)

@@ -416,7 +416,7 @@ static const char *default_references(const struct echo_options *options,
 		return "";
 	if (options->one_way)
 		return one_way_references(options, backend);
-	if (backend->memory || is_shm(options))
+	if ((backend->memory && options->connections == 1 && rate_per_s <= 0) || is_shm(options))
 		return backend->memory ? "raw,unix-block,posix-block" : "unix-block,posix-block";
 	if (!backend->library)
 		return "";
