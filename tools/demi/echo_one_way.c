@@ -21,8 +21,7 @@
 
 struct source {
 	struct echo_end *end;
-	int (*send)(void *arg, uint64_t number);
-	void *arg;
+	const struct echo_sender *sender;
 	uint64_t sent; /* in all phases */
 };
 
@@ -31,14 +30,17 @@ static int await_all(const struct source *source)
 {
 	struct echo_end *end = source->end;
 	uint64_t give_up_ns = clock_now_ns() + ARRIVAL_NS;
+	int error = 0;
 
-	while (atomic_load_explicit(&end->shared->received.messages, memory_order_acquire) <
-	       source->sent) {
+	while (!error && atomic_load_explicit(&end->shared->received.messages,
+					      memory_order_acquire) < source->sent) {
 		if (clock_now_ns() > give_up_ns)
 			return echo_fail(end, -ETIMEDOUT, "not all messages were received");
+		if (source->sender->poll)
+			error = source->sender->poll(source->sender->arg);
 		sched_yield(); /* the server may be on the same core */
 	}
-	return 0;
+	return error;
 }
 
 static int send_batch(struct source *source)
@@ -47,7 +49,7 @@ static int send_batch(struct source *source)
 	int error = 0;
 
 	for (unsigned i = 0; i < BATCH && load->budget > 0 && !error; i++) {
-		error = source->send(source->arg, source->sent++);
+		error = source->sender->send(source->sender->arg, source->sent++);
 		load->budget--;
 	}
 	return error;
@@ -70,9 +72,9 @@ static int source_loop(void *arg)
 	return error;
 }
 
-int echo_source_run(struct echo_end *end, int (*send)(void *arg, uint64_t number), void *arg)
+int echo_source_run(struct echo_end *end, const struct echo_sender *sender)
 {
-	struct source source = {.end = end, .send = send, .arg = arg};
+	struct source source = {.end = end, .sender = sender};
 
 	return echo_client_run(end, source_loop, &source);
 }
@@ -121,10 +123,11 @@ static int stream_send(void *arg, uint64_t number)
 static int send_stream(struct echo_end *end, int fd)
 {
 	struct stream_source source = {.end = end, .fd = fd};
+	const struct echo_sender sender = {.send = stream_send, .arg = &source};
 	int error;
 
 	source.message = tool_alloc(1, end->spec->size);
-	error = echo_source_run(end, stream_send, &source);
+	error = echo_source_run(end, &sender);
 	free(source.message);
 	close(fd);
 	return error;

@@ -11,9 +11,16 @@
 
 #include <string.h>
 
-/* Client: sends messages by send (arg, its number) for the warm-up and for the timed part.  0 or
- * the first error. */
-int echo_source_run(struct echo_end *end, int (*send)(void *arg, uint64_t number), void *arg);
+/* How a client sends the message of a number, and what it does while it waits until all are
+ * received: whatever its library has to do for that.  0 or -errno. */
+struct echo_sender {
+	int (*send)(void *arg, uint64_t number);
+	int (*poll)(void *arg); /* NULL: nothing */
+	void *arg;
+};
+
+/* Client: sends messages for the warm-up and for the timed part.  0 or the first error. */
+int echo_source_run(struct echo_end *end, const struct echo_sender *sender);
 
 /* Server: checks that a message is the next one. */
 static inline void echo_sink_check(struct echo_end *end, uint64_t expected, const void *message)

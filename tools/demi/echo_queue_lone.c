@@ -23,6 +23,7 @@ struct lone {
 	demi_sgarray_t message;
 	size_t size;
 	const uint8_t *pattern;
+	demi_qtoken_t never; /* a pop of what does not come: to poll by */
 };
 
 static int redeem(demi_qtoken_t token, demi_qresult_t *result)
@@ -284,9 +285,23 @@ static int push_message(void *arg, uint64_t number)
 	return error ? echo_fail(lone->end, -error, "push: %s", strerror(error)) : 0;
 }
 
+/* One turn of the library. */
+static int poll_once(void *arg)
+{
+	static const struct timespec at_once;
+	struct lone *lone = arg;
+	demi_qresult_t result;
+	int error = demi_wait(&result, lone->never, &at_once);
+
+	return error == ETIMEDOUT ? 0 : echo_fail(lone->end, -ECONNRESET, "the server has gone");
+}
+
 static int push_all(struct lone *lone)
 {
-	return echo_source_run(lone->end, push_message, lone);
+	const struct echo_sender sender = {.send = push_message, .poll = poll_once, .arg = lone};
+	int error = demi_pop(&lone->never, lone->qd);
+
+	return error ? error : echo_source_run(lone->end, &sender);
 }
 
 int echo_lone_sink(struct echo_end *end)

@@ -146,11 +146,12 @@ static int put(void *arg, uint64_t number)
 int echo_shm_source(struct echo_end *end)
 {
 	struct shm_client client = {.pattern = end->load.pattern};
+	const struct echo_sender sender = {.send = put, .arg = &client};
 	int error = map_lines(end, &client.lines);
 
 	if (error)
 		return error;
-	error = echo_source_run(end, put, &client);
+	error = echo_source_run(end, &sender);
 	for (unsigned i = 0; i < RING; i++)
 		publish(&client.lines[RING_AT + i], OVER);
 	return error;
