@@ -18,9 +18,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define REPEATS_DEFAULT 21
+#define REPEATS_DEFAULT 101
 #define REPEATS_MAX     1001
-#define COUNT_DEFAULT   100000
+#define COUNT_DEFAULT   20000 /* a millisecond: most loops are not preempted */
 #define SIZE_BYTES      64
 
 struct operators_options {
@@ -163,11 +163,11 @@ static int read_options(struct operators_options *options, int argc, char **argv
 {
 	const struct option_spec specs[] = {
 		{"repeats", OPTION_WHOLE, &options->repeats, 1, REPEATS_MAX, NULL, "N",
-		 "interleaved repeats of each loop (21)"},
+		 "interleaved repeats of each loop (101)"},
 		{"only", OPTION_TEXT, &options->only, 0, 0, NULL, "KEY",
 		 "run only this loop, untimed"},
 		{"count", OPTION_WHOLE, &options->count, 16, 1e12, NULL, "N",
-		 "elements of a loop (100000)"},
+		 "elements of a loop (20000)"},
 		{"core", OPTION_WHOLE, &options->core, 0, 4095, NULL, "N", "core to run on (0)"},
 		{"json", OPTION_TEXT, &options->json, 0, 0, NULL, "FILE",
 		 "write the rows as JSON (-: standard output)"},
