@@ -39,6 +39,14 @@ static bool in_datagram(const struct heap *heap, const void *segment, const char
 	       (const char *)segment >= object + sizeof(struct datagram);
 }
 
+/* Is it what the one segment was, or a part of that, so that its memory is known? */
+static inline bool part_of(const struct op *element, const char *buf, uint32_t len)
+{
+	const char *was = element->buf;
+
+	return buf && buf >= was && buf + len <= was + element->len;
+}
+
 /* Takes the array that a function has left as the element.  0 or EINVAL: it is none, and what it
  * was is the function's to have lost. */
 static int take_array(struct sched *sched, struct op *element, const demi_sgarray_t *sga)
@@ -47,9 +55,11 @@ static int take_array(struct sched *sched, struct op *element, const demi_sgarra
 	const char *object = datagram_object(element->sga_buf, &is_datagram);
 	const demi_sgaseg_t segment = sga->sga_segs[0];
 
-	if (element->numsegs == 1 && sga->sga_numsegs == 1 && segment.sgaseg_buf == element->buf &&
-	    segment.sgaseg_len == element->len)
-		return 0; /* as it was */
+	if (element->numsegs == 1 && sga->sga_numsegs == 1 &&
+	    part_of(element, segment.sgaseg_buf, segment.sgaseg_len)) {
+		op_set_segment(element, segment.sgaseg_buf, segment.sgaseg_len);
+		return 0;
+	}
 	element->flags = 0;
 	element->len = 0;
 	int err = result_from_array(sched, element, sga);

@@ -86,7 +86,7 @@ static bool take(struct framer *framer, uint64_t count)
 	return true;
 }
 
-void framer_drop(struct framer *framer, uint64_t count)
+void framer_drop_chunks(struct framer *framer, uint64_t count)
 {
 	while (count > 0) {
 		struct chunk chunk = *framer_chunk(framer, 0);

@@ -3,7 +3,9 @@
  */
 #include "queue/framer.h"
 
+#include <endian.h>
 #include <errno.h>
+#include <string.h>
 
 /* A message of so many bytes, with what stands around it. */
 static int found(struct framer *framer, struct extent *extent)
@@ -16,23 +18,48 @@ static int found(struct framer *framer, struct extent *extent)
 	return framer->bytes < whole ? -EAGAIN : 0;
 }
 
+/* A number of 1 to 8 bytes. */
+static uint64_t number_of(const struct framing *framing, const char *bytes)
+{
+	uint64_t number = 0;
+
+	memcpy(&number, bytes, framing->bytes);
+	return framing->little_endian ? le64toh(number)
+				      : be64toh(number) >> (64 - 8 * framing->bytes);
+}
+
 static int find_length(struct framer *framer, struct extent *extent)
 {
 	const struct framing *framing = &framer->framing;
-	char prefix[sizeof(uint64_t)];
-	uint64_t length = 0;
+	const struct chunk *chunk = framer_chunk(framer, 0);
+	const char *bytes = chunk->at;
+	char together[sizeof(uint64_t)];
 
 	if (framer->bytes < framing->bytes)
 		return -EAGAIN;
-	framer_copy(framer, prefix, framing->bytes);
-	for (uint32_t i = 0; i < framing->bytes; i++) {
-		uint32_t at = framing->little_endian ? framing->bytes - 1 - i : i;
-		length = length << 8 | (uint8_t)prefix[at];
+	if (unlikely(chunk->bytes < framing->bytes)) {
+		framer_copy(framer, together, framing->bytes);
+		bytes = together;
 	}
+	uint64_t length = number_of(framing, bytes);
 	if (length > framing->max_bytes)
 		return -EMSGSIZE;
 	*extent = (struct extent){.before = framing->bytes, .body = length};
 	return found(framer, extent);
+}
+
+bool framer_whole(const struct framer *framer, struct op *element)
+{
+	const struct framing *framing = &framer->framing;
+	uint32_t before = framing->bytes;
+
+	if (framing->kind != FRAME_LENGTH || element->numsegs != 1 || element->len <= before)
+		return false;
+	uint64_t length = number_of(framing, element->buf);
+	if (length != element->len - before || length > framing->max_bytes)
+		return false;
+	op_set_segment(element, (char *)element->buf + before, element->len - before);
+	return true;
 }
 
 /* Looks at what was not looked at yet. */

@@ -20,6 +20,8 @@ static int pull(struct framer *framer)
 	if (!err && (element->flags & OP_END)) {
 		framer->ended = true;
 		op_free(&framer->derived.queue.sched->ops, element);
+	} else if (!err && framer->bytes == 0 && framer_whole(framer, element)) {
+		derived_deliver(&framer->derived, element); /* as most do that are answers */
 	} else if (!err) {
 		err = framer_add(framer, element);
 		if (err) /* bytes of the stream are lost */

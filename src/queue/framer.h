@@ -56,12 +56,30 @@ static inline struct chunk *framer_chunk(const struct framer *framer, uint32_t i
 int framer_add(struct framer *framer, struct op *element);
 /* The first count bytes, which are there. */
 void framer_copy(const struct framer *framer, char *to, uint64_t count);
-void framer_drop(struct framer *framer, uint64_t count);
+void framer_drop_chunks(struct framer *framer, uint64_t count);
 /* All of the bytes as one chunk.  0 or -ENOMEM. */
 int framer_gather(struct framer *framer);
 /* Makes the first count bytes the segments of a pop.  0 or -ENOMEM. */
 int framer_deliver(struct framer *framer, struct op *pop, uint64_t count);
 
-/* extent.c.  The first message; needed bytes are there.  0, -EAGAIN: it is not all there, or
+static inline void framer_drop(struct framer *framer, uint64_t count)
+{
+	if (count == 0)
+		return;
+	struct chunk *chunk = framer_chunk(framer, 0);
+	if (unlikely(chunk->bytes <= count)) {
+		framer_drop_chunks(framer, count);
+		return;
+	}
+	chunk->at += count;
+	chunk->bytes -= count;
+	framer->bytes -= count;
+}
+
+/* extent.c.  Is an element one message with its length, of one byte or more, in one segment?  Then
+ * it is that message. */
+bool framer_whole(const struct framer *framer, struct op *element);
+
+/* The first message; needed bytes are there.  0, -EAGAIN: it is not all there, or
  * -errno: what follows is none that may be. */
 int framer_find(struct framer *framer, struct extent *extent);

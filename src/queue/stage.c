@@ -92,8 +92,8 @@ static void drop_references(struct heap *heap, const struct iovec *iov, uint32_t
 		(void)heap_free_inside(heap, iov[i].iov_base);
 }
 
-/* Gives each segment a reference of the application's: foreign memory is copied for that.  0 or
- * -ENOMEM. */
+/* Gives each segment a reference of the application's: foreign memory is copied for that, so all of
+ * them lie in the heap then.  0 or -ENOMEM. */
 static int own_segments(struct heap *heap, struct op *ours)
 {
 	uint32_t in_heap = op_ours(ours);
@@ -115,6 +115,10 @@ static int own_segments(struct heap *heap, struct op *ours)
 		memcpy(copy, segment.iov_base, segment.iov_len);
 		op_move_segment(ours, i, copy);
 	}
+	if (ours->numsegs > 1)
+		ours->len = (1U << ours->numsegs) - 1;
+	else
+		ours->flags |= OP_OURS;
 	return 0;
 }
 

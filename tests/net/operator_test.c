@@ -247,6 +247,13 @@ static int to_upper(void *arg, demi_sgarray_t *sga)
 	return 0;
 }
 
+static int nothing(void *arg, demi_sgarray_t *sga)
+{
+	(void)arg;
+	(void)sga;
+	return 0;
+}
+
 /* Without the first byte; an element of one is refused. */
 static int without_first(void *arg, demi_sgarray_t *sga)
 {
@@ -362,6 +369,40 @@ static void test_map_of_foreign_memory(void **state)
 	assert_string_equal(text, "mine");
 	expect_objects(0);
 	close_qd(qd);
+}
+
+/* A map's push that waits in its source has memory of its own, whatever becomes of the
+ * application's. */
+static void test_map_push_that_waits(void **state)
+{
+	enum { BIG = 8 << 20 };
+
+	char *big = calloc(1, BIG);
+	demi_sgarray_t sga = net_array(big, BIG);
+
+	(void)state;
+	assert_non_null(big);
+	for (int segments = 1; segments <= 2; segments++) {
+		int qd = new_queue();
+		int same = mapped(qd, nothing);
+		sga.sga_numsegs = (uint32_t)segments;
+		sga.sga_segs[1] = (demi_sgaseg_t){big, 4};
+		memset(big, 'x', 4);
+		demi_qtoken_t qts[2] = {net_push(same, &sga), net_push(same, &sga)};
+		memset(big, 'y', 4);
+		for (int i = 0; i < 2; i++) {
+			demi_qresult_t qr = net_wait(net_pop(same));
+			demi_sgarray_t popped = qr.qr_value.sga;
+			const demi_sgaseg_t segment = popped.sga_segs[segments - 1];
+			assert_memory_equal(segment.sgaseg_buf, "xxxx", 4);
+			assert_int_equal(demi_sgafree(&popped), 0);
+			(void)net_wait(qts[i]);
+		}
+		close_qd(same);
+		close_qd(qd);
+		expect_objects(0);
+	}
+	free(big);
 }
 
 /* ---- sort ---- */
@@ -768,13 +809,6 @@ static void test_pushes_that_wait(void **state)
 
 /* ---- composition ---- */
 
-static int nothing(void *arg, demi_sgarray_t *sga)
-{
-	(void)arg;
-	(void)sga;
-	return 0;
-}
-
 enum { DEEPEST = 128 };
 
 /* As deep as it goes, and no copy on the way. */
@@ -1128,6 +1162,7 @@ int main(void)
 		TEST(test_map_fails),
 		TEST(test_map_that_spoils),
 		TEST(test_map_of_foreign_memory),
+		TEST(test_map_push_that_waits),
 		TEST(test_sort),
 		TEST(test_sort_depth),
 		TEST(test_sort_of_many),
