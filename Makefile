@@ -9,11 +9,11 @@ all: $(BUILD)/build.ninja
 	@ninja -C $(BUILD) -j $(JOBS)
 
 $(BUILD)/build.ninja:
-	@tools/setup core xdp dpdk
+	@tools/setup core xdp dpdk rdma
 	meson setup $(BUILD) $(if $(CI),-Dwerror=true)
 
 setup:
-	@tools/setup core xdp dpdk
+	@tools/setup core xdp dpdk rdma
 
 run: setup all
 	@$(BUILD)/demi run

@@ -108,7 +108,7 @@ static const char *const compat_paths[] = {
 #undef CONFIG_COMPAT
 
 /* libOSes of Demikernel's world: not having one is another error than a name from nowhere. */
-static const char *const other_liboses[] = {"catmint", "cattree"};
+static const char *const other_liboses[] = {"cattree"};
 
 /* -- names */
 

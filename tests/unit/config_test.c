@@ -649,12 +649,12 @@ static void test_messages(void **state)
 		 "engine: \"fast\" in demi.yaml:1 is not one of direct"},
 		{"tcp_socket_options: {nodelay: perhaps}",
 		 "nodelay: \"perhaps\" in demi.yaml:1 is not one of false, true"},
-		{"demitasse: {libos: catmint}",
-		 "libos: \"catmint\" in demi.yaml:1 is not built in; "
-		 "this build has catnap, catpowder, catnip, catmem, catloop"},
+		{"demitasse: {libos: cattree}",
+		 "libos: \"cattree\" in demi.yaml:1 is not built in; "
+		 "this build has catnap, catpowder, catnip, catmem, catloop, catmint"},
 		{"demitasse: {libos: dog}",
 		 "libos: \"dog\" in demi.yaml:1 is not a library OS; "
-		 "this build has catnap, catpowder, catnip, catmem, catloop"},
+		 "this build has catnap, catpowder, catnip, catmem, catloop, catmint"},
 		{"demitasse:\n  engine: [ring]",
 		 "demitasse.engine in demi.yaml:2 wants one plain value"},
 		{"demitasse:\n  engine: {a: b}",
@@ -717,9 +717,9 @@ static void test_libos(void **state)
 		     {"", 0},
 		     {"CatNip", 0},
 		     {"CATPOWDER", 0},
-		     {"catmint", -ENOTSUP},
+		     {"CatMem", 0},
+		     {"CatMint", 0},
 		     {"cattree", -ENOTSUP},
-		     {"catmem", 0},
 		     {"CatLoop", 0},
 		     {"catnap ", -EINVAL},
 		     {"catnapw", -EINVAL},
@@ -736,12 +736,12 @@ static void test_libos(void **state)
 		assert_int_equal(capture.count[LOG_LEVEL_ERROR], cases[i].rc != 0);
 		(void)unsetenv("LIBOS");
 	}
-	assert_int_equal(setenv("LIBOS", "catmint", 1), 0);
+	assert_int_equal(setenv("LIBOS", "cattree", 1), 0);
 	memset(&capture, 0, sizeof(capture));
 	assert_int_equal(config_load(&config, NULL, NULL, &test_log), -ENOTSUP);
 	expect_line(LOG_LEVEL_ERROR,
-		    "libos: \"catmint\" in the environment variable LIBOS is not built in; "
-		    "this build has catnap, catpowder, catnip, catmem, catloop");
+		    "libos: \"cattree\" in the environment variable LIBOS is not built in; "
+		    "this build has catnap, catpowder, catnip, catmem, catloop, catmint");
 	(void)unsetenv("LIBOS");
 	assert_int_equal(load_by_override(&config, "libos", "cattree"), -ENOTSUP);
 }
