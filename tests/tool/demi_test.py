@@ -19,9 +19,9 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent.parent
 DEMI = os.environ.get("DEMI") or str(ROOT / "build" / "demi")
 LIMIT_S = 20
-HAVE_XDP, HAVE_DPDK = (any((Path(place) / f"libdemitasse-{name}.so").exists()
+HAVE_XDP, HAVE_DPDK, HAVE_RDMA = (any((Path(place) / f"libdemitasse-{name}.so").exists()
                            for place in (os.environ.get("DEMI_PLUGIN_DIR") or Path(DEMI).parent, Path(DEMI).parent))
-                       for name in ("xdp", "dpdk"))
+                       for name in ("xdp", "dpdk", "rdma"))
 ECHO_KEYS = ["what", "libos", "device", "proto", "size_bytes", "connections", "depth", "rtt_min_ns", "rtt_p50_ns", "rtt_p90_ns",
              "rtt_p99_ns", "rtt_p999_ns", "rtt_max_ns", "requests_per_s", "server_cpu_ns_per_request"]
 CORE_KEYS = ["what", "memory_queue_roundtrip_ns", "coroutine_switch_ns", "coroutine_switch_tsc", "operation_ns", "wait_any_1_ns",
@@ -152,6 +152,35 @@ def the_doctor_lists_what_dpdk_could_drive():
         bound = "DEMI_DPDK_DEVICE" in findings[card]["detail"]
         check(bound or f"--bind=vfio-pci {card}" in findings[card]["mend"], str(findings[card]))
         check(bound or not interfaces or interfaces[0] in findings[card]["detail"], f"{interfaces} {findings[card]}")
+
+
+def rdma_devices():
+    return sorted(path.name for path in Path("/sys/class/infiniband").glob("*"))
+
+
+@test
+def the_doctor_lists_what_rdma_needs():
+    findings = {row["name"]: row for row in rows("doctor") if row["what"] == "rdma"}
+    devices = rdma_devices()[:8]
+    check(list(findings) == ["plug-in", "drivers", "rdma_cm", "memory", *(devices or ["devices"]), "all together"], str(list(findings)))
+    check((findings["plug-in"]["level"] == "OK") == HAVE_RDMA, str(findings["plug-in"]))
+    if not devices:
+        check("rdma link add rxe0 type rxe netdev" in findings["devices"]["mend"], str(findings["devices"]))
+        check(findings["all together"]["level"] == "MISSING", str(findings["all together"]))
+        check(not HAVE_RDMA or "no RDMA" in findings["all together"]["detail"], str(findings["all together"]))
+
+
+@test
+def the_benchmark_over_rdma_says_what_is_missing():
+    arguments = ["bench", "echo", "--libos", "catmint", "--reference", "none", "--rounds", "100"]
+    if rdma_devices():
+        raise Skip("machine: it has an RDMA device; the lab measures over one")
+    out, err = demi(*arguments, status=1)
+    check(("no RDMA" if HAVE_RDMA else "libdemitasse-rdma.so") in err and "no floor" not in err, err)
+    for named, *more in [("catmint cannot", "--client", "posix-spin"),
+                         ("drives no device", "--device", "veth")]:
+        out, err = demi(*arguments[:4], *more, status=2)
+        check(named in err and out == "", err)
 
 
 @test

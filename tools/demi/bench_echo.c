@@ -3,6 +3,7 @@
  * alone; a curve over rates.
  */
 #include "bench_load.h"
+#include "echo_floor.h"
 #include "echo_options.h"
 #include "echo_report.h"
 #include "tool.h"
@@ -27,6 +28,20 @@ static int show(const struct echo_options *options, const struct report *report,
 	return status;
 }
 
+/* Over RDMA what the device itself takes is measured, too, in the same minute. */
+static void find_floor(struct contestant *contestant)
+{
+	const struct echo_spec *spec = &contestant->spec;
+	char message[ECHO_FLOOR_MESSAGE] = "";
+
+	if (!spec->server->rdma || contestant->runs == 0 || spec->connections > 1 ||
+	    spec->depth > 1 || spec->rate_per_s > 0 || spec->proto != ECHO_TCP || !spec->address)
+		return;
+	contestant->floor_ns = echo_floor_ns(spec->address, spec->size, spec->core, message);
+	if (contestant->floor_ns <= 0)
+		tool_complain("no floor: %s", message);
+}
+
 /* A comparison, or one back end alone, in a closed or open loop. */
 static int run_contest(const struct echo_options *options, struct contest *contest)
 {
@@ -35,6 +50,7 @@ static int run_contest(const struct echo_options *options, struct contest *conte
 
 	if (contest->contestants[0].runs == 0)
 		status = TOOL_FAILED;
+	find_floor(&contest->contestants[0]);
 	echo_report_add(&report, contest);
 	if (report.count && show(options, &report, contest) != TOOL_GOOD)
 		status = TOOL_FAILED;

@@ -18,6 +18,7 @@ struct contestant {
 	struct echo_spec spec;
 	unsigned rounds_wanted;             /* takes part in so many rounds */
 	const struct contestant *reference; /* what it is compared with; NULL: nothing */
+	double floor_ns; /* what its round trips cannot be below (echo_floor.h); 0: not known */
 	/* filled by contest_run */
 	struct echo_result result; /* merged */
 	unsigned runs;

@@ -342,24 +342,26 @@ static void show_capabilities(struct output *output)
 	}
 }
 
-static void show_xdp(struct output *output)
+/* What kinds of devices need. */
+static void show_needs(struct output *output)
 {
-	struct findings findings = {0};
+	static const struct {
+		const char *head;
+		const char *what;
+		void (*examine)(struct findings *findings);
+	} kinds[] = {
+		{"AF_XDP", "afxdp", examine_xdp},
+		{"DPDK", "dpdk", examine_dpdk},
+		{"RDMA", "rdma", examine_rdma},
+	};
 
-	examine_xdp(&findings);
-	head(output, "AF_XDP", "");
-	for (size_t i = 0; i < findings.count; i++)
-		show(output, "afxdp", NULL, &findings.list[i]);
-}
-
-static void show_dpdk(struct output *output)
-{
-	struct findings findings = {0};
-
-	examine_dpdk(&findings);
-	head(output, "DPDK", "");
-	for (size_t i = 0; i < findings.count; i++)
-		show(output, "dpdk", NULL, &findings.list[i]);
+	for (size_t kind = 0; kind < TOOL_COUNT(kinds); kind++) {
+		struct findings findings = {0};
+		kinds[kind].examine(&findings);
+		head(output, kinds[kind].head, "");
+		for (size_t i = 0; i < findings.count; i++)
+			show(output, kinds[kind].what, NULL, &findings.list[i]);
+	}
 }
 
 /* named: by the user, for this examination; else by the configuration, or not at all. */
@@ -408,8 +410,7 @@ static int examine(const char *json, const char *interface)
 	struct output output = {.print = !json || strcmp(json, "-") != 0};
 
 	show_capabilities(&output);
-	show_xdp(&output);
-	show_dpdk(&output);
+	show_needs(&output);
 	show_interface(&output, interface);
 	int status = show_library(&output) ? TOOL_GOOD : TOOL_FAILED;
 	if (json && report_write_json(&output.report, json) < 0)

@@ -95,6 +95,9 @@ void examine_xdp(struct findings *findings);
 /* doctor_dpdk.c: what catnip could drive. */
 void examine_dpdk(struct findings *findings);
 
+/* doctor_rdma.c: what catmint needs, and the devices that it could drive. */
+void examine_rdma(struct findings *findings);
+
 /* doctor_interface.c: what it needs of an interface.  try: the user named it, so what can be known
  * only by a trial is tried on it. */
 void examine_interface(struct findings *findings, const char *name, bool try);

@@ -116,6 +116,7 @@ struct echo_backend {
 	unsigned protos;    /* set of enum echo_proto */
 	bool library;       /* a library OS */
 	bool device;        /* a library OS that drives a device of its own: each end needs one */
+	bool rdma;          /* at the address of an RDMA device, and only with itself */
 	bool local;         /* only between the processes of one run */
 	bool memory;        /* passes messages by memory of both processes */
 	bool logs;          /* its server can log what it answers */

@@ -4,6 +4,7 @@
 #include "echo_options.h"
 
 #include "echo_dpdk.h"
+#include "rdma.h"
 #include "tool.h"
 
 #include <arpa/inet.h>
@@ -200,6 +201,18 @@ static int name_log(struct echo_options *options)
 	return 0;
 }
 
+/* Over RDMA a device is found by its address, and the loopback device is none: both ends here, or
+ * a server, are at the first that there is, and so are the baselines.  If there is none, it is the
+ * library's to say. */
+static void find_rdma(struct echo_options *options)
+{
+	const struct echo_backend *backend = echo_backend_find(options->libos);
+
+	if (backend && backend->rdma && !options->address && strcmp(options->role, "client") != 0 &&
+	    rdma_address(options->rdma_address))
+		options->address = options->rdma_address;
+}
+
 /* Both ends here and a device that a link can be made for. */
 static int open_link(struct echo_options *options)
 {
@@ -293,6 +306,7 @@ int echo_options_read(struct echo_options *options, enum echo_command command, i
 	}
 	if (read_rates(options) < 0 || check(options, command) < 0 || name_log(options) < 0)
 		return TOOL_USAGE;
+	find_rdma(options);
 	return open_link(options);
 }
 
@@ -320,6 +334,8 @@ static bool suits(const struct echo_spec *spec)
 	if (!(spec->server->protos & spec->proto) || !(spec->client->protos & spec->proto) ||
 	    (spec->link && spec->server->local) || (spec->log && !spec->server->logs))
 		return false;
+	if (spec->client->rdma != spec->server->rdma)
+		return false;
 	return spec->client->client_connections == 0 ||
 	       spec->connections <= spec->client->client_connections;
 }
@@ -342,7 +358,7 @@ static const struct echo_backend *default_client(const struct echo_options *opti
 {
 	bool alone = strcmp(options->role, "client") == 0;
 
-	if (options->one_way || server->memory)
+	if (options->one_way || server->memory || server->rdma)
 		return server;
 	if (!server->client)
 		return echo_backend_find(server->device ? "stackless" : "generator");

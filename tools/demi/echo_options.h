@@ -15,7 +15,8 @@ struct echo_options {
 	uint64_t size, connections, depth, rounds, pairs, core, port;
 	double seconds;
 	bool log, one_way;
-	char log_path[LOG_FILE_PATH_MAX]; /* of log or log_file; empty: none */
+	char log_path[LOG_FILE_PATH_MAX];    /* of log or log_file; empty: none */
+	char rdma_address[INET6_ADDRSTRLEN]; /* what address is over RDMA, if none was given */
 	struct echo_link own_link;
 	const struct echo_link *link; /* own_link, if --device asks for one; lasts until we end */
 	double rates_per_s[ECHO_RATES_MAX]; /* of --rate; none: closed loop */

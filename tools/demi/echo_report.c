@@ -20,6 +20,8 @@ static const char *device_of(const struct echo_spec *spec)
 {
 	if (spec->device)
 		return spec->device;
+	if (spec->server->rdma)
+		return "rdma";
 	if (spec->link)
 		return spec->link->tap || spec->link->directory[0] ? "lo" : "veth";
 	if (spec->server->memory)
@@ -141,6 +143,15 @@ static void add_figures(struct row *row, const struct contestant *contestant)
 	row_whole(row, "runs", contestant->runs);
 }
 
+/* What no echo of ours over that device can be quicker than. */
+static void add_floor(struct row *row, const struct contestant *contestant)
+{
+	double p50_ns = (double)histogram_percentile(&contestant->result.rtt, 0.5);
+
+	row_number(row, "floor_ns", contestant->floor_ns);
+	row_number(row, "floor_ratio", p50_ns / contestant->floor_ns);
+}
+
 static bool compared(const struct contestant *contestant)
 {
 	return contestant->reference && contestant->runs > 0 && contestant->reference->runs > 0;
@@ -172,6 +183,8 @@ void echo_report_add(struct report *report, const struct contest *contest)
 		row = report_add(report);
 		add_what(row, &contestant->spec);
 		add_figures(row, contestant);
+		if (contestant->floor_ns > 0)
+			add_floor(row, contestant);
 		if (compared(contestant))
 			add_ratios(row, contestant);
 	}
@@ -202,6 +215,16 @@ void echo_report_print(const struct report *report)
 	report_print(report, columns, TOOL_COUNT(columns));
 }
 
+static void conclude_floor(const struct contestant *contestant)
+{
+	double p50_ns = (double)histogram_percentile(&contestant->result.rtt, 0.5);
+
+	printf("floor: twice ib_send_lat's typical %.2f us over this device: %.2f us; %s's p50 is "
+	       "%.3f of it\n",
+	       contestant->floor_ns / 2e3, contestant->floor_ns / 1e3,
+	       contestant->spec.server->name, p50_ns / contestant->floor_ns);
+}
+
 static void conclude(const struct contestant *contestant)
 {
 	const struct contestant *reference = contestant->reference;
@@ -223,6 +246,8 @@ void echo_report_conclude(const struct contest *contest)
 	for (size_t i = 0; i < contest->count; i++) {
 		if (compared(&contest->contestants[i]))
 			conclude(&contest->contestants[i]);
+		if (contest->contestants[i].runs > 0 && contest->contestants[i].floor_ns > 0)
+			conclude_floor(&contest->contestants[i]);
 	}
 }
 

@@ -7,6 +7,7 @@
 #include "options.h"
 #include "probe.h"
 #include "process.h"
+#include "rdma.h"
 #include "tool.h"
 
 #include <demi/instance.h>
@@ -27,7 +28,8 @@ struct run_options {
 struct run_state {
 	struct run_options options;
 	struct report report;
-	bool runs[16]; /* by back end: a library OS that runs here */
+	bool runs[16];                       /* by back end: a library OS that runs here */
+	char rdma_address[INET6_ADDRSTRLEN]; /* empty: none */
 	const char *directory;
 };
 
@@ -53,11 +55,17 @@ static unsigned find_library(struct run_state *state)
 	char absent[128] = "";
 	unsigned count = 0;
 
+	bool rdma = rdma_address(state->rdma_address);
 	printf("demitasse %s: echo, server and client as two processes on %s\n", demi_version(),
 	       cores_usable() > 1 ? "cores 0 and 1" : "one core (figures mean little)");
 	while (libos_walk_next(&walk) && walk.index < TOOL_COUNT(state->runs)) {
 		bool device = walk.backend->device;
 
+		if (walk.backend->rdma && walk.runs && !rdma) {
+			printf("left out: %s: no RDMA device has an IP address\n",
+			       walk.backend->name);
+			continue;
+		}
 		state->runs[walk.index] = walk.runs && !device;
 		count += state->runs[walk.index];
 		if (walk.absent)
@@ -86,6 +94,7 @@ static void add(struct run_state *state, struct contest *contest,
 		.connections = 1,
 		.depth = 1,
 		.seconds = state->options.seconds,
+		.address = backend->rdma ? state->rdma_address : NULL,
 	};
 
 	if (backend->server && backend->protos & proto)
