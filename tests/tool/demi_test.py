@@ -178,7 +178,7 @@ def the_benchmark_over_rdma_says_what_is_missing():
     out, err = demi(*arguments, status=1)
     check(("no RDMA" if HAVE_RDMA else "libdemitasse-rdma.so") in err and "no floor" not in err, err)
     for named, *more in [("catmint cannot", "--client", "posix-spin"),
-                         ("drives no device", "--device", "veth")]:
+                         ("finds its device by --address", "--device", "x")]:
         out, err = demi(*arguments[:4], *more, status=2)
         check(named in err and out == "", err)
 

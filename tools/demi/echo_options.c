@@ -490,6 +490,10 @@ static void set_length(const struct echo_options *options, struct contest *conte
 /* A back end with a device of its own, or one without. */
 static int check_device(const struct echo_options *options, const struct echo_backend *backend)
 {
+	if (options->device && backend->rdma) {
+		tool_complain("--device: %s finds its device by --address", backend->name);
+		return -1;
+	}
 	if (is_shm(options)) {
 		if ((is_raw(backend) || backend->memory) && strcmp(options->role, "both") == 0)
 			return 0;
