@@ -302,7 +302,8 @@ int memory_queue_new(struct sched *sched, struct queue **queue_out)
 
 	if (!mq)
 		return -ENOMEM;
-	mq->queue = (struct queue){.ops = &memory_queue_ops, .sched = sched, .qd = -1};
+	mq->queue =
+		(struct queue){.ops = &memory_queue_ops, .sched = sched, .qd = -1, .shows = true};
 	op_list_init(&mq->elements);
 	op_list_init(&mq->pushes);
 	op_list_init(&mq->pops);

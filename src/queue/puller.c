@@ -144,8 +144,7 @@ static struct op *next_element(struct puller *puller, bool looks, int *err)
 		op = puller->root->ops->take(puller->root);
 		if (op)
 			return op;
-		*err = looks && puller->root->ops->take != queue_take_none ? -EAGAIN
-									   : issue(puller);
+		*err = looks && puller->root->shows ? -EAGAIN : issue(puller);
 		if (*err)
 			return NULL;
 	}

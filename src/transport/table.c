@@ -59,17 +59,3 @@ int transport_open(struct sched *sched, struct engine **engine_out)
 	check(ops);
 	return ops->open(sched, engine_out);
 }
-
-struct op *queue_take_none(struct queue *queue)
-{
-	(void)queue;
-	return NULL;
-}
-
-int socket_filter_none(struct queue *queue, const struct sock_filter *program, uint32_t count)
-{
-	(void)queue;
-	(void)program;
-	(void)count;
-	return -ENOTSUP;
-}

@@ -148,6 +148,7 @@ struct queue {
 	/* An empty pop (one segment, buf NULL, len 0) is the end of its stream: nothing comes
 	 * behind it but such.  false: an empty element is an element. */
 	bool ends;
+	bool shows; /* its take tells whether an element is there: NULL, there is none */
 	/* Operators (queue/operator.h). */
 	uint8_t depth;            /* how many stand below it */
 	bool owned;               /* its pops are an operator's: the application's are EBUSY */
