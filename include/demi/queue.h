@@ -47,8 +47,8 @@ extern int demi_create_pipe(_Out_ int *qd_out, _In_ const char *name);
 
 /* Opens the other end of a pipe.  As above, and ENOENT: nobody has made it; EBUSY: it has another
  * end already; EACCES: who made it is neither the same user, nor root, nor of demitasse.shm.group.
- * An end that turns out later not to be wanted (EBUSY, EACCES), or that nobody answers within a
- * second (ETIMEDOUT), fails its operations with that. */
+ * An end that turns out later not to be wanted (EBUSY, EACCES), or that nobody answers within ten
+ * seconds (ETIMEDOUT), fails its operations with that. */
 ATTR_NONNULL(1, 2)
 extern int demi_open_pipe(_Out_ int *qd_out, _In_ const char *name);
 

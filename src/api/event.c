@@ -71,6 +71,8 @@ int demi_event_arm(void)
 	if (!coroutine_is_main(sched->coroutines.running))
 		return EBUSY;
 	bool happened = sched_turn(sched);
+	/* A turn seldom looks at the descriptors: one that is ready would end the sleep at once. */
+	happened |= fdset_wait(&sched->fds, 0) > 0;
 	if (happened || sched->coroutines.main.waits.count > 0)
 		return EAGAIN;
 	err = open_timer(demi);

@@ -486,7 +486,7 @@ static void test_silence(void **state)
 	struct op *push = push_bytes(&end, 3 * MIB, 1);
 	shmrig_turn(&end);
 	assert_int_equal(end.ended, 0);
-	end.rig.now_ns += CHANNEL_PATIENCE_NS + 1000000;
+	end.rig.now_ns += CHANNEL_ANSWER_NS + 1000000;
 	for (uint32_t i = 0; i < 40; i++)
 		shmrig_turn(&end);
 	assert_int_equal(end.ended, 1);

@@ -85,7 +85,7 @@ int channel_new(struct shm *shm, const struct channel_setup *setup, struct chann
 void *channel_arg(const struct channel *channel);
 
 /* Tells a peer that rendezvous_connect found (fd, a connected socket) who we are; joined or ended
- * comes later, within CHANNEL_PATIENCE_NS.  fd is the channel's from now on, after an error the
+ * comes later, within CHANNEL_ANSWER_NS.  fd is the channel's from now on, after an error the
  * caller's.  hello: up to CHANNEL_HELLO_MAX bytes for the peer's joined.  0 or -errno. */
 int channel_connect(struct channel *channel, int fd, const void *hello, uint32_t bytes);
 

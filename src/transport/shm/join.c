@@ -258,7 +258,7 @@ int channel_connect(struct channel *channel, int fd, const void *hello, uint32_t
 		return err;
 	}
 	channel->state = CHANNEL_GREETING;
-	timer_arm(&sched->timers, &channel->patience, sched_now(sched) + CHANNEL_PATIENCE_NS);
+	timer_arm(&sched->timers, &channel->patience, sched_now(sched) + CHANNEL_ANSWER_NS);
 	return 0;
 }
 

@@ -6,6 +6,7 @@
  */
 #include "transport/shm/rendezvous.h"
 
+#include "sched/place.h"
 #include "transport/shm/greeting.h"
 
 #include <ctype.h>
@@ -15,8 +16,6 @@
 #include <sys/stat.h>
 #include <sys/un.h>
 #include <unistd.h>
-
-#include "sched/place.h"
 
 #define LOCK_TRIES 8
 #define GROUPS_MAX 64
@@ -189,11 +188,15 @@ static struct sched *sched_of(const struct rendezvous *rendezvous)
 /* It is not a guest any more; its socket stays open. */
 static int guest_forget(struct guest *guest)
 {
+	struct rendezvous *rendezvous = guest->rendezvous;
+	struct fdset *fds = &sched_of(rendezvous)->fds;
 	int fd = guest->watch.fd;
 
-	fdset_remove(&sched_of(guest->rendezvous)->fds, &guest->watch);
-	timer_cancel(&sched_of(guest->rendezvous)->timers, &guest->patience);
+	fdset_remove(fds, &guest->watch);
+	timer_cancel(&sched_of(rendezvous)->timers, &guest->patience);
 	guest->watch.fd = -1;
+	if (rendezvous->listener.fd >= 0 && !rendezvous->listener.watched)
+		(void)fdset_add(fds, &rendezvous->listener, EPOLLIN);
 	return fd;
 }
 
@@ -284,8 +287,10 @@ static void listener_event(struct fd_watch *watch, uint32_t events)
 	struct guest *guest = free_guest(rendezvous);
 
 	(void)events;
-	if (!guest)
-		return; /* level-triggered: its turn comes when another's patience ends */
+	if (!guest) { /* it waits until another has gone */
+		fdset_remove(&sched_of(rendezvous)->fds, watch);
+		return;
+	}
 	int fd = accept4(watch->fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
 	if (fd < 0)
 		return;
@@ -378,17 +383,19 @@ int rendezvous_listen(struct shm *shm, const struct rendezvous_place *place, int
 
 void rendezvous_rest(struct rendezvous *rendezvous)
 {
+	int fd = rendezvous->listener.fd;
+
+	if (fd < 0)
+		return;
+	(void)!write(rendezvous->lock_fd, "", 1); /* see is_busy */
+	fdset_remove(&sched_of(rendezvous)->fds, &rendezvous->listener);
+	rendezvous->listener.fd = -1;
+	unlink(rendezvous->address.sun_path);
+	close(fd);
 	for (uint32_t i = 0; i < RENDEZVOUS_VISITORS; i++) {
 		if (rendezvous->guests[i].watch.fd >= 0)
 			guest_refuse(&rendezvous->guests[i], EBUSY);
 	}
-	if (rendezvous->listener.fd < 0)
-		return;
-	(void)!write(rendezvous->lock_fd, "", 1); /* see is_busy */
-	fdset_remove(&sched_of(rendezvous)->fds, &rendezvous->listener);
-	unlink(rendezvous->address.sun_path);
-	close(rendezvous->listener.fd);
-	rendezvous->listener.fd = -1;
 }
 
 void rendezvous_close(struct rendezvous *rendezvous)

@@ -15,7 +15,8 @@
 #include <stdint.h>
 #include <sys/socket.h>
 
-#define CHANNEL_PATIENCE_NS ((uint64_t)1000000000)
+#define CHANNEL_PATIENCE_NS ((uint64_t)1000000000)  /* with one who connected and says nothing */
+#define CHANNEL_ANSWER_NS   ((uint64_t)10000000000) /* with one who is busy and does not look */
 #define RENDEZVOUS_NAME_MAX 63 /* bytes: letters, digits, "._-:[]%", no leading dot */
 #define RENDEZVOUS_VISITORS 8
 
