@@ -13,6 +13,7 @@
 #include <demi/sga.h>
 #include <fcntl.h>
 #include <grp.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -505,6 +506,38 @@ static void test_sleep(void **state)
 	expect_success(pid);
 }
 
+/* In a foreign event loop: woken once an element, and not in between. */
+static void test_event_loop(void **state)
+{
+	int qd;
+	int fd;
+	demi_qtoken_t qt;
+	demi_qresult_t qr;
+	uint32_t wakes = 0;
+
+	(void)state;
+	pid_t pid = start(pausing_child);
+	begin("catmem");
+	assert_int_equal(demi_create_pipe(&qd, "pauses"), 0);
+	assert_int_equal(demi_event_fd(&fd), 0);
+	for (uint32_t i = 0; i < PAUSES; i++) {
+		assert_int_equal(push(qd, 8, i), 0);
+		assert_int_equal(demi_pop(&qt, qd), 0);
+		int err;
+		while ((err = demi_wait(&qr, qt, &no_time)) == ETIMEDOUT) {
+			struct pollfd poll_fd = {.fd = fd, .events = POLLIN};
+			if (demi_event_arm() == 0)
+				wakes += poll(&poll_fd, 1, 10000) > 0;
+		}
+		assert_int_equal(err, 0);
+		assert_int_equal(demi_sgafree(&qr.qr_value.sga), 0);
+	}
+	assert_in_range(wakes, PAUSES, 4 * PAUSES);
+	assert_int_equal(demi_close(qd), 0);
+	assert_int_equal(demi_fini(), 0);
+	expect_success(pid);
+}
+
 /* ---- death ---- */
 
 static int report[2];
@@ -769,6 +802,7 @@ int main(void)
 		cmocka_unit_test(test_echo),
 		cmocka_unit_test(test_flood),
 		cmocka_unit_test(test_sleep),
+		cmocka_unit_test(test_event_loop),
 		cmocka_unit_test(test_killed_in_a_write),
 		cmocka_unit_test(test_killed_creator),
 		cmocka_unit_test(test_strangers),
