@@ -78,13 +78,15 @@ static void overwrite(struct play *play, struct input *input)
 static void push(struct play *play, uint32_t bytes)
 {
 	struct heap *heap = play->end.rig.sched.heap;
-	struct iovec part = {.iov_base = heap_alloc(heap, bytes + 1), .iov_len = bytes};
+	struct iovec part = {.iov_len = bytes};
 
-	if (play->num_ops == OPS_MAX || !part.iov_base)
+	if (play->num_ops == OPS_MAX || bytes == 0)
+		return;
+	part.iov_base = heap_alloc(heap, bytes);
+	if (!part.iov_base)
 		return;
 	memset(part.iov_base, 1, bytes);
-	if (bytes > 0)
-		play->ops[play->num_ops++] = shmrig_push(&play->end, &part, 1);
+	play->ops[play->num_ops++] = shmrig_push(&play->end, &part, 1);
 	shmrig_free(&play->end, &part, 1);
 }
 

@@ -401,7 +401,7 @@ static void test_segments(void **state)
 
 /* ---- two processes ---- */
 
-static const uint32_t sizes[] = {1,    48,   56,    57,     500,    505,
+static const uint32_t sizes[] = {1,    48,   56,    57,     500,    169,
 				 4096, 8192, 65536, 262144, 300000, 16 * MIB};
 
 #define NUM_SIZES (sizeof(sizes) / sizeof(sizes[0]))

@@ -158,7 +158,7 @@ static void cross(struct pair *pair, uint64_t bytes, uint32_t count, bool foreig
 static void cross_all(const struct shmrig_options *options)
 {
 	static const uint64_t sizes[] = {0,     1,     55,    56,     57,      112,     113,
-					 504,   505,   4095,  4096,   8191,    8192,    32768,
+					 168,   169,   4095,  4096,   8191,    8192,    32768,
 					 65535, 65536, 65537, 262144, MIB + 3, 16 * MIB};
 	struct pair pair;
 
@@ -636,7 +636,7 @@ static void test_raw(void **state)
 {
 	struct pair pair;
 	char bytes[CHANNEL_RAW_MAX + 1];
-	static const uint32_t sizes[] = {0, 1, 56, 57, 504, 505, 5000, CHANNEL_RAW_MAX};
+	static const uint32_t sizes[] = {0, 1, 56, 57, 168, 169, 5000, CHANNEL_RAW_MAX};
 
 	(void)state;
 	open_pair(&pair, &by_loan);

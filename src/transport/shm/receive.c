@@ -263,7 +263,7 @@ static bool offer(struct channel *channel, uint64_t head)
 
 static bool throw_away(struct channel *channel, uint64_t head)
 {
-	struct ring_loan loans[OP_SEGMENTS_MAX];
+	struct ring_loan loans[OP_SEGMENTS_MAX] = {{.length = 0}};
 	uint64_t total;
 	uint32_t count = 0;
 

@@ -34,9 +34,9 @@
 #define RING_LINE_BYTES 56  /* of payload in a line */
 #define RING_SPARE      1   /* lines that no payload takes: the end of the stream always has one */
 
-/* Longer payload goes through the area: above this the copy of a line at a time is slower than a
- * copy in one piece (docs/design/0012-shared-memory.md). */
-#define RING_INLINE_MAX 504 /* nine lines */
+/* Longer payload goes through the area: above three lines one copy of all is faster than one a line
+ * (docs/design/0012-shared-memory.md). */
+#define RING_INLINE_MAX 168
 
 #define RING_AREA_BYTES  (1U << 20) /* half of a second-level cache, so that copies stay in it */
 #define RING_PIECE_BYTES (1U << 16) /* of a long message: one end copies while the other does */
