@@ -1039,7 +1039,7 @@ static void serve(int ready)
 	while (demi_wait_any(&qr, &at, qts, 2, NULL) == 0 && qr.qr_opcode == DEMI_OPC_POP &&
 	       net_array_bytes(&qr.qr_value.sga) > 0) {
 		struct net_address from = {.length = sizeof(from.room)};
-		demi_qtoken_t qt;
+		demi_qtoken_t qt = 0;
 		if (at == 0)
 			test_expect(demi_push(&qt, qr.qr_qd, &qr.qr_value.sga) == 0);
 		else
@@ -1096,7 +1096,8 @@ static void test_killed_peer(void **state)
 		assert_int_equal(kill(pid, SIGKILL), 0);
 		uint64_t begin = net_now_ns();
 		net_wait_failed(pop, ECONNRESET);
-		assert_true(net_now_ns() - begin < 100000000);
+		/* sanitizers have so much memory that its end takes longer */
+		assert_true(test_sanitized() || net_now_ns() - begin < 100000000);
 		assert_int_equal(call_push(qds[0]), FAILED | ECONNRESET);
 		assert_int_equal(waitpid(pid, NULL, 0), pid);
 		assert_int_equal(push_of(qds[1], 1, &to), 0); /* to nobody */
@@ -1404,21 +1405,59 @@ static void test_stolen_port(void **state)
 
 /* -- memory that runs out */
 
+/* A connection, accepted: 0, or the errno of what failed.  *accepted is closed by the caller. */
+static int connect_and_accept(const int *qds, const struct net_address *to, int *accepted)
+{
+	static const struct timespec second = {.tv_sec = 1};
+	demi_qtoken_t accepting;
+	demi_qtoken_t connecting;
+	demi_qresult_t qr;
+	int err = demi_accept(&accepting, qds[0]);
+
+	if (err)
+		return err;
+	err = demi_connect(&connecting, qds[1], &to->any, to->length);
+	if (!err)
+		err = demi_wait(&qr, connecting, &second);
+	if (!err && qr.qr_opcode == DEMI_OPC_FAILED)
+		err = (int)qr.qr_ret;
+	if (demi_wait(&qr, accepting, err ? &no_time : &second)) /* it ends with its queue */
+		return err ? err : ETIMEDOUT;
+	if (qr.qr_opcode == DEMI_OPC_ACCEPT)
+		*accepted = qr.qr_value.ares.qd;
+	else if (!err)
+		err = (int)qr.qr_ret;
+	return err;
+}
+
+/* A datagram, popped; it may be dropped for lack of memory. */
+static int send_and_pop(int from, int to, const struct net_address *address)
+{
+	static const struct timespec moment = {.tv_nsec = 20000000};
+	demi_qtoken_t qt;
+	demi_qresult_t qr;
+	int err = push_of(from, 1, address);
+
+	if (!err)
+		err = demi_pop(&qt, to);
+	if (err)
+		return err;
+	err = demi_wait(&qr, qt, &moment);
+	if (!err && qr.qr_opcode == DEMI_OPC_POP)
+		assert_int_equal(demi_sgafree(&qr.qr_value.sga), 0);
+	return err == ETIMEDOUT ? 0 : err;
+}
+
 /* All of it, until a call fails: 0, or its errno. */
 static int use_everything(void)
 {
+	static const int types[] = {SOCK_STREAM, SOCK_STREAM, SOCK_DGRAM, SOCK_DGRAM};
 	const struct net_address to = address_of("127.0.0.1", 5000);
 	int qds[5] = {-1, -1, -1, -1, -1};
-	demi_qtoken_t qts[2];
-	demi_qresult_t qr;
-	int err = demi_socket(&qds[0], AF_INET, SOCK_STREAM, 0);
+	int err = 0;
 
-	if (!err)
-		err = demi_socket(&qds[1], AF_INET, SOCK_STREAM, 0);
-	if (!err)
-		err = demi_socket(&qds[2], AF_INET, SOCK_DGRAM, 0);
-	if (!err)
-		err = demi_socket(&qds[3], AF_INET, SOCK_DGRAM, 0);
+	for (size_t i = 0; i < 4 && !err; i++)
+		err = demi_socket(&qds[i], AF_INET, types[i], 0);
 	if (!err)
 		err = demi_bind(qds[0], &to.any, to.length);
 	if (!err)
@@ -1426,25 +1465,9 @@ static int use_everything(void)
 	if (!err)
 		err = demi_listen(qds[0], 4);
 	if (!err)
-		err = demi_accept(&qts[0], qds[0]);
+		err = connect_and_accept(qds, &to, &qds[4]);
 	if (!err)
-		err = demi_connect(&qts[1], qds[1], &to.any, to.length);
-	if (!err) {
-		static const struct timespec second = {.tv_sec = 1};
-		err = demi_wait(&qr, qts[1], &second);
-		if (!err && qr.qr_opcode == DEMI_OPC_FAILED)
-			err = (int)qr.qr_ret;
-		if (!err)
-			err = demi_wait(&qr, qts[0], &second);
-		if (!err && qr.qr_opcode == DEMI_OPC_FAILED)
-			err = (int)qr.qr_ret;
-		else if (!err)
-			qds[4] = qr.qr_value.ares.qd;
-	}
-	if (!err)
-		err = push_of(qds[3], 1, &to);
-	if (!err && push_of(qds[3], 0, &to) == 0)
-		turns();
+		err = send_and_pop(qds[3], qds[2], &to);
 	for (size_t i = 0; i < 5; i++) {
 		if (qds[i] >= 0)
 			assert_int_equal(demi_close(qds[i]), 0);
@@ -1452,31 +1475,48 @@ static int use_everything(void)
 	return err;
 }
 
-static void test_allocation_failures(void **state)
+/* What was closed in the middle of a call ends by itself, within its patience. */
+static void settle(int fds)
+{
+	for (int i = 0; i < 2000 && net_count_fds() != fds; i++) {
+		net_sleep_ms(1);
+		turns();
+	}
+	assert_int_equal(net_count_fds(), fds);
+}
+
+/* Each allocation in turn fails; returns how many did. */
+static uint32_t fail_each(int fds)
 {
 	uint32_t failed = 0;
 	uint32_t told = 0;
 
-	(void)state;
-	(void)use_everything();
-	turns();
-	int fds = net_count_fds();
-	struct fault_live before = fault_live();
 	for (uint32_t n = 1; failed + 1 == n; n++) {
 		fault_fail(n);
 		int err = use_everything();
 		bool did = fault_off();
 		failed += did;
 		told += err != 0;
-		turns();
-		net_sleep_ms(1);
-		turns();
-		assert_int_equal(net_count_fds(), fds);
-		assert_int_equal(fault_live().blocks, before.blocks);
+		settle(fds);
 		assert_true(did || err == 0);
 	}
 	print_message("# %u allocations failed, %u calls said so\n", failed, told);
-	assert_true(failed >= 20 && told >= failed / 2);
+	assert_true(told >= failed / 3); /* without others less is lent, or a datagram lost */
+	return failed;
+}
+
+static void test_allocation_failures(void **state)
+{
+	(void)state;
+	assert_int_equal(use_everything(), 0);
+	turns();
+	int fds = net_count_fds();
+	uint32_t failed = fail_each(fds);
+	assert_in_range(failed, 20, 200);
+	/* once more: all that the heap and the tables keep is there now */
+	int64_t blocks = fault_live().blocks;
+	assert_int_equal(fail_each(fds), failed);
+	assert_int_equal(fault_live().blocks, blocks);
 }
 
 #define WITH_INSTANCE(test) cmocka_unit_test_setup_teardown(test, net_init, net_fini)
@@ -1518,7 +1558,6 @@ int main(void)
 	if (!mkdtemp(directory) || setenv("LIBOS", "catloop", 1) ||
 	    setenv("DEMI_SHM_DIRECTORY", directory, 1))
 		return 1;
-	cmocka_set_test_filter(getenv("TF"));
 	int status = test_run("loop", tests);
 	(void)rmdir(directory);
 	return status;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
- * tests/net/posix_test.c - the POSIX layer alone, on the kernel's sockets over loopback: both ends
- * are descriptors of the layer.
+ * tests/net/posix_test.c - the POSIX layer alone, on the kernel's sockets over loopback and on
+ * catloop's: both ends are descriptors of the layer.
  */
 #include "support/net.h"
 
@@ -26,6 +26,13 @@ static struct posix px;
 static int setup(void **state)
 {
 	return net_init(state) || posix_init(&px, 3, 64, clock_ns, NULL);
+}
+
+/* The same over shared memory. */
+static int setup_loop(void **state)
+{
+	assert_int_equal(demi_set_config("libos", "catloop"), 0);
+	return setup(state);
 }
 
 static int teardown(void **state)
@@ -500,26 +507,22 @@ static void test_coroutine(void **state)
 	close_pair(&pair);
 }
 
+#define BOTH(test)                                              \
+	cmocka_unit_test_setup_teardown(test, setup, teardown), \
+		cmocka_unit_test_setup_teardown(test, setup_loop, teardown)
+
 int main(void)
 {
 	static const struct CMUnitTest tests[] = {
-		cmocka_unit_test_setup_teardown(test_descriptors, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_no_descriptor_left, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_stream, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_stream_v6, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_half_close, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_nonblocking_connect, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_connect_refused, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_nonblocking_read, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_receive_timeout, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_full_buffer, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_wait_all, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_close_with_unread_data, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_datagrams, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_poll, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_epoll, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_nonblocking_accept, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_coroutine, setup, teardown),
+		BOTH(test_descriptors),     BOTH(test_no_descriptor_left),
+		BOTH(test_stream),          BOTH(test_stream_v6),
+		BOTH(test_half_close),      BOTH(test_nonblocking_connect),
+		BOTH(test_connect_refused), BOTH(test_nonblocking_read),
+		BOTH(test_receive_timeout), BOTH(test_full_buffer),
+		BOTH(test_wait_all),        BOTH(test_close_with_unread_data),
+		BOTH(test_datagrams),       BOTH(test_poll),
+		BOTH(test_epoll),           BOTH(test_nonblocking_accept),
+		BOTH(test_coroutine),
 	};
 
 	return test_run("posix", tests);
