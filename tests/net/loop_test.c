@@ -754,6 +754,35 @@ static void test_stream_whole(void **state)
 	assert_int_equal(demi_close(pair.listener), 0);
 }
 
+/* Longer than any message of a channel may be: on a stream there are none. */
+static void test_long_push(void **state)
+{
+	const uint32_t bytes = (uint32_t)CHANNEL_MESSAGE_MAX + 1000;
+	struct net_pair pair = net_tcp_pair(AF_INET);
+	char *memory = malloc(bytes);
+	uint64_t popped = 0;
+
+	(void)state;
+	assert_non_null(memory);
+	memset(memory, 'x', bytes);
+	net_stream_fill(6, 0, memory, 4096);
+	demi_sgarray_t sga = net_array(memory, bytes);
+	demi_qtoken_t qt = net_push(pair.client, &sga);
+	net_assert_pending(qt);
+	while (popped < bytes) {
+		demi_qresult_t qr = net_wait(net_pop(pair.server));
+		assert_int_equal(qr.qr_opcode, DEMI_OPC_POP);
+		assert_memory_equal(qr.qr_value.sga.sga_segs[0].sgaseg_buf, memory + popped,
+				    qr.qr_value.sga.sga_segs[0].sgaseg_len);
+		popped += net_array_bytes(&qr.qr_value.sga);
+		assert_int_equal(demi_sgafree(&qr.qr_value.sga), 0);
+	}
+	assert_int_equal(popped, bytes);
+	assert_int_equal(net_wait(qt).qr_opcode, DEMI_OPC_PUSH);
+	free(memory);
+	net_close_pair(&pair);
+}
+
 static void test_half_close(void **state)
 {
 	struct net_pair pair = net_tcp_pair(AF_INET6);
@@ -1054,7 +1083,7 @@ static void serve(int ready)
 
 static pid_t start_server(void)
 {
-	int ready[2];
+	int ready[2] = {-1, -1};
 	char byte;
 
 	assert_int_equal(pipe(ready), 0);
@@ -1536,6 +1565,7 @@ int main(void)
 		WITH_INSTANCE(test_calls_by_state),
 		WITH_INSTANCE(test_options),
 		WITH_INSTANCE(test_stream_whole),
+		WITH_INSTANCE(test_long_push),
 		WITH_INSTANCE(test_half_close),
 		WITH_INSTANCE(test_close_with_data),
 		WITH_INSTANCE(test_port_is_free_at_once),

@@ -33,9 +33,10 @@
 #include <stdint.h>
 #include <sys/uio.h>
 
-#define CHANNEL_MESSAGE_MAX ((uint64_t)64 << 20) /* bytes; a longer push is EMSGSIZE */
-#define CHANNEL_RAW_MAX     65600 /* bytes of channel_send: a UDP datagram and its source */
-#define CHANNEL_HELLO_MAX   64    /* bytes that an owner tells its peer at the start */
+#define CHANNEL_MESSAGE_MAX \
+	((uint64_t)64 << 20)    /* bytes; a longer push is EMSGSIZE, but on a stream */
+#define CHANNEL_RAW_MAX   65600 /* bytes of channel_send: a UDP datagram and its source */
+#define CHANNEL_HELLO_MAX 64    /* bytes that an owner tells its peer at the start */
 
 /* The byte that every message carries. */
 enum channel_kind {

@@ -202,7 +202,8 @@ static bool put_long(struct channel *channel, struct op *op, uint64_t bytes)
 	struct iovec one;
 	const struct iovec *parts = op_vector(op, &one);
 
-	if (channel->push_taken == 0 && put_loan(channel, op, bytes))
+	if (channel->push_taken == 0 && bytes <= CHANNEL_MESSAGE_MAX &&
+	    put_loan(channel, op, bytes))
 		return true;
 	while (channel->push_taken < bytes) {
 		uint32_t length = put_piece(channel, CHANNEL_DATA, parts, channel->push_taken,
@@ -227,7 +228,9 @@ static bool put(struct channel *channel, struct op *op, uint64_t bytes)
 static __attribute__((noinline)) int push_slow(struct channel *channel, struct op *op,
 					       uint64_t bytes)
 {
-	if (channel->refuses || channel->shutting || bytes > CHANNEL_MESSAGE_MAX) {
+	bool too_long = bytes > CHANNEL_MESSAGE_MAX && !channel->stream;
+
+	if (channel->refuses || channel->shutting || too_long) {
 		op_complete(channel->sched, op,
 			    channel->refuses ? channel->refuses
 					     : (channel->shutting ? EPIPE : EMSGSIZE));
