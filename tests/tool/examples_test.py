@@ -575,6 +575,52 @@ def chat_gives_places_to_those_who_wait():
 
 
 @test
+def over_catloop():
+    """Servers and clients of ours in two processes, over shared memory: nothing goes by the kernel."""
+    with tempfile.TemporaryDirectory() as directory, tempfile.NamedTemporaryFile() as file:
+        file.write(pattern(300000))
+        file.flush()
+        environment = {**os.environ, "LIBOS": "catloop", "DEMI_SHM_DIRECTORY": directory}
+        with swapped(environment):
+            with server("echo_server", "127.0.0.1", 7001):
+                found(directory, "tcp4-7001")
+                for size, rounds in ((64, 2000), (1, 100), (65536, 50), (4 << 20, 3)):
+                    result = run("echo_client", "127.0.0.1", 7001, size, rounds)
+                    assert result.returncode == 0 and result.stdout.startswith(f"{rounds} round trips of {size} bytes"), result
+                result = run("echo_server", "127.0.0.1", 7001)
+                assert result.returncode == 1 and "Address already in use" in result.stderr, result
+            with server("http_server", "::1", 7001, file.name):  # the port of one that was killed, another family
+                found(directory, "tcp6-7001")
+                got = subprocess.run(command("http_get", "::1", 7001, "/", 3), capture_output=True, timeout=2 * WAIT_S)
+                assert (got.returncode, got.stdout) == (0, 3 * pattern(300000)), got.stderr
+            with server("udp_echo", "server", "127.0.0.1", 7001):
+                found(directory, "udp4-7001")
+                result = run("udp_echo", "client", "127.0.0.1", 7001, 500)
+                assert result.returncode == 0 and result.stdout == "500 datagrams went and came back\n", result
+            for name, *arguments in (("echo_client",), ("udp_echo", "client")):
+                result = run(name, *arguments, "127.0.0.1", 7001)
+                assert result.returncode == 1 and "Connection refused" in result.stderr, result
+
+
+@contextlib.contextmanager
+def swapped(environment):
+    before = dict(os.environ)
+    os.environ.update(environment)
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+
+
+def found(directory, name):
+    deadline = time.monotonic() + WAIT_S
+    while not os.path.exists(os.path.join(directory, name + ".sock")):
+        assert time.monotonic() < deadline, "nobody listens"
+        time.sleep(0.005)
+
+
+@test
 def usage_is_told():
     for name in ("echo_server", "echo_client", "echo_log", "udp_echo", "chat"):
         result = run(name)
