@@ -12,6 +12,7 @@
 
 #include <arpa/inet.h>
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -199,7 +200,7 @@ int field_filter_new(struct queue *source, const char *text, struct queue **queu
 
 	if (!filter)
 		return -ENOMEM;
-	memcpy(filter->text, text, length);
+	(void)snprintf(filter->text, length + 1, "%s", text);
 	int err = open_filter(filter, source);
 	if (err) {
 		free(filter);

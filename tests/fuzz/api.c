@@ -278,6 +278,19 @@ static int make_frame(struct program *p, int *qd, int source)
 	return demi_frame(qd, source, &framing);
 }
 
+static int make_filter(int *qd, int source, uint32_t choice, void *arg)
+{
+	static const char *const expressions[] = {
+		"len < 100 && data[0] != 7", "ip.src == 127.0.0.0/8 || udp.src > 5", "udp.dst & 1",
+		"ip.dst == 127.0.0.1",       "!(data[3:4] >= 0x80000000)",           "len ==",
+	};
+	uint32_t i = choice % 8;
+
+	if (i < sizeof(expressions) / sizeof(*expressions))
+		return demi_filter_expression(qd, source, expressions[i]);
+	return demi_filter(qd, source, some_pass, arg);
+}
+
 static void call_operator(struct program *p)
 {
 	uint32_t choice = take(p);
@@ -288,7 +301,7 @@ static void call_operator(struct program *p)
 
 	switch (choice % 5) {
 	case 0:
-		err = demi_filter(&qd, source, some_pass, arg);
+		err = make_filter(&qd, source, choice / 5, arg);
 		break;
 	case 1:
 		err = demi_map(&qd, source, change, arg);

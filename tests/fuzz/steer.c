@@ -1,11 +1,14 @@
 /* SPDX-License-Identifier: MIT
  * tests/fuzz/steer.c - any frame into the rules of the XDP program: nothing behind its end is read,
- * the slot is one of a target's, and a tag changes nothing.
+ * the slot is one of a target's, and a tag changes nothing; nor does what makes a record for a
+ * filter read more.
  *
  * The first byte is the queue, the rest the frame.
  */
 #include "support/bytes.h"
 #include "support/steer_model.h"
+
+#include "netdev/afxdp/record.h"
 
 #include <netinet/in.h>
 
@@ -61,6 +64,21 @@ static void require_same_tagged(const uint8_t *frame, uint32_t length, uint32_t 
 	free(tagged);
 }
 
+/* What a filter is to judge is a datagram of which the headers are there, to one station. */
+static void check_record(const uint8_t *frame, uint32_t length)
+{
+	const struct steer_bytes bytes = {.at = frame, .end = frame + length};
+	struct filter_record record;
+
+	if (!filter_parse(&record, &bytes))
+		return;
+	require((frame[0] & 1) == 0);
+	require(record.head.version == 4 || record.head.version == 6);
+	require(record.head.len == __builtin_bswap32(record.length));
+	require(record.payload <= length && record.length <= UINT16_MAX - 8);
+	require(memcmp(frame + record.payload - 8, &record.head.port, 4) == 0);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	if (size < 1 || size > LONGEST)
@@ -72,6 +90,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	int32_t slot = steer_model_slot(frame, length, data[0]);
 
 	require(is_slot(slot));
+	check_record(frame, length);
 	if (length >= 14 && !has_tag(frame))
 		require_same_tagged(frame, length, data[0], slot);
 	free(frame);

@@ -346,7 +346,7 @@ static void repeat(char *text, const char *part, uint32_t count, const char *las
 	size_t length = strlen(part);
 
 	for (uint32_t i = 0; i < count; i++)
-		memcpy(text + i * length, part, length);
+		(void)snprintf(text + i * length, length + 1, "%s", part);
 	(void)snprintf(text + count * length, strlen(last) + 1, "%s", last);
 }
 

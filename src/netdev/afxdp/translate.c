@@ -55,8 +55,9 @@ static void put_set(struct writer *w, uint8_t to, uint32_t value)
 
 static void put_add(struct writer *w, uint8_t to, int32_t value)
 {
-	put(w, (struct bpf_insn){
-		       .code = BPF_ALU64 | BPF_ADD | BPF_K, .dst_reg = REG(to), .imm = value});
+	put(w, (struct bpf_insn){.code = BPF_ALU64 | BPF_ADD, /* BPF_K */
+				 .dst_reg = REG(to),
+				 .imm = value});
 }
 
 static void put_call(struct writer *w, int32_t helper)
