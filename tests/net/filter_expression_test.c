@@ -521,6 +521,118 @@ static void test_the_port_is_shared(void **state)
 	finish(state);
 }
 
+/* ---- instances that share a queue, by the program ---- */
+
+#define FLOWS      48
+#define FLOW_FIRST 5000 /* source ports */
+#define GOOD       100  /* bytes of what passes, and of what does not */
+#define BAD        50
+
+struct member {
+	struct demi *demi;
+	int qd;
+	int popped; /* the queue that pops are asked of */
+	demi_qtoken_t qt;
+	bool good[FLOWS];
+	bool bad[FLOWS];
+};
+
+static void open_member(struct member *member, bool filters)
+{
+	const struct demi_args args = {.argc = 0};
+
+	*member = (struct member){.qd = -1};
+	assert_int_equal(demi_create(&member->demi, &args), 0);
+	assert_int_equal(demi_enter(member->demi), 0);
+	member->qd = bound(false);
+	member->popped = filters ? filtered(member->qd, "len == 100") : member->qd;
+	member->qt = net_pop(member->popped);
+	assert_true(document_has("\"filter\":\"xdp\"") == filters);
+}
+
+static void pop_member(struct member *member)
+{
+	demi_qresult_t qr;
+
+	assert_int_equal(demi_enter(member->demi), 0);
+	while (demi_wait(&qr, member->qt, &no_time) == 0) {
+		demi_sgarray_t sga = qr.qr_value.sga;
+		struct net_address from = {.length = sizeof(from.room)};
+		assert_int_equal(demi_sgaaddr(&sga, &from.any, &from.length), 0);
+		uint32_t flow = net_port(&from) - FLOW_FIRST;
+		assert_true(flow < FLOWS);
+		*(net_array_bytes(&sga) == GOOD ? &member->good[flow] : &member->bad[flow]) = true;
+		assert_int_equal(demi_sgafree(&sga), 0);
+		member->qt = net_pop(member->popped);
+	}
+}
+
+static void close_member(struct member *member)
+{
+	assert_int_equal(demi_enter(member->demi), 0);
+	close_qd(member->qd);
+	assert_int_equal(demi_destroy(member->demi), 0);
+}
+
+static uint32_t count_good(const struct member members[2])
+{
+	uint32_t count = 0;
+
+	for (uint32_t i = 0; i < FLOWS; i++)
+		count += members[0].good[i] + members[1].good[i];
+	return count;
+}
+
+static void send_flow(uint32_t flow, uint32_t length)
+{
+	const struct sockaddr_in from = {.sin_family = AF_INET,
+					 .sin_port = htons((uint16_t)(FLOW_FIRST + flow))};
+	int plain = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+
+	assert_return_code(plain, errno);
+	assert_int_equal(bind(plain, (const struct sockaddr *)&from, sizeof(from)), 0);
+	send_one(plain, 0, length);
+	(void)close(plain);
+}
+
+/* Both are bound to the port; the filter of one is nothing to the other. */
+static void test_instances_that_share(void **state)
+{
+	(void)state;
+	NEED_PRIVILEGE;
+	struct member members[2];
+	prepare("afxdp", "generic");
+	set("DEMI_XDP_QUEUES", "2");
+	set("DEMI_XDP_SPREAD", "program");
+	set("DEMI_STAT_SOCKET", "off");
+	open_member(&members[0], true);
+	open_member(&members[1], false);
+	for (uint32_t tries = 0; count_good(members) < FLOWS; tries++) {
+		for (uint32_t flow = 0; flow < FLOWS; flow++) {
+			send_flow(flow, BAD);
+			send_flow(flow, GOOD);
+			pop_member(&members[0]);
+			pop_member(&members[1]);
+		}
+		assert_true(tries < 100);
+	}
+	uint32_t at_first = 0;
+	for (uint32_t flow = 0; flow < FLOWS; flow++) {
+		at_first += members[0].good[flow];
+		assert_true(members[0].good[flow] != members[1].good[flow]);
+		assert_false(members[0].bad[flow]);
+		assert_true(members[1].bad[flow] == members[1].good[flow]);
+	}
+	assert_true(at_first > 0 && at_first < FLOWS);
+	close_member(&members[1]);
+	close_member(&members[0]);
+	set("DEMI_XDP_QUEUES", "1");
+	set("DEMI_XDP_SPREAD", "auto");
+	leave_device();
+}
+
+/* ---- the helper ---- */
+
 /* The helper has the privilege; the next one goes on with the filter. */
 static void test_a_helper(void **state)
 {
@@ -581,6 +693,7 @@ int main(void)
 		cmocka_unit_test(test_generic),
 		cmocka_unit_test(test_middleware),
 		cmocka_unit_test(test_the_port_is_shared),
+		cmocka_unit_test(test_instances_that_share),
 		cmocka_unit_test(test_a_helper),
 	};
 
