@@ -92,10 +92,11 @@ void channel_free(struct channel *channel)
 
 void channel_fail(struct channel *channel, int err)
 {
+	channel->peer = NULL;
+	channel->broken = true;
 	if (channel->state == CHANNEL_OVER)
 		return;
 	channel->state = CHANNEL_LEFT;
-	channel->peer = NULL;
 	channel->gone = err;
 	channel->refuses = -err;
 	shm_warm(channel);
@@ -121,6 +122,11 @@ void channel_left(struct channel *channel)
 static void settle(struct channel *channel)
 {
 	channel->state = CHANNEL_OVER;
+	channel->peer = NULL;
+	if (channel->broken) {
+		join_hang_up(channel);
+		lend_take_back(channel);
+	}
 	if (channel->assembly)
 		(void)heap_free(channel->sched->heap, channel->assembly);
 	channel->assembly = NULL;

@@ -49,8 +49,9 @@ struct channel_offer {
 
 struct channel {
 	struct ring_shared *own;
-	const struct ring_shared *peer; /* NULL: none, or nothing of it is read any more */
-	const struct ring_shared *mapped;
+	const struct ring_shared *peer; /* NULL: none, or no message of it is read any more */
+	const struct ring_shared
+		*mapped; /* what is told about loans and sleep: see channel_hears */
 
 	uint32_t in_position;  /* line that comes next */
 	uint32_t in_published; /* what own->consumed says */
@@ -71,6 +72,7 @@ struct channel {
 	bool out_ended; /* ours was written */
 	bool shutting;  /* channel_shut: it is to be, behind pushes */
 	bool deaf;
+	bool broken;  /* the peer broke the rules: nothing of it is read any more */
 	bool closing; /* channel_close was called */
 	bool down;    /* ... and all that it had to send is in the ring */
 	bool wants_roomy;
@@ -179,6 +181,12 @@ static inline bool channel_wants_attention(const struct channel *channel)
 	       (channel->borrow && borrow_held(channel->borrow) > 0);
 }
 
+/* Can the peer's memory be read, if only for what it says of loans and sleep? */
+static inline bool channel_hears(const struct channel *channel)
+{
+	return channel->mapped && !channel->broken;
+}
+
 /* Has it lent or borrowed something, so that the peer must be able to give it back, or to get it?
  */
 static inline bool channel_owes(const struct channel *channel)
@@ -241,6 +249,9 @@ void join_wake(const struct channel *channel);
 /* The socket is watched: now and then and when the instance sleeps, or in every look at the
  * descriptors.  0 or -errno. */
 int join_watch(struct channel *channel, bool lazy);
+
+/* The socket is closed. */
+void join_hang_up(struct channel *channel);
 
 /* The socket is closed, all memory unmapped. */
 void join_leave(struct channel *channel);

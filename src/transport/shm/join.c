@@ -66,7 +66,7 @@ static int map_peer(struct channel *channel, int memory_fd)
 	return 0;
 }
 
-static void leave_socket(struct channel *channel)
+void join_hang_up(struct channel *channel)
 {
 	timer_cancel(&channel->sched->timers, &channel->patience);
 	if (channel->socket.fd < 0)
@@ -78,7 +78,7 @@ static void leave_socket(struct channel *channel)
 
 void join_leave(struct channel *channel)
 {
-	leave_socket(channel);
+	join_hang_up(channel);
 	if (channel->mapped)
 		munmap((void *)(uintptr_t)channel->mapped, MEMORY_BYTES);
 	munmap(channel->own, MEMORY_BYTES);
@@ -114,7 +114,7 @@ static void half_left(struct channel *channel)
 	channel_left(channel);
 	fdset_remove(fds, &channel->socket);
 	if (!channel_owes(channel) || fdset_add(fds, &channel->socket, 0)) {
-		leave_socket(channel);
+		join_hang_up(channel);
 		lend_take_back(channel);
 	}
 }
@@ -126,7 +126,7 @@ static void joined_event(struct fd_watch *watch, uint32_t events)
 	shm_warm(channel);
 	bool there = take_wakes(watch->fd);
 	if (events & (EPOLLHUP | EPOLLERR)) {
-		leave_socket(channel);
+		join_hang_up(channel);
 		channel_left(channel);
 		lend_take_back(channel);
 	} else if (!there) {
@@ -211,7 +211,7 @@ static void answer_event(struct fd_watch *watch, uint32_t events)
 		err = join_watch(channel, true);
 	}
 	if (err) {
-		leave_socket(channel);
+		join_hang_up(channel);
 		channel_fail(channel, err);
 		return;
 	}
@@ -228,7 +228,7 @@ static void patience_ends(struct timer *timer)
 	channel_enter(channel);
 	answer_event(&channel->socket, 0); /* it may have come while we were busy */
 	if (channel->state == CHANNEL_GREETING) {
-		leave_socket(channel);
+		join_hang_up(channel);
 		channel_fail(channel, -ETIMEDOUT);
 	}
 	channel_leave(channel);

@@ -139,7 +139,7 @@ static bool take_return(struct channel *channel)
 {
 	uint32_t position = channel->returns_in;
 	/* acquire: what the peer read of it is read; pairs with the release in give_back */
-	uint64_t word = atomic_load_explicit(&channel->peer->returns[position % RING_LOANS],
+	uint64_t word = atomic_load_explicit(&channel->mapped->returns[position % RING_LOANS],
 					     memory_order_acquire);
 	uint32_t i = (uint32_t)word;
 
@@ -160,7 +160,7 @@ uint32_t lend_poll(struct channel *channel)
 
 	if (channel->borrow)
 		borrow_drain(channel->borrow);
-	while (channel->lent > 0 && channel->peer && take_return(channel))
+	while (channel->lent > 0 && channel_hears(channel) && take_return(channel))
 		happened++;
 	return happened;
 }
@@ -283,7 +283,7 @@ static int take_all(struct channel *channel, const struct ring_loan *loans, uint
 
 int lend_take(struct channel *channel, const struct ring_loan *loans, uint32_t count, struct op *op)
 {
-	void *ptrs[OP_SEGMENTS_MAX];
+	void *ptrs[OP_SEGMENTS_MAX] = {NULL}; /* count is at least 1 */
 	uint32_t copies;
 
 	if (!channel->borrow)

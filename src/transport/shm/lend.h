@@ -39,10 +39,11 @@ static inline bool lend_returned(const struct channel *channel)
 	uint32_t position = channel->returns_in;
 
 	/* relaxed: lend_poll looks again */
-	return channel->peer && atomic_load_explicit(&channel->peer->returns[position % RING_LOANS],
-						     memory_order_relaxed) >>
-						32 ==
-					ring_sequence(position);
+	return channel_hears(channel) &&
+	       atomic_load_explicit(&channel->mapped->returns[position % RING_LOANS],
+				    memory_order_relaxed) >>
+			       32 ==
+		       ring_sequence(position);
 }
 
 /* Takes back what the peer has let go of, and hears what the application has.  How much happened.

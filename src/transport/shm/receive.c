@@ -8,6 +8,8 @@
 
 #include "base/assert.h"
 
+#define BATCH 128 /* messages of a turn: a peer that never stops keeps us from nothing else */
+
 /* ---- lines ---- */
 
 static void ring_publish(struct channel *channel)
@@ -299,7 +301,7 @@ uint32_t receive_poll(struct channel *channel)
 	uint32_t happened = 0;
 	uint64_t head;
 
-	while ((head = ring_next(channel)) && take(channel, head))
+	while (happened < BATCH && (head = ring_next(channel)) && take(channel, head))
 		happened++;
 	return happened;
 }

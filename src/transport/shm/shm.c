@@ -45,12 +45,12 @@ static void kick(struct channel *channel)
 	channel->news = 0;
 	channel->dirty = false;
 	list_remove(&channel->in_dirty);
-	if (!channel->peer)
+	if (!channel_hears(channel))
 		return;
 	if (!channel->fenceless)
 		atomic_thread_fence(memory_order_seq_cst); /* pairs with that in barrier */
 	/* relaxed: ordered by the fences; pairs with the stores in fall_asleep, wake_up */
-	uint32_t asleep = atomic_load_explicit(&channel->peer->asleep, memory_order_relaxed);
+	uint32_t asleep = atomic_load_explicit(&channel->mapped->asleep, memory_order_relaxed);
 	if (likely(!(asleep & news)) || asleep / RING_SLEEP_STEP == channel->kicked)
 		return;
 	channel->kicked = asleep / RING_SLEEP_STEP;
