@@ -825,7 +825,7 @@ static void test_loan_outlives(void **state)
 	struct op was;
 
 	(void)state;
-	for (uint32_t way = 0; way < 2; way++) {
+	for (uint32_t way = 0; way < 3; way++) {
 		open_pair(&pair, &by_loan);
 		assert_int_equal(shmrig_ret(&pair.a, push_bytes(&pair.a, 40000, 4)), 0);
 		if (way == 1) /* the lender goes while it is in the ring */
@@ -835,8 +835,11 @@ static void test_loan_outlives(void **state)
 		assert_int_equal(shmrig_take(&pair.b, pop, &was, parts), 40000);
 		if (way == 0)
 			channel_close(pair.b.channel);
+		else if (way == 2)
+			channel_abort(pair.a.channel);
 		*(way ? &pair.a.channel : &pair.b.channel) = NULL;
 		turns(&pair, 4);
+		assert_int_equal(pair.b.err, way == 2 ? -ECONNRESET : 0);
 		assert_int_equal(shmrig_objects(&pair.a), 1);
 		check_bytes(parts, 1, 4);
 		shmrig_free(&pair.b, parts, 1);
@@ -866,6 +869,29 @@ static void test_loan_of_the_dead(void **state)
 	assert_int_equal(shmrig_objects(&pair.a), 0);
 	assert_int_equal(heap_free_inside(NULL, parts[0].iov_base), 0);
 	shmrig_close(&pair.a);
+}
+
+/* The lender's instance ends: what was popped of it stays as it is. */
+static void test_loan_of_a_dead_lender(void **state)
+{
+	struct pair pair;
+	struct iovec parts[OP_SEGMENTS_MAX];
+	struct op was;
+
+	(void)state;
+	open_pair(&pair, &by_loan);
+	for (uint32_t i = 0; i < 2; i++)
+		assert_int_equal(shmrig_ret(&pair.a, push_bytes(&pair.a, 40000, i)), 0);
+	assert_int_equal(shmrig_take(&pair.b, shmrig_pop(&pair.b), &was, parts), 40000);
+	shmrig_close(&pair.a);
+	shmrig_turn(&pair.b);
+	take_and_check(&pair.b, shmrig_pop(&pair.b), 40000, 1);
+	check_bytes(parts, 1, 0);
+	shmrig_free(&pair.b, parts, 1);
+	struct op *pop = shmrig_pop(&pair.b);
+	shmrig_turn(&pair.b);
+	expect_end(&pair.b, pop);
+	shmrig_close(&pair.b);
 }
 
 /* ---- memory that runs out ---- */
@@ -1109,6 +1135,7 @@ int main(void)
 		cmocka_unit_test(test_loan_bounds),
 		cmocka_unit_test(test_loan_outlives),
 		cmocka_unit_test(test_loan_of_the_dead),
+		cmocka_unit_test(test_loan_of_a_dead_lender),
 		cmocka_unit_test(test_no_memory),
 		cmocka_unit_test(test_calls_fail),
 		cmocka_unit_test(test_joins_fail),

@@ -143,8 +143,9 @@ static void close_down(struct channel *channel)
 		 * take_end */
 		atomic_store_explicit(&channel->own->closed, 1, memory_order_release);
 		send_end(channel);
-		join_half(channel);
 	}
+	if (!channel->down)
+		join_half(channel);
 	channel->down = true;
 	if (!channel_owes(channel))
 		channel_free(channel);
@@ -264,7 +265,12 @@ void channel_abort(struct channel *channel)
 {
 	receive_drop(channel, ECANCELED);
 	send_drop(channel, ECANCELED, true);
-	channel_fail(channel, -ECONNRESET);
+	if (channel->state < CHANNEL_LEFT) {
+		channel->state = CHANNEL_LEFT;
+		channel->gone = -ECONNRESET;
+		channel->refuses = ECONNRESET;
+	}
+	channel->peer = NULL;
 	give_up(channel);
 }
 
