@@ -159,15 +159,6 @@ bool sched_turn(struct sched *sched)
 	return happened > 0;
 }
 
-void sched_finish_turn(struct sched *sched, uint64_t timeout_ns)
-{
-	(void)sched_now(sched);
-	sched_flush(sched);
-	bool happened = take_input(sched) + tasks_run(sched) > 0;
-	(void)fdset_wait(&sched->fds, happened ? 0 : timeout_ns);
-	(void)timer_advance(&sched->timers, sched_now(sched));
-}
-
 void sched_give_way(struct sched *sched)
 {
 	(void)coroutine_yield(&sched->coroutines);
@@ -193,10 +184,9 @@ static void disarm(struct sched *sched, uint32_t armed)
 		sched->pollers[i]->ops->disarm(sched->pollers[i]);
 }
 
-int sched_arm(struct sched *sched)
+/* 0, -EAGAIN or -ENOTSUP: then none of them is. */
+static int arm_pollers(struct sched *sched)
 {
-	if (sched->coroutines.ready_count > 0 || !list_empty(&sched->due))
-		return -EAGAIN;
 	for (uint32_t i = 0; i < sched->num_pollers; i++) {
 		int err = sched->pollers[i]->ops->arm(sched->pollers[i]);
 		if (err) {
@@ -205,6 +195,26 @@ int sched_arm(struct sched *sched)
 		}
 	}
 	return 0;
+}
+
+int sched_arm(struct sched *sched)
+{
+	if (sched->coroutines.ready_count > 0 || !list_empty(&sched->due))
+		return -EAGAIN;
+	return arm_pollers(sched);
+}
+
+void sched_finish_turn(struct sched *sched, uint64_t timeout_ns)
+{
+	(void)sched_now(sched);
+	sched_flush(sched);
+	bool happened = take_input(sched) + tasks_run(sched) > 0;
+	/* A peer in shared memory wakes only whom it knows to be asleep. */
+	int err = happened ? -EAGAIN : arm_pollers(sched);
+	(void)fdset_wait(&sched->fds, err == -EAGAIN ? 0 : timeout_ns);
+	if (!err)
+		disarm(sched, sched->num_pollers);
+	(void)timer_advance(&sched->timers, sched_now(sched));
 }
 
 static void sleep_until(struct sched *sched, uint64_t deadline_ns)
