@@ -1188,6 +1188,82 @@ static void test_two_threads(void **state)
 	assert_int_equal(demi_close(listener), 0);
 }
 
+#define PARTING ((uint32_t)5000000)
+
+/* Pushes much, closes and ends: what was pushed goes on until it is sent. */
+static void *push_and_end(void *arg)
+{
+	static const struct demi_args args;
+	demi_qtoken_t qt;
+
+	(void)arg;
+	if (demi_init(&args))
+		return NULL;
+	int qd = net_socket(AF_INET, SOCK_STREAM);
+	if (connect_to(qd, "127.0.0.1", 5200) == 0) {
+		demi_sgarray_t sga = demi_sgaalloc(PARTING);
+		net_stream_fill(4, 0, sga.sga_segs[0].sgaseg_buf, PARTING);
+		(void)demi_push(&qt, qd, &sga);
+		(void)demi_sgafree(&sga);
+	}
+	(void)demi_close(qd);
+	(void)demi_fini();
+	return NULL;
+}
+
+static void test_end_sends_the_rest(void **state)
+{
+	pthread_t thread;
+	uint64_t popped = 0;
+
+	(void)state;
+	int listener = listener_at("127.0.0.1", 5200);
+	assert_int_equal(pthread_create(&thread, NULL, push_and_end, NULL), 0);
+	int qd = net_wait(net_accept(listener)).qr_value.ares.qd;
+	net_sleep_ms(20);
+	for (uint64_t bytes = 1; bytes > 0; popped += bytes)
+		bytes = pop_some(qd, 4, popped);
+	assert_int_equal(popped, PARTING);
+	assert_int_equal(pthread_join(thread, NULL), 0);
+	assert_int_equal(demi_close(qd), 0);
+	assert_int_equal(demi_close(listener), 0);
+}
+
+/* What `demi stat` is told of each kind of socket. */
+static void test_describe(void **state)
+{
+	struct net_pair pair = net_tcp_pair(AF_INET);
+	int udp = bound_to(SOCK_DGRAM, "127.0.0.1", 5000);
+
+	const struct {
+		int qd;
+		const char *kind;
+		const char *state;
+	} cases[] = {
+		{pair.listener, "tcp", "listening"},
+		{pair.client, "tcp", "connected"},
+		{udp, "udp", "unconnected"},
+	};
+
+	demi_qtoken_t pop = net_pop(pair.client);
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_LENGTH(cases); i++) {
+		struct queue *queue = queue_find(&thread_state.current->queues, cases[i].qd);
+		struct net_address local = net_local(cases[i].qd);
+		struct queue_info info;
+		queue->ops->describe(queue, &info);
+		assert_string_equal(info.kind, cases[i].kind);
+		assert_string_equal(info.state, cases[i].state);
+		assert_int_equal(info.pops_pending, cases[i].qd == pair.client);
+		assert_memory_equal(&info.local, &local.room, local.length);
+		loop_check(loop_of(queue));
+	}
+	assert_int_equal(demi_close(udp), 0);
+	net_close_pair(&pair);
+	net_wait_failed(pop, ECANCELED);
+}
+
 /* -- peers that lie: the other end is the test's own */
 
 static void open_liar(struct shmrig *liar)
@@ -1577,6 +1653,8 @@ int main(void)
 		WITH_INSTANCE(test_many_peers),
 		cmocka_unit_test(test_killed_peer),
 		WITH_INSTANCE(test_two_threads),
+		WITH_INSTANCE(test_end_sends_the_rest),
+		WITH_INSTANCE(test_describe),
 		WITH_INSTANCE(test_lying_hellos),
 		WITH_INSTANCE(test_impossible_names),
 		WITH_INSTANCE(test_bad_kind_on_a_stream),
