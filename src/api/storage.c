@@ -53,7 +53,7 @@ static struct queue *log_of(int qd, int *err)
 {
 	struct queue *queue = api_queue(qd, err);
 
-	if (queue && !queue->log) {
+	if (queue && !queue->ops->log) {
 		*err = ESPIPE;
 		return NULL;
 	}
@@ -69,7 +69,7 @@ int demi_lseek(int qd, off_t offset, int whence, off_t *offset_out)
 
 	if (!queue)
 		return err;
-	err = queue->log->seek(queue, offset, whence, &result);
+	err = queue->ops->log->seek(queue, offset, whence, &result);
 	if (!err && offset_out)
 		*offset_out = result;
 	return -err;
@@ -88,5 +88,6 @@ int demi_truncate(demi_qtoken_t *qt_out, int qd, off_t offset)
 	struct op *op = api_issue(queue, OP_TRUNCATE);
 	if (!op)
 		return ENOMEM;
-	return api_issued(queue, op, queue->log->truncate(queue, op, (uint64_t)offset), qt_out);
+	return api_issued(queue, op, queue->ops->log->truncate(queue, op, (uint64_t)offset),
+			  qt_out);
 }

@@ -87,6 +87,14 @@ struct engine_info {
 	char routers[2][46]; /* IPv4, IPv6: next hops of what is not on the link; "": none */
 };
 
+/* What a log has beside push and pop. */
+struct log_ops {
+	/* As lseek(2), with record offsets (demi/storage.h). */
+	int (*seek)(struct queue *queue, int64_t offset, int whence, int64_t *offset_out);
+	/* Collects the records before one.  The operation is pending, as in queue_ops. */
+	int (*truncate)(struct queue *queue, struct op *op, uint64_t offset);
+};
+
 struct queue_ops {
 	/* to: NULL, or the destination (length bytes). */
 	int (*push)(struct queue *queue, struct op *op, const struct sockaddr *to,
@@ -101,6 +109,7 @@ struct queue_ops {
 	 * bytes were taken, and frees itself. */
 	void (*close)(struct queue *queue);
 	void (*describe)(struct queue *queue, struct queue_info *info);
+	const struct log_ops *log; /* NULL: not a log */
 };
 
 struct socket_ops {
@@ -130,19 +139,10 @@ struct op *queue_take_none(struct queue *queue);
 /* The filter of sockets that have no device: -ENOTSUP. */
 int socket_filter_none(struct queue *queue, const struct sock_filter *program, uint32_t count);
 
-/* What a log has beside push and pop. */
-struct log_ops {
-	/* As lseek(2), with record offsets (demi/storage.h). */
-	int (*seek)(struct queue *queue, int64_t offset, int whence, int64_t *offset_out);
-	/* Collects the records before one.  The operation is pending, as in queue_ops. */
-	int (*truncate)(struct queue *queue, struct op *op, uint64_t offset);
-};
-
 /* Embedded first in every queue. */
 struct queue {
 	const struct queue_ops *ops;
 	const struct socket_ops *socket; /* NULL: not a socket */
-	const struct log_ops *log;       /* NULL: not a log */
 	struct sched *sched;
 	int32_t qd;
 	/* An empty pop (one segment, buf NULL, len 0) is the end of its stream: nothing comes

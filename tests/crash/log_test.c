@@ -472,8 +472,8 @@ static void judge_rotten(struct logrig *judge, struct blksim_disk *disk, bool *m
 		}
 		assert_int_equal(err, -EBADMSG);
 		*told = true;
-		assert_int_equal(judge->queue->log->seek(judge->queue, 0, SEEK_CUR, &at), 0);
-		if (judge->queue->log->seek(judge->queue, at, SEEK_DATA, &at))
+		assert_int_equal(judge->queue->ops->log->seek(judge->queue, 0, SEEK_CUR, &at), 0);
+		if (judge->queue->ops->log->seek(judge->queue, at, SEEK_DATA, &at))
 			break;
 		assert_int_equal(logrig_read(judge, &i), 1);
 		assert_true(i > expected && i <= SMALL);

@@ -59,7 +59,7 @@ static void make_base(void)
 	for (int n = 0; n < 5; n++)
 		ASSERT(logrig_read(&rig, &i) == 1);
 	int64_t at;
-	int err = rig.queue->log->seek(rig.queue, 0, SEEK_CUR, &at);
+	int err = rig.queue->ops->log->seek(rig.queue, 0, SEEK_CUR, &at);
 	uint64_t token = logrig_truncate(&rig, (uint64_t)at, &err);
 	ASSERT(token && logrig_wait(&rig, token, NULL) == 0);
 	logrig_close(&rig);
@@ -138,8 +138,8 @@ static void read_all(struct logrig *rig, bool honest)
 			continue;
 		}
 		ASSERT(err == -EBADMSG || err == -ESTALE);
-		ASSERT(rig->queue->log->seek(rig->queue, 0, SEEK_CUR, &at) == 0);
-		if (err == -ESTALE || rig->queue->log->seek(rig->queue, at, SEEK_DATA, &at))
+		ASSERT(rig->queue->ops->log->seek(rig->queue, 0, SEEK_CUR, &at) == 0);
+		if (err == -ESTALE || rig->queue->ops->log->seek(rig->queue, at, SEEK_DATA, &at))
 			return;
 	}
 }

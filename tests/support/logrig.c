@@ -132,7 +132,7 @@ uint64_t logrig_truncate(struct logrig *rig, uint64_t offset, int *err)
 	struct op *op = op_issue(&rig->rig.sched, OP_TRUNCATE, rig->queue->qd);
 	uint64_t token = op->token;
 
-	*err = issued(rig, op, rig->queue->log->truncate(rig->queue, op, offset));
+	*err = issued(rig, op, rig->queue->ops->log->truncate(rig->queue, op, offset));
 	return *err ? 0 : token;
 }
 

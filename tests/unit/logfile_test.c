@@ -57,7 +57,7 @@ static void expect_end(struct logrig *rig)
 static int64_t seek(struct logrig *rig, int64_t offset, int whence)
 {
 	int64_t at = -1;
-	int err = rig->queue->log->seek(rig->queue, offset, whence, &at);
+	int err = rig->queue->ops->log->seek(rig->queue, offset, whence, &at);
 
 	return err ? err : at;
 }

@@ -98,6 +98,11 @@ static int log_queue_truncate(struct queue *queue, struct op *op, uint64_t offse
 	return lq->writes ? logfile_truncate(lq->log, op, offset) : -EBADF;
 }
 
+static const struct log_ops log_queue_log = {
+	.seek = log_queue_seek,
+	.truncate = log_queue_truncate,
+};
+
 static const struct queue_ops log_queue_ops = {
 	.push = log_queue_push,
 	.pop = log_queue_pop,
@@ -105,11 +110,7 @@ static const struct queue_ops log_queue_ops = {
 	.cancel = log_queue_cancel,
 	.close = log_queue_close,
 	.describe = log_queue_describe,
-};
-
-static const struct log_ops log_queue_log = {
-	.seek = log_queue_seek,
-	.truncate = log_queue_truncate,
+	.log = &log_queue_log,
 };
 
 int log_queue_open(struct log_engine *engine, const char *path, int flags, mode_t mode,
@@ -119,8 +120,7 @@ int log_queue_open(struct log_engine *engine, const char *path, int flags, mode_
 
 	if (!lq)
 		return -ENOMEM;
-	lq->queue = (struct queue){
-		.ops = &log_queue_ops, .log = &log_queue_log, .sched = engine->sched, .qd = -1};
+	lq->queue = (struct queue){.ops = &log_queue_ops, .sched = engine->sched, .qd = -1};
 	lq->reads = (flags & O_ACCMODE) != O_WRONLY;
 	lq->writes = (flags & O_ACCMODE) != O_RDONLY;
 	int err = log_engine_find(engine, path, flags, mode, &lq->log);

@@ -12,8 +12,9 @@
 #include <errno.h>
 #include <string.h>
 
-#define FRAMES_LOOK 64 /* frames that the application gets between two looks at how many are left \
-			*/
+#define FRAMES_LOOK                                                                   \
+	64 /* frames that the application gets between two looks at how many are left \
+	    */
 
 /* ---- frames ---- */
 
