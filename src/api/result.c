@@ -113,8 +113,8 @@ static void write_accept(struct demi *demi, const struct op *op, demi_accept_res
 	memset(&ares->addr, 0, sizeof(ares->addr));
 	/* A peer that has gone already has no name any more; and the descriptor may have been
 	 * closed, by a guess, and be something else's by now. */
-	if (queue && queue->socket &&
-	    queue->socket->peer_name(queue, (struct sockaddr *)&peer, &length) == 0 &&
+	if (queue && queue->ops->socket &&
+	    queue->ops->socket->peer_name(queue, (struct sockaddr *)&peer, &length) == 0 &&
 	    peer.ss_family == AF_INET)
 		memcpy(&ares->addr, &peer, sizeof(ares->addr));
 }

@@ -13,7 +13,7 @@ static struct queue *socket_of(int qd, int *err)
 {
 	struct queue *queue = api_queue(qd, err);
 
-	if (queue && !queue->socket) {
+	if (queue && !queue->ops->socket) {
 		*err = ENOTSUP;
 		return NULL;
 	}
@@ -48,7 +48,7 @@ int demi_bind(int sockqd, const struct sockaddr *addr, socklen_t size)
 
 	if (!queue)
 		return err;
-	return bad_address(addr, size) ? EINVAL : -queue->socket->bind(queue, addr, size);
+	return bad_address(addr, size) ? EINVAL : -queue->ops->socket->bind(queue, addr, size);
 }
 
 int demi_listen(int sockqd, int backlog)
@@ -59,7 +59,7 @@ int demi_listen(int sockqd, int backlog)
 
 	if (!queue)
 		return err;
-	return backlog < 1 ? EINVAL : -queue->socket->listen(queue, backlog);
+	return backlog < 1 ? EINVAL : -queue->ops->socket->listen(queue, backlog);
 }
 
 int demi_accept(demi_qtoken_t *qt_out, int sockqd)
@@ -76,7 +76,7 @@ int demi_accept(demi_qtoken_t *qt_out, int sockqd)
 	if (!(op = api_issue(queue, OP_ACCEPT)))
 		return ENOMEM;
 	sched_count(queue->sched, COUNTER_ACCEPTS, 1);
-	return api_issued(queue, op, queue->socket->accept(queue, op), qt_out);
+	return api_issued(queue, op, queue->ops->socket->accept(queue, op), qt_out);
 }
 
 int demi_connect(demi_qtoken_t *qt_out, int sockqd, const struct sockaddr *addr, socklen_t size)
@@ -93,7 +93,7 @@ int demi_connect(demi_qtoken_t *qt_out, int sockqd, const struct sockaddr *addr,
 	if (!(op = api_issue(queue, OP_CONNECT)))
 		return ENOMEM;
 	sched_count(queue->sched, COUNTER_CONNECTS, 1);
-	return api_issued(queue, op, queue->socket->connect(queue, op, addr, size), qt_out);
+	return api_issued(queue, op, queue->ops->socket->connect(queue, op, addr, size), qt_out);
 }
 
 int demi_close(int qd)
@@ -119,7 +119,7 @@ int demi_shutdown(int qd, int how)
 		return err;
 	if (how != SHUT_RD && how != SHUT_WR && how != SHUT_RDWR)
 		return EINVAL;
-	return -queue->socket->shutdown(queue, how);
+	return -queue->ops->socket->shutdown(queue, how);
 }
 
 int demi_setsockopt(int qd, int level, int optname, const void *optval, socklen_t optlen)
@@ -130,7 +130,8 @@ int demi_setsockopt(int qd, int level, int optname, const void *optval, socklen_
 
 	if (!queue)
 		return err;
-	return !optval ? EINVAL : -queue->socket->set_option(queue, level, optname, optval, optlen);
+	return !optval ? EINVAL
+		       : -queue->ops->socket->set_option(queue, level, optname, optval, optlen);
 }
 
 int demi_getsockopt(int qd, int level, int optname, void *optval, socklen_t *optlen)
@@ -143,7 +144,7 @@ int demi_getsockopt(int qd, int level, int optname, void *optval, socklen_t *opt
 		return err;
 	return !optval || !optlen
 		       ? EINVAL
-		       : -queue->socket->get_option(queue, level, optname, optval, optlen);
+		       : -queue->ops->socket->get_option(queue, level, optname, optval, optlen);
 }
 
 int demi_getpeername(int qd, struct sockaddr *addr, socklen_t *addrlen)
@@ -154,7 +155,7 @@ int demi_getpeername(int qd, struct sockaddr *addr, socklen_t *addrlen)
 
 	if (!queue)
 		return err;
-	return !addr || !addrlen ? EINVAL : -queue->socket->peer_name(queue, addr, addrlen);
+	return !addr || !addrlen ? EINVAL : -queue->ops->socket->peer_name(queue, addr, addrlen);
 }
 
 int demi_getsockname(int qd, struct sockaddr *addr, socklen_t *addrlen)
@@ -165,5 +166,5 @@ int demi_getsockname(int qd, struct sockaddr *addr, socklen_t *addrlen)
 
 	if (!queue)
 		return err;
-	return !addr || !addrlen ? EINVAL : -queue->socket->local_name(queue, addr, addrlen);
+	return !addr || !addrlen ? EINVAL : -queue->ops->socket->local_name(queue, addr, addrlen);
 }

@@ -96,8 +96,8 @@ static void end(struct derived *derived)
 {
 	struct queue *source = derived->pullers[0].source;
 
-	if (source->socket)
-		(void)source->socket->filter(source, NULL, 0);
+	if (source->ops->socket)
+		(void)source->ops->socket->filter(source, NULL, 0);
 }
 
 static void free_filter(struct derived *derived)
@@ -117,7 +117,7 @@ static void tell(struct derived *derived, struct queue_info *info)
 	struct queue *source = derived->pullers[0].source;
 	struct queue_info below = {.filter = NULL};
 
-	if (source && source->socket)
+	if (source && source->ops->socket)
 		source->ops->describe(source, &below);
 	info->filter = below.filter ? below.filter : "cpu";
 	info->expression = filter_of(derived)->text;
@@ -143,7 +143,7 @@ static struct queue *socket_below(struct queue *queue)
 		struct derived *derived = derived_of(queue);
 		queue = derived->num_pullers == 1 ? derived->pullers[0].source : NULL;
 	}
-	return queue && queue->socket ? queue : NULL;
+	return queue && queue->ops->socket ? queue : NULL;
 }
 
 /* What the fields of the receiver's side are: those of the name that the socket is bound to.  0, or
@@ -155,7 +155,7 @@ static int take_local(struct field_filter *filter, struct queue *source)
 	socklen_t length = sizeof(name);
 	struct ip_address local = {.pair = {0, 0}};
 
-	if (below && below->socket->local_name(below, &name.any, &length) == 0 &&
+	if (below && below->ops->socket->local_name(below, &name.any, &length) == 0 &&
 	    name.any.sa_family != AF_UNSPEC)
 		local = address_of(&name.any, &filter->head.local_port);
 	memcpy(filter->head.local_address, local.bytes, sizeof(local.bytes));
@@ -187,9 +187,9 @@ static int open_filter(struct field_filter *filter, struct queue *source)
 
 	if (!err)
 		err = derived_open(&filter->derived, &field_filter_ops, source, NULL);
-	if (!err && source->socket)
-		(void)source->socket->filter(source, filter->expression.program,
-					     filter->expression.count);
+	if (!err && source->ops->socket)
+		(void)source->ops->socket->filter(source, filter->expression.program,
+						  filter->expression.count);
 	return err;
 }
 

@@ -161,8 +161,8 @@ void derived_relay(struct derived *derived, struct op *op, uint32_t pushes, int 
 static inline int operator_push(struct queue *queue, struct op *op, const struct sockaddr *to,
 				socklen_t length)
 {
-	if (unlikely(op->flags & OP_END) && queue->socket) {
-		int err = queue->socket->shutdown(queue, SHUT_WR);
+	if (unlikely(op->flags & OP_END) && queue->ops->socket) {
+		int err = queue->ops->socket->shutdown(queue, SHUT_WR);
 		if (!err)
 			op_complete(queue->sched, op, 0);
 		return err;

@@ -87,6 +87,27 @@ struct engine_info {
 	char routers[2][46]; /* IPv4, IPv6: next hops of what is not on the link; "": none */
 };
 
+struct socket_ops {
+	int (*socket)(struct engine *engine, int domain, int type, int protocol,
+		      struct queue **queue_out);
+	int (*bind)(struct queue *queue, const struct sockaddr *address, socklen_t length);
+	int (*listen)(struct queue *queue, int backlog);
+	int (*accept)(struct queue *queue, struct op *op);
+	int (*connect)(struct queue *queue, struct op *op, const struct sockaddr *address,
+		       socklen_t length);
+	int (*shutdown)(struct queue *queue, int how);
+	int (*set_option)(struct queue *queue, int level, int name, const void *value,
+			  socklen_t length);
+	int (*get_option)(struct queue *queue, int level, int name, void *value, socklen_t *length);
+	int (*local_name)(struct queue *queue, struct sockaddr *address, socklen_t *length);
+	int (*peer_name)(struct queue *queue, struct sockaddr *address, socklen_t *length);
+	/* Elements for which a program of base/cbpf.h is 0 need not come up to pops any more; count
+	 * 0: all do again, but for what is on its way.  Only a hint: whoever pops looks at what
+	 * comes.  It ends by itself where the queue can't keep it up, and with the queue.  0, or
+	 * -errno: all come; -ENOTSUP: nobody below can do it. */
+	int (*filter)(struct queue *queue, const struct sock_filter *program, uint32_t count);
+};
+
 /* What a log has beside push and pop. */
 struct log_ops {
 	/* As lseek(2), with record offsets (demi/storage.h). */
@@ -109,28 +130,8 @@ struct queue_ops {
 	 * bytes were taken, and frees itself. */
 	void (*close)(struct queue *queue);
 	void (*describe)(struct queue *queue, struct queue_info *info);
-	const struct log_ops *log; /* NULL: not a log */
-};
-
-struct socket_ops {
-	int (*socket)(struct engine *engine, int domain, int type, int protocol,
-		      struct queue **queue_out);
-	int (*bind)(struct queue *queue, const struct sockaddr *address, socklen_t length);
-	int (*listen)(struct queue *queue, int backlog);
-	int (*accept)(struct queue *queue, struct op *op);
-	int (*connect)(struct queue *queue, struct op *op, const struct sockaddr *address,
-		       socklen_t length);
-	int (*shutdown)(struct queue *queue, int how);
-	int (*set_option)(struct queue *queue, int level, int name, const void *value,
-			  socklen_t length);
-	int (*get_option)(struct queue *queue, int level, int name, void *value, socklen_t *length);
-	int (*local_name)(struct queue *queue, struct sockaddr *address, socklen_t *length);
-	int (*peer_name)(struct queue *queue, struct sockaddr *address, socklen_t *length);
-	/* Elements for which a program of base/cbpf.h is 0 need not come up to pops any more; count
-	 * 0: all do again, but for what is on its way.  Only a hint: whoever pops looks at what
-	 * comes.  It ends by itself where the queue can't keep it up, and with the queue.  0, or
-	 * -errno: all come; -ENOTSUP: nobody below can do it. */
-	int (*filter)(struct queue *queue, const struct sock_filter *program, uint32_t count);
+	const struct socket_ops *socket; /* NULL: not a socket */
+	const struct log_ops *log;       /* NULL: not a log */
 };
 
 /* The take of queues whose elements come by pop only: NULL. */
@@ -142,7 +143,6 @@ int socket_filter_none(struct queue *queue, const struct sock_filter *program, u
 /* Embedded first in every queue. */
 struct queue {
 	const struct queue_ops *ops;
-	const struct socket_ops *socket; /* NULL: not a socket */
 	struct sched *sched;
 	int32_t qd;
 	/* An empty pop (one segment, buf NULL, len 0) is the end of its stream: nothing comes

@@ -70,6 +70,7 @@ const struct queue_ops inet_stream_ops = {
 	.cancel = stream_cancel,
 	.close = stream_close,
 	.describe = stream_describe,
+	.socket = &inet_socket_ops,
 };
 
 /* ---- datagrams ---- */
@@ -136,4 +137,5 @@ const struct queue_ops inet_datagram_ops = {
 	.cancel = datagram_cancel,
 	.close = datagram_close,
 	.describe = datagram_describe,
+	.socket = &inet_socket_ops,
 };

@@ -14,7 +14,6 @@ static struct inet_queue *queue_new(struct inet_engine *engine, int domain, bool
 	if (!iq)
 		return NULL;
 	iq->queue.ops = stream ? &inet_stream_ops : &inet_datagram_ops;
-	iq->queue.socket = &inet_socket_ops;
 	iq->queue.sched = engine->engine.sched;
 	iq->queue.qd = -1;
 	iq->queue.ends = stream;

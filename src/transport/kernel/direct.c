@@ -517,4 +517,5 @@ const struct queue_ops kernel_queue_ops = {
 	.cancel = kernel_cancel,
 	.close = kernel_close,
 	.describe = kernel_describe,
+	.socket = &kernel_socket_ops,
 };

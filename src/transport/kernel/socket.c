@@ -53,7 +53,6 @@ int ksock_new(struct kernel_engine *engine, int fd, bool stream, struct ksock **
 	if (!ks)
 		return -ENOMEM;
 	ks->queue.ops = &kernel_queue_ops;
-	ks->queue.socket = &kernel_socket_ops;
 	ks->queue.sched = engine->engine.sched;
 	ks->queue.qd = -1;
 	ks->queue.ends = stream;

@@ -105,4 +105,5 @@ const struct queue_ops rdma_stream_ops = {
 	.cancel = stream_cancel,
 	.close = stream_close,
 	.describe = stream_describe,
+	.socket = &rdma_socket_ops,
 };

@@ -15,7 +15,6 @@ struct rdma_queue *rdma_queue_new(struct rdma_engine *re, int domain)
 	if (!rq)
 		return NULL;
 	rq->queue.ops = &rdma_stream_ops;
-	rq->queue.socket = &rdma_socket_ops;
 	rq->queue.sched = rdma_sched(re);
 	rq->queue.qd = -1;
 	rq->queue.ends = true;

@@ -157,6 +157,7 @@ int loop_hear_hello(const struct loop_socket *socket, const struct visitor *visi
 
 /* ---- loop_stream.c ---- */
 
+extern const struct socket_ops loop_socket_ops;
 extern const struct queue_ops loop_stream_ops;
 int loop_stream_listen(struct loop_socket *socket, int backlog);
 int loop_stream_accept(struct loop_socket *socket, struct op *op);

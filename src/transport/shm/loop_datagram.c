@@ -527,9 +527,9 @@ static void datagram_describe(struct queue *queue, struct queue_info *info)
 		.elements = socket->ring_count,
 		.held_bytes = socket->held,
 	};
-	(void)queue->socket->local_name(queue, (struct sockaddr *)&info->local, &length);
+	(void)queue->ops->socket->local_name(queue, (struct sockaddr *)&info->local, &length);
 	length = sizeof(info->peer);
-	(void)queue->socket->peer_name(queue, (struct sockaddr *)&info->peer, &length);
+	(void)queue->ops->socket->peer_name(queue, (struct sockaddr *)&info->peer, &length);
 }
 
 const struct queue_ops loop_datagram_ops = {
@@ -539,6 +539,7 @@ const struct queue_ops loop_datagram_ops = {
 	.cancel = datagram_cancel,
 	.close = datagram_close,
 	.describe = datagram_describe,
+	.socket = &loop_socket_ops,
 };
 
 void loop_datagram_check(const struct loop_socket *socket)

@@ -12,8 +12,6 @@
 
 /* ---- sockets ---- */
 
-static const struct socket_ops loop_socket_ops;
-
 struct loop_socket *loop_new(struct loop_engine *engine, int domain, bool stream)
 {
 	struct loop_socket *socket = calloc(1, sizeof(*socket));
@@ -22,7 +20,6 @@ struct loop_socket *loop_new(struct loop_engine *engine, int domain, bool stream
 		return NULL;
 	socket->queue = (struct queue){
 		.ops = stream ? &loop_stream_ops : &loop_datagram_ops,
-		.socket = &loop_socket_ops,
 		.sched = engine->engine.sched,
 		.qd = -1,
 		.ends = stream,
@@ -172,7 +169,7 @@ static int loop_peer_name(struct queue *queue, struct sockaddr *address, socklen
 	return 0;
 }
 
-static const struct socket_ops loop_socket_ops = {
+const struct socket_ops loop_socket_ops = {
 	.socket = loop_socket,
 	.bind = loop_bind_op,
 	.listen = loop_listen,

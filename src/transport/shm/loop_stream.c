@@ -449,9 +449,9 @@ static void stream_describe(struct queue *queue, struct queue_info *info)
 	*info = (struct queue_info){.kind = "tcp", .state = state_name(socket)};
 	if (socket->channel)
 		channel_describe(socket->channel, info);
-	(void)queue->socket->local_name(queue, (struct sockaddr *)&info->local, &length);
+	(void)queue->ops->socket->local_name(queue, (struct sockaddr *)&info->local, &length);
 	length = sizeof(info->peer);
-	(void)queue->socket->peer_name(queue, (struct sockaddr *)&info->peer, &length);
+	(void)queue->ops->socket->peer_name(queue, (struct sockaddr *)&info->peer, &length);
 }
 
 const struct queue_ops loop_stream_ops = {
@@ -461,4 +461,5 @@ const struct queue_ops loop_stream_ops = {
 	.cancel = stream_cancel,
 	.close = stream_close,
 	.describe = stream_describe,
+	.socket = &loop_socket_ops,
 };
