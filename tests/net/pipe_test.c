@@ -617,17 +617,18 @@ static void creating_child(void)
 	pause();
 }
 
-/* The name of one that was killed is free at once, and what it had been lent is ours again. */
-static void test_killed_creator(void **state)
+/* The name of one that was killed is free at once, and what it had been lent is ours again. Returns
+ * how many milliseconds it was not noticed. */
+static uint64_t kill_creator(const char *idle)
 {
 	int qd;
 	demi_qtoken_t qt;
 	demi_qresult_t qr;
 	char byte;
 
-	(void)state;
 	assert_int_equal(pipe2(report, O_CLOEXEC), 0);
 	pid_t pid = start(creating_child);
+	assert_int_equal(demi_set_config("idle", idle), 0);
 	begin("catmem");
 	qd = open_when_there("stale");
 	assert_int_equal(push(qd, 100000, 1), 0);
@@ -641,7 +642,7 @@ static void test_killed_creator(void **state)
 	uint64_t killed_ms = now_ms();
 	assert_int_equal(kill(pid, SIGKILL), 0);
 	assert_int_equal(wait_ret(qt, &qr), ECONNRESET);
-	assert_true(now_ms() - killed_ms < (test_sanitized() ? 1000 : 100));
+	uint64_t took = now_ms() - killed_ms;
 	assert_int_equal(demi_sgabusy(&sga), 0);
 	assert_int_equal(demi_sgafree(&sga), 0);
 	assert_int_equal(waitpid(pid, NULL, 0), pid);
@@ -649,8 +650,28 @@ static void test_killed_creator(void **state)
 	assert_int_equal(demi_open_pipe(&qd, "stale"), ENOENT);
 	assert_int_equal(demi_create_pipe(&qd, "stale"), 0);
 	assert_int_equal(demi_fini(), 0);
+	assert_int_equal(demi_set_config("idle", NULL), 0);
 	close(report[0]);
 	close(report[1]);
+	return took;
+}
+
+static void expect_noticed(const char *idle)
+{
+	uint64_t best = UINT64_MAX;
+
+	for (uint32_t i = 0; i < 3 && best >= 100; i++) { /* the machine may be busy */
+		uint64_t took = kill_creator(idle);
+		best = took < best ? took : best;
+	}
+	assert_in_range(best, 0, 99);
+}
+
+static void test_killed_creator(void **state)
+{
+	(void)state;
+	expect_noticed("adaptive");
+	expect_noticed("busy");
 }
 
 /* Those who connect and say nothing keep the instance from nothing, and others only until our
