@@ -5,7 +5,7 @@
  *
  * The first byte chooses the configuration; then each call is a byte, and its arguments a byte
  * each. All sockets are on loopback and talk to each other, or to nobody; logs are on a drive of
- * memory.
+ * memory; pipes have both ends here.
  */
 #include "api/instance.h"
 
@@ -20,6 +20,7 @@
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -209,6 +210,17 @@ static void call_queue(struct program *p)
 		keep_qd(p, qd);
 }
 
+/* A pipe of this process: whoever runs beside has others. */
+static void make_pipe(struct program *p, uint32_t choice)
+{
+	char name[32];
+	int qd;
+
+	(void)snprintf(name, sizeof(name), "fuzz-%d-%u", (int)getpid(), choice / 2 % 2);
+	if (answer(choice % 2 ? demi_open_pipe(&qd, name) : demi_create_pipe(&qd, name)) == 0)
+		keep_qd(p, qd);
+}
+
 /* ---- operators ---- */
 
 /* By the first byte, and what the program has of it. */
@@ -345,6 +357,10 @@ static void call_open(struct program *p)
 	uint32_t choice = take(p);
 	int qd;
 
+	if (choice >= 248) {
+		make_pipe(p, choice);
+		return;
+	}
 	if (answer(choice < 240 ? demi_open(&qd, names[choice / 8 % 4], flags[choice % 8], 0600)
 				: demi_creat(&qd, names[choice % 4], 0600)) == 0)
 		keep_qd(p, qd);
