@@ -283,6 +283,15 @@ void channel_describe(const struct channel *channel, struct queue_info *info)
 	info->held_bytes = channel->area_head - channel->area_tail;
 }
 
+static uint32_t loans_out(const struct channel *channel)
+{
+	uint32_t count = 0;
+
+	for (uint32_t i = 0; i < RING_LOANS; i++)
+		count += channel->loans[i].ptr != NULL;
+	return count;
+}
+
 void channel_check(const struct channel *channel)
 {
 	const struct op *first = op_list_first(&channel->sched->ops, &channel->pushes);
@@ -294,4 +303,5 @@ void channel_check(const struct channel *channel)
 	ASSERT(channel->push_taken == 0 || (first && (first->flags & OP_STARTED)));
 	ASSERT(channel->state != CHANNEL_OVER || op_list_empty(&channel->pops));
 	ASSERT(channel->assembly_done <= channel->assembly_bytes);
+	ASSERT(loans_out(channel) == channel->lent);
 }

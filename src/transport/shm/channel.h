@@ -12,12 +12,11 @@
  * in the background, after what it still has to send or has lent; none of the owner's functions is
  * called from then on.
  *
- * Operations.  channel_push and channel_pop are as in queue_ops (transport.h): 0, the operation is
- * held or complete; or -errno, it is the caller's.  A push is complete when all of it is in the
- * ring (or lent); while the ring is full it waits.  Pops and pushes complete in order.  When the
- * peer dies, pops get what had fully arrived, then ECONNRESET; pushes ECONNRESET at once.  After
- * the peer closed or shut its direction, pops get what had arrived, then ends: one segment, buf
- * NULL, len 0, as often as asked.  Pushes to a peer that closed are EPIPE.
+ * Operations.  channel_push and channel_pop hold the operation or complete it.  A push is complete
+ * when all of it is in the ring (or lent); while the ring is full it waits.  Pops and pushes
+ * complete in order.  When the peer dies, pops get what had fully arrived, then ECONNRESET; pushes
+ * ECONNRESET at once.  After the peer closed or shut its direction, pops get what had arrived, then
+ * ends: one segment, buf NULL, len 0, as often as asked.  Pushes to a peer that closed are EPIPE.
  *
  * The peer is not trusted: what it does wrong ends the connection as its death would.
  *
@@ -95,7 +94,7 @@ int channel_connect(struct channel *channel, int fd, const void *hello, uint32_t
 int channel_accept(struct channel *channel, struct visitor *visitor, const void *hello,
 		   uint32_t bytes);
 
-/* See above.  -EPIPE, -ECONNRESET, -EMSGSIZE, -ENOMEM. */
+/* See above.  0: what is wrong is the operation's result. */
 int channel_push(struct channel *channel, struct op *op);
 int channel_pop(struct channel *channel, struct op *op);
 
