@@ -30,16 +30,16 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#define FABRIC_DEVICES  16 /* of a process */
-#define FABRIC_US       ((uint64_t)1000)
-#define FABRIC_MS       ((uint64_t)1000000)
-#define FABRIC_S        ((uint64_t)1000000000)
-#define FABRIC_NEVER    UINT64_MAX
-#define FABRIC_MILLION  1000000U /* probabilities are in millionths */
-#define FABRIC_GID_V4   0        /* index of the IPv4-mapped address in a device's table */
-#define FABRIC_GID_V6   1
-#define FABRIC_PORT     1
-#define FABRIC_GRH      40 /* bytes before what a datagram queue pair receives */
+#define FABRIC_DEVICES 16 /* of a process */
+#define FABRIC_US      ((uint64_t)1000)
+#define FABRIC_MS      ((uint64_t)1000000)
+#define FABRIC_S       ((uint64_t)1000000000)
+#define FABRIC_NEVER   UINT64_MAX
+#define FABRIC_MILLION 1000000U /* probabilities are in millionths */
+#define FABRIC_GID_V4  0        /* index of the IPv4-mapped address in a device's table */
+#define FABRIC_GID_V6  1
+#define FABRIC_PORT    1
+#define FABRIC_GRH     40 /* bytes before what a datagram queue pair receives */
 
 /* IBA 12.7: bytes of private data as rdma_cm leaves them to its users (rdma_connect(3),
  * rdma_accept(3)).  What arrives always is of this length, filled up with zeros. */
