@@ -511,21 +511,41 @@ static void add_device(struct host *host, const struct sim_options *options)
 		host->dev->dropped = trace_drop;
 }
 
+static void create_instance(struct host *host, const struct config *config,
+			    const struct sched_world *around)
+{
+	bool anew;
+	int err = process_begin(&anew);
+
+	if (!err)
+		err = instance_create(config, around, &host->instance);
+	WORLD_EXPECT(host->world, err == 0);
+	host->sched = &host->instance->sched;
+	world_wake(host);
+}
+
 struct host *world_add_instance(struct world *world, const struct config *config,
 				const struct sim_options *options)
 {
 	struct host *host = add_host(world);
-	bool anew;
 
 	add_device(host, options);
 	struct sched_world around = world_sched(world);
 	around.netdev = host->dev;
-	int err = process_begin(&anew);
-	if (!err)
-		err = instance_create(config, &around, &host->instance);
-	WORLD_EXPECT(world, err == 0);
-	host->sched = &host->instance->sched;
-	world_wake(host);
+	create_instance(host, config, &around);
+	return host;
+}
+
+struct host *world_add_engine(struct world *world, const struct config *config,
+			      const struct engine_ops *engine, void *engine_arg)
+{
+	struct host *host = add_host(world);
+	struct sched_world around = world_sched(world);
+
+	around.engine = engine;
+	around.engine_arg = engine_arg;
+	host->sleeps = true;
+	create_instance(host, config, &around);
 	return host;
 }
 
@@ -592,6 +612,32 @@ static void try_arming(struct host *host)
 		host->sched->pollers[i]->ops->disarm(host->sched->pollers[i]);
 }
 
+static void wake_up(struct host *host)
+{
+	if (!host->asleep)
+		return;
+	host->asleep = false;
+	(void)fdset_wait(&host->sched->fds, 0);
+	for (uint32_t i = 0; i < host->sched->num_pollers; i++)
+		host->sched->pollers[i]->ops->disarm(host->sched->pollers[i]);
+}
+
+/* False: something is ready, in its devices or their descriptors. */
+static bool fall_asleep(struct host *host)
+{
+	if (!host->sleeps)
+		return true;
+	int err = sched_arm(host->sched);
+	WORLD_EXPECT(host->world, err == 0 || err == -EAGAIN || err == -ENOTSUP);
+	if (err == -EAGAIN)
+		return false;
+	host->asleep = err == 0;
+	if (!host->asleep || fdset_wait(&host->sched->fds, 0) == 0)
+		return true;
+	wake_up(host);
+	return false;
+}
+
 static void run_host(struct host *host)
 {
 	uint32_t turns = 0;
@@ -601,8 +647,9 @@ static void run_host(struct host *host)
 		return;
 	world_enter(host);
 	/* as a host does that wakes from its sleep: what it does next it does at this time */
+	wake_up(host);
 	(void)timer_advance(&host->sched->timers, sched_now(host->sched));
-	while (sched_turn(host->sched) || !is_at_rest(host->sched)) {
+	while (sched_turn(host->sched) || !is_at_rest(host->sched) || !fall_asleep(host)) {
 		turns++;
 		WORLD_EXPECT(host->world, turns < TURNS_MAX);
 	}
@@ -610,6 +657,8 @@ static void run_host(struct host *host)
 	if (host->arms)
 		try_arming(host);
 	host->wake_ns = sched_next_deadline(host->sched);
+	if (host->spin_ns && host->wake_ns > host->world->now_ns + host->spin_ns)
+		host->wake_ns = host->world->now_ns + host->spin_ns;
 	/* What is due and did not happen in a turn has to wait for time to pass. */
 	if (host->wake_ns <= host->world->now_ns)
 		host->wake_ns = host->world->now_ns + WORLD_US;

@@ -101,6 +101,9 @@ struct host {
 	uint64_t lag_ns;  /* from the arrival of a frame to the turn: frames come in bursts */
 	uint32_t tx_busy; /* millionths: the device has room for a part of the burst only */
 	bool arms;        /* arms its device whenever it has nothing to do */
+	bool sleeps;      /* on its descriptors, armed, between its turns */
+	bool asleep;
+	uint64_t spin_ns; /* runs at least so often, whatever happens; 0: does not */
 	bool vanished;    /* switched off: runs no more, sends and receives nothing */
 	uint64_t wake_ns; /* when it runs next */
 	uint64_t turns;   /* poll turns */
@@ -144,6 +147,10 @@ struct sched_world world_sched(struct world *world);
  * delay of 10 us. */
 struct host *world_add_instance(struct world *world, const struct config *config,
 				const struct sim_options *options);
+/* Without a network device: a transport of the test's, and its own argument (sched_world).  It
+ * sleeps, and whoever makes its descriptors readable wakes it by world_wake. */
+struct host *world_add_engine(struct world *world, const struct config *config,
+			      const struct engine_ops *engine, void *engine_arg);
 /* sched: opened with world_sched, and a poller that receives from host->dev, which the test
  * closes. */
 struct host *world_add_sched(struct world *world, struct sched *sched,

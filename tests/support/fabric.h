@@ -168,9 +168,10 @@ struct ibv_context *fabric_context(struct fabric_device *device);
 struct fabric_device *fabric_device_of(const struct ibv_context *context);
 struct fabric_limits *fabric_limits(struct fabric_device *device);
 const struct fabric_counts *fabric_counts(const struct fabric_device *device);
-/* Called when one of its descriptors may have become readable or a completion has come, for who
- * drives the host; within a call of the host, too. */
-void fabric_on_wake(struct fabric_device *device, void (*fn)(void *arg), void *arg);
+/* Called when something has come to the device that its host may look at, for who drives the host;
+ * within a call of the host, too.  readable: one of its descriptors has an event more: a host that
+ * sleeps on them wakes. */
+void fabric_on_wake(struct fabric_device *device, void (*fn)(void *arg, bool readable), void *arg);
 
 /* ---- what goes wrong ---- */
 

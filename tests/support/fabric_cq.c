@@ -203,9 +203,10 @@ void fabric_complete(struct fabric_cq *cq, const struct fabric_cqe *cqe, bool so
 		into->wc.qp_num = cqe->wc.qp_num;
 	}
 	cq->count++;
-	if (cq->armed || (cq->armed_solicited && (solicited || failed)))
+	bool wakes = cq->armed || (cq->armed_solicited && (solicited || failed));
+	if (wakes)
 		notify(cq);
-	fabric_wake_host(cq->object.device);
+	fabric_wake_host(cq->object.device, wakes);
 }
 
 int fabric_poll_cq(struct ibv_cq *pub, int num_entries, struct ibv_wc *wc)

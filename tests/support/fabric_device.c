@@ -356,7 +356,8 @@ void fabric_inbox_put(struct fabric_inbox *inbox, struct list *item)
 {
 	const uint64_t one = 1;
 
-	if (list_empty(&inbox->items) && write(inbox->fd, &one, sizeof(one)) != sizeof(one))
+	/* always: whoever waits for edges wants one for each */
+	if (write(inbox->fd, &one, sizeof(one)) != sizeof(one))
 		abort();
 	list_append(&inbox->items, item);
 }
@@ -380,13 +381,13 @@ struct list *fabric_inbox_take(struct fabric_inbox *inbox)
 	return first;
 }
 
-void fabric_wake_host(struct fabric_device *device)
+void fabric_wake_host(struct fabric_device *device, bool readable)
 {
 	if (device->wake)
-		device->wake(device->wake_arg);
+		device->wake(device->wake_arg, readable);
 }
 
-void fabric_on_wake(struct fabric_device *device, void (*fn)(void *arg), void *arg)
+void fabric_on_wake(struct fabric_device *device, void (*fn)(void *arg, bool readable), void *arg)
 {
 	device->wake = fn;
 	device->wake_arg = arg;
@@ -407,7 +408,7 @@ void fabric_tell(struct fabric_device *device, enum ibv_event_type type,
 		async->event.element.port_num = FABRIC_PORT;
 	fabric_note(device->fabric, 0x100U + type);
 	fabric_inbox_put(&device->async, &async->link);
-	fabric_wake_host(device);
+	fabric_wake_host(device, true);
 }
 
 void fabric_untell(const struct fabric_object *object)

@@ -16,7 +16,7 @@ struct fabric_cm_event *fabric_report(struct fabric_id *id, enum rdma_cm_event_t
 	event->owner = id;
 	fabric_note(id->object.device->fabric, 0x200U + type);
 	fabric_inbox_put(&id->channel->inbox, &event->link);
-	fabric_wake_host(id->object.device);
+	fabric_wake_host(id->object.device, true);
 	return event;
 }
 

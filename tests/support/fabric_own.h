@@ -116,7 +116,7 @@ struct fabric_device {
 	struct fabric_countdown fail_post;
 	struct fabric_countdown fail_call;
 	struct fabric_countdown fail_work;
-	void (*wake)(void *arg);
+	void (*wake)(void *arg, bool readable);
 	void *wake_arg;
 	struct list objects;
 	struct fabric_inbox async;
@@ -394,7 +394,7 @@ bool fabric_has(const struct fabric_device *device, const struct in6_addr *addre
 bool fabric_path(const struct fabric_device *from, const struct fabric_device *to);
 /* A call of the control path: does it fail?  errno says how. */
 bool fabric_call_fails(struct fabric_device *device);
-void fabric_wake_host(struct fabric_device *device);
+void fabric_wake_host(struct fabric_device *device, bool readable);
 void fabric_inbox_open(struct fabric_inbox *inbox);
 void fabric_inbox_close(struct fabric_inbox *inbox);
 void fabric_inbox_put(struct fabric_inbox *inbox, struct list *item);

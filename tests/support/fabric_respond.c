@@ -223,7 +223,7 @@ static enum fabric_outcome respond_write(const struct fabric_qp *from, struct fa
 	if (receive)
 		receive_message(from, work, to, receive);
 	else
-		fabric_wake_host(to->object.device); /* whoever looks at that memory */
+		fabric_wake_host(to->object.device, false); /* whoever looks at that memory */
 	return FABRIC_DONE;
 }
 
