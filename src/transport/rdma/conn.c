@@ -386,6 +386,7 @@ void rdma_conn_fail(struct rdma_conn *conn, int err)
 	(void)re->verbs->modify_qp(conn->qp, &attr, IBV_QP_STATE);
 	if (rdma_is_up(conn))
 		(void)re->verbs->disconnect(conn->id);
+	rdma_post_marker(conn);
 	list_remove(&conn->waits);
 	list_remove(&conn->owes);
 	conn->drain_looked = false;

@@ -415,6 +415,9 @@ void rdma_conn_more(struct rdma_conn *conn);
 bool rdma_send_end(struct rdma_conn *conn);
 /* Writes what is owed into the peer's word; always: if nothing is, to have a completion. */
 bool rdma_write_word(struct rdma_conn *conn, bool always);
+/* The queue pair is in error: a last work request, behind all that was posted, comes back, too.
+ * What was not signalled and went out before tells nothing by itself. */
+void rdma_post_marker(struct rdma_conn *conn);
 /* Has a completion come for the last work request. */
 void rdma_signal_tail(struct rdma_conn *conn);
 /* Takes in counters of the peer's; false: they cannot be, and the connection has failed. */
@@ -427,9 +430,10 @@ int rdma_post(struct rdma_conn *conn, struct ibv_send_wr *wr);
 int rdma_post_message(struct rdma_conn *conn, struct ibv_send_wr *wr);
 void rdma_header(struct rdma_conn *conn, struct rdma_header *header, uint8_t kind, uint32_t length);
 
+/* One place is kept for the marker. */
 static inline uint32_t rdma_room(const struct rdma_conn *conn)
 {
-	return conn->depth - (conn->posted - conn->completed);
+	return conn->depth - 1 - (conn->posted - conn->completed);
 }
 
 static inline char *rdma_slot_bytes(const struct rdma_conn *conn)

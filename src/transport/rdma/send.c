@@ -411,6 +411,15 @@ void rdma_signal_tail(struct rdma_conn *conn)
 		(void)rdma_write_word(conn, true);
 }
 
+void rdma_post_marker(struct rdma_conn *conn)
+{
+	struct ibv_send_wr wr = {.opcode = IBV_WR_SEND, .send_flags = IBV_SEND_SIGNALED};
+
+	if (conn->posted == conn->completed)
+		return;
+	(void)post(conn, &wr, slot_next(conn, &wr));
+}
+
 /* ---- completions ---- */
 
 static void release_slot(struct rdma_conn *conn, const struct rdma_slot *slot)
