@@ -379,8 +379,8 @@ void rdma_conn_fail(struct rdma_conn *conn, int err)
 		rdma_connect_done(conn, err);
 		return;
 	}
-	if (!conn->error)
-		conn->error = err;
+	if (!conn->error) /* what cannot be undone is no passing shortage */
+		conn->error = err == -ENOMEM ? -EIO : err;
 	timer_cancel(&rdma_sched(re)->timers, &conn->timer);
 	rdma_fail_pushes(conn, -conn->error);
 	(void)re->verbs->modify_qp(conn->qp, &attr, IBV_QP_STATE);

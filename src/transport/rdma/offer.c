@@ -190,7 +190,7 @@ int rdma_offer(struct rdma_conn *conn, struct op *op)
 	rdma_wait_for_word(conn);
 	if (err)
 		rdma_conn_fail(conn, err);
-	return err;
+	return err ? conn->error : 0;
 }
 
 /* ---- when the peer has read ---- */
