@@ -229,4 +229,5 @@ const struct socket_ops rdma_socket_ops = {
 	.get_option = socket_get_option,
 	.local_name = socket_local_name,
 	.peer_name = socket_peer_name,
+	.filter = socket_filter_none,
 };
