@@ -451,7 +451,7 @@ static const struct configuration configurations[] = {
 	{"LIBOS", "CatNap", 0, {0}},
 	{"LIBOS", "", 0, {0}},
 	{"LIBOS", "catfish", EINVAL, {"libos", "catfish", "LIBOS", "catnap"}},
-	{"LIBOS", "catmint", ENOTSUP, {"libos", "catmint", "catnap"}},
+	{"LIBOS", "cattree", ENOTSUP, {"libos", "cattree", "catnap"}},
 	{"LIBOS", "catpowder", EINVAL, {"interface"}},
 	{"CONFIG_PATH", "/nonexistent/file.yaml", ENOENT, {"/nonexistent/file.yaml"}},
 	{"CONFIG_PATH", "/", EISDIR, {"/"}},

@@ -185,7 +185,8 @@ static void open_sim(struct sim *sim, uint64_t seed)
 						IBV_DEVICE_MEM_WINDOW_TYPE_2B);
 		limits->keeps_completions = prng_below(&sim->prng, 2);
 	}
-	fabric_chance(sim->mint.fabric)->late_rtu = prng_below(&sim->prng, 2) * 500000U;
+	fabric_chance(sim->mint.fabric)->late_rtu =
+		(uint32_t)prng_below(&sim->prng, 2) * 500000U;
 }
 
 static void connect_pairs(struct sim *sim)
