@@ -754,6 +754,41 @@ static void test_stream_whole(void **state)
 	assert_int_equal(demi_close(pair.listener), 0);
 }
 
+/* Segments at odd addresses, one after the other, as they are lent: each is freed by itself. */
+static void test_odd_segments(void **state)
+{
+	struct net_pair pair = net_tcp_pair(AF_INET);
+	demi_sgarray_t whole = demi_sgaalloc(60000);
+	demi_sgarray_t popped[3];
+	char *memory = whole.sga_segs[0].sgaseg_buf;
+
+	(void)state;
+	memset(memory, 'x', 60000);
+	(void)net_push(pair.client, &whole); /* so that both have mapped what is lent */
+	for (uint64_t done = 0; done < 60000;) {
+		demi_qresult_t qr = net_wait(net_pop(pair.server));
+		done += net_array_bytes(&qr.qr_value.sga);
+		assert_int_equal(demi_sgafree(&qr.qr_value.sga), 0);
+	}
+	turns();
+	for (int i = 0; i < 3; i++) {
+		demi_sgarray_t part = net_array(memory + 1 + i * 16384, 16384);
+		(void)net_push(pair.client, &part);
+		demi_qresult_t qr = net_wait(net_pop(pair.server));
+		popped[i] = qr.qr_value.sga;
+		assert_int_equal(net_array_bytes(&popped[i]), 16384);
+		assert_true(borrow_is(pages_find(popped[i].sga_segs[0].sgaseg_buf)));
+	}
+	for (int i = 2; i >= 0; i--) {
+		assert_memory_equal(popped[i].sga_segs[0].sgaseg_buf, memory, 16384);
+		assert_int_equal(demi_sgafree(&popped[i]), 0);
+	}
+	turns();
+	assert_int_equal(demi_sgabusy(&whole), 0);
+	assert_int_equal(demi_sgafree(&whole), 0);
+	net_close_pair(&pair);
+}
+
 /* Longer than any message of a channel may be: on a stream there are none. */
 static void test_long_push(void **state)
 {
@@ -1641,6 +1676,7 @@ int main(void)
 		WITH_INSTANCE(test_calls_by_state),
 		WITH_INSTANCE(test_options),
 		WITH_INSTANCE(test_stream_whole),
+		WITH_INSTANCE(test_odd_segments),
 		WITH_INSTANCE(test_long_push),
 		WITH_INSTANCE(test_half_close),
 		WITH_INSTANCE(test_close_with_data),

@@ -300,7 +300,7 @@ int lend_take(struct channel *channel, const struct ring_loan *loans, uint32_t c
 		if (copies >> i & 1)
 			give_back(channel, loans[i].loan);
 	}
-	/* In the same object, and even: not a datagram's (sched/datagram.h). */
-	op->sga_buf = (char *)ptrs[0] - ((uintptr_t)ptrs[0] & 1);
+	/* In the same piece, and even: not a datagram's (sched/datagram.h). */
+	op->sga_buf = (char *)ptrs[0] + ((uintptr_t)ptrs[0] & 1);
 	return 0;
 }
