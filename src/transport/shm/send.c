@@ -241,6 +241,7 @@ static __attribute__((noinline)) int push_slow(struct channel *channel, struct o
 		return 0;
 	}
 	if (channel->refuses) { /* since it looked for room */
+		channel->push_taken = 0;
 		op_complete(channel->sched, op, channel->refuses);
 		return 0;
 	}
