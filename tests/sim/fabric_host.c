@@ -77,11 +77,20 @@ struct host *fabric_add_host(struct fabric_world *at, const struct config *confi
 	return host;
 }
 
+/* What the world has of a raw peer: no frames come to it. */
+static void ignore(struct host *host, const uint8_t *bytes, uint32_t length)
+{
+	(void)host;
+	(void)bytes;
+	(void)length;
+}
+
 struct fabric_device *fabric_add_peer(struct fabric_world *at, const char *ipv4, const char *ipv6,
 				      void (*wake)(void *arg, bool readable), void *arg)
 {
 	struct fabric_device *device = fabric_add(at->fabric, ipv4, ipv6);
 
+	(void)world_add_peer(at->world, ignore, NULL);
 	fabric_on_wake(device, wake, arg);
 	return device;
 }
