@@ -29,7 +29,8 @@ struct end {
 	bool open; /* may send */
 	bool over;
 	bool failed;
-	bool gone; /* its host is */
+	bool removed; /* its device is */
+	bool gone;    /* its host is */
 	uint32_t posted;
 	uint32_t completed;
 	uint32_t succeeded; /* messages of these */
@@ -168,6 +169,8 @@ static void post(struct end *end)
 static void equip(struct end *end, struct rdma_cm_id *id)
 {
 	end->peer.id = id;
+	if (end->removed)
+		return;
 	fabric_peer_make_qp(&end->peer, id);
 	post_receives(end);
 }
@@ -274,6 +277,7 @@ static void inject(struct world *world, void *arg)
 		end->gone = true;
 		break;
 	case REMOVE:
+		end->removed = true;
 		fabric_remove(device);
 		break;
 	case BREAK:
