@@ -171,12 +171,17 @@ static void notify(struct fabric_cq *cq)
 	fabric_inbox_put(&channel->inbox, &notice->link);
 }
 
-/* ibv_poll_cq(3): an overrun queue can't be used any more; what fell out of it is lost. */
-static void overrun(struct fabric_cq *cq)
+/* IBA 11.6.3.1, ibv_poll_cq(3): an overrun queue can't be used any more, nor the queue pair whose
+ * completion was lost. */
+static void overrun(struct fabric_cq *cq, uint32_t qp_num)
 {
+	struct fabric_qp *qp = fabric_find_qp(cq->object.device, qp_num);
+
 	if (!cq->overrun)
 		fabric_tell(cq->object.device, IBV_EVENT_CQ_ERR, &cq->object, &cq->pub);
 	cq->overrun = true;
+	if (qp && qp->pub.state != IBV_QPS_ERR)
+		fabric_break_later(qp);
 }
 
 void fabric_complete(struct fabric_cq *cq, const struct fabric_cqe *cqe, bool solicited)
@@ -191,7 +196,7 @@ void fabric_complete(struct fabric_cq *cq, const struct fabric_cqe *cqe, bool so
 	fabric_note(cq->object.device->fabric, (uint64_t)cqe->wc.status << 32 | cqe->wc.qp_num);
 	fabric_note(cq->object.device->fabric, (uint64_t)cqe->wc.opcode << 32 | cqe->wc.byte_len);
 	if (cq->overrun || cq->count == cq->size) {
-		overrun(cq);
+		overrun(cq, cqe->wc.qp_num);
 		return;
 	}
 	*into = *cqe;

@@ -463,6 +463,8 @@ int fabric_query_qp(struct ibv_qp *qp, struct ibv_qp_attr *attr, int mask,
 struct fabric_qp *fabric_find_qp(const struct fabric_device *device, uint32_t number);
 /* To IBV_QPS_ERR: what is outstanding is flushed. */
 void fabric_error_qp(struct fabric_qp *qp);
+/* A fault of the device, in an event of its own. */
+void fabric_break_later(struct fabric_qp *qp);
 void fabric_state_qp(struct fabric_qp *qp, enum ibv_qp_state state);
 
 /* ---- fabric_post.c ---- */

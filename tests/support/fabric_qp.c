@@ -171,13 +171,29 @@ void fabric_error_qp(struct fabric_qp *qp)
 			    &qp->pub);
 }
 
+static void break_now(void *arg)
+{
+	struct fabric_qp *qp = arg;
+
+	if (qp->object.dead || qp->pub.state == IBV_QPS_ERR)
+		return;
+	fabric_tell(qp->object.device, IBV_EVENT_QP_FATAL, &qp->object, &qp->pub);
+	fabric_error_qp(qp);
+}
+
 void fabric_break_qp(struct ibv_qp *pub)
 {
 	struct fabric_qp *qp = fabric_qp_of(pub);
 
-	fabric_tell(qp->object.device, IBV_EVENT_QP_FATAL, &qp->object, pub);
-	fabric_error_qp(qp);
+	break_now(qp);
 	fabric_kick(qp->object.device->fabric);
+}
+
+void fabric_break_later(struct fabric_qp *qp)
+{
+	struct fabric *fabric = qp->object.device->fabric;
+
+	fabric_put_event(fabric, fabric_now(fabric), break_now, qp, &qp->object);
 }
 
 /* A transition: what must be said with it, and what may. */
@@ -199,6 +215,7 @@ struct transition {
 	(IBV_QP_SQ_PSN | IBV_QP_TIMEOUT | IBV_QP_RETRY_CNT | IBV_QP_RNR_RETRY | \
 	 IBV_QP_MAX_QP_RD_ATOMIC)
 #define RC_MORE (IBV_QP_CUR_STATE | IBV_QP_ACCESS_FLAGS | IBV_QP_MIN_RNR_TIMER | IBV_QP_ALT_PATH)
+#define RC_SQD  (IBV_QP_PKEY_INDEX | IBV_QP_PORT | IBV_QP_AV | RC_RTS | RC_MORE)
 #define UD_MORE (IBV_QP_CUR_STATE | IBV_QP_QKEY)
 
 static const struct transition transitions[] = {
@@ -210,7 +227,7 @@ static const struct transition transitions[] = {
 	{IBV_QPS_RTS, IBV_QPS_RTS, 0, RC_MORE, 0, UD_MORE},
 	{IBV_QPS_RTS, IBV_QPS_SQD, 0, IBV_QP_EN_SQD_ASYNC_NOTIFY, 0, IBV_QP_EN_SQD_ASYNC_NOTIFY},
 	{IBV_QPS_SQD, IBV_QPS_RTS, 0, RC_MORE, 0, UD_MORE},
-	{IBV_QPS_SQD, IBV_QPS_SQD, 0, RC_INIT | RC_RTS | RC_MORE | IBV_QP_AV, 0, UD_INIT},
+	{IBV_QPS_SQD, IBV_QPS_SQD, 0, RC_SQD, 0, UD_INIT},
 	{IBV_QPS_SQE, IBV_QPS_RTS, 0, IBV_QP_CUR_STATE | IBV_QP_ACCESS_FLAGS, 0, UD_MORE},
 };
 

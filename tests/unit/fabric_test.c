@@ -470,6 +470,8 @@ static void test_overrun(void **state)
 	struct ibv_wc wc;
 	assert_true(ibv_poll_cq(pair.a.cq, 1, &wc) < 0);
 	pair_expect_async(&pair.a, IBV_EVENT_CQ_ERR);
+	pair_expect_async(&pair.a, IBV_EVENT_QP_FATAL);
+	assert_int_equal(pair_state(&pair.a), IBV_QPS_ERR);
 	fabric_peer_drop(&pair.a);
 	assert_int_equal(pair.a.verbs->destroy_cq(pair.a.cq), 0);
 	pair.a.cq = big;
