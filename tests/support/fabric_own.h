@@ -496,6 +496,8 @@ static inline struct fabric_work *fabric_work_at(const struct fabric_qp *qp, uin
 }
 
 void fabric_start_requests(struct fabric_qp *qp);
+/* IBV_EVENT_SQ_DRAINED, if it was asked for and is so. */
+void fabric_tell_drained(struct fabric_qp *qp);
 /* Of a queue pair in error, both directions; later. */
 void fabric_flush(struct fabric_qp *qp);
 /* Some of what is under way arrives all the same, before a queue pair goes. */

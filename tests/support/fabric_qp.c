@@ -277,6 +277,8 @@ static void take_values(struct ibv_qp_attr *own, const struct ibv_qp_attr *attr,
 		own->qkey = attr->qkey;
 	if (mask & IBV_QP_AV)
 		own->ah_attr = attr->ah_attr;
+	if (mask & IBV_QP_EN_SQD_ASYNC_NOTIFY)
+		own->en_sqd_async_notify = attr->en_sqd_async_notify;
 	if (mask & IBV_QP_PATH_MTU)
 		own->path_mtu = attr->path_mtu;
 	if (mask & IBV_QP_TIMEOUT)
@@ -322,6 +324,8 @@ int fabric_modify_qp(struct ibv_qp *pub, struct ibv_qp_attr *attr, int mask)
 		fabric_state_qp(qp, to);
 	if (to == IBV_QPS_RTS)
 		fabric_start_requests(qp);
+	else
+		fabric_tell_drained(qp);
 	fabric_kick(device->fabric);
 	return 0;
 }

@@ -62,6 +62,15 @@ void fabric_start_requests(struct fabric_qp *qp)
 	}
 }
 
+void fabric_tell_drained(struct fabric_qp *qp)
+{
+	if (qp->pub.state != IBV_QPS_SQD || !qp->attr.en_sqd_async_notify ||
+	    qp->answered < qp->started)
+		return;
+	qp->attr.en_sqd_async_notify = 0;
+	fabric_tell(qp->object.device, IBV_EVENT_SQ_DRAINED, &qp->object, &qp->pub);
+}
+
 /* IBA 9.7.5.2.8, table 45: what a responder says how long to wait, in units of 10 us. */
 static uint64_t rnr_wait(uint8_t code)
 {
@@ -301,6 +310,8 @@ static void answer(void *arg)
 		}
 		fabric_start_requests(qp);
 	}
+	if (!qp->object.dead)
+		fabric_tell_drained(qp);
 }
 
 /* ---- flushing ---- */

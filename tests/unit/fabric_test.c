@@ -274,6 +274,27 @@ static void test_transitions(void **state)
 	pair_close();
 }
 
+/* IBA 10.3.1.5: what was begun ends, and nothing new begins until it may send again. */
+static void test_drain(void **state)
+{
+	struct ibv_qp_attr attr = {.qp_state = IBV_QPS_SQD, .en_sqd_async_notify = 1};
+
+	(void)state;
+	pair_join(&kinds[0]);
+	assert_int_equal(post(IBV_WR_RDMA_WRITE, 1, SIGNALLED, 0), 0);
+	assert_int_equal(pair.a.verbs->modify_qp(pair.a.id->qp, &attr,
+						 IBV_QP_STATE | IBV_QP_EN_SQD_ASYNC_NOTIFY),
+			 0);
+	assert_int_equal(post(IBV_WR_RDMA_WRITE, 2, SIGNALLED, 0), 0);
+	(void)pair_expect(&pair.a, 1, IBV_WC_SUCCESS);
+	pair_expect_async(&pair.a, IBV_EVENT_SQ_DRAINED);
+	pair_expect_none(&pair.a);
+	attr.qp_state = IBV_QPS_RTS;
+	assert_int_equal(pair.a.verbs->modify_qp(pair.a.id->qp, &attr, IBV_QP_STATE), 0);
+	(void)pair_expect(&pair.a, 2, IBV_WC_SUCCESS);
+	pair_close();
+}
+
 /* IBA 10.3.1.6: a queue pair in error flushes both of its queues, signalled or not, in order. */
 static void flush(const struct pair_options *options)
 {
@@ -546,6 +567,7 @@ int main(void)
 		cmocka_unit_test(test_bad_wr),
 		cmocka_unit_test(test_states),
 		cmocka_unit_test(test_transitions),
+		cmocka_unit_test(test_drain),
 		cmocka_unit_test(test_flush),
 		cmocka_unit_test(test_error_completion),
 		cmocka_unit_test(test_receiver_not_ready),
