@@ -314,7 +314,7 @@ static void test_destroyed_requests(void **state)
 
 static void test_backlog(void **state)
 {
-	struct rdma_cm_id *ids[4];
+	struct rdma_cm_id *ids[5];
 
 	(void)state;
 	pair_open(&options);
@@ -332,7 +332,18 @@ static void test_backlog(void **state)
 					 FABRIC_REJECT_CONSUMER);
 	}
 	(void)fabric_peer_event(&pair.a);
-	for (int i = 0; i < 4; i++) {
+	/* one that was taken makes room */
+	struct rdma_cm_id *taken[3];
+	taken[0] = fabric_peer_await(&pair.b, RDMA_CM_EVENT_CONNECT_REQUEST)->id;
+	fabric_peer_connect(&pair.a, RDMA_PS_TCP, "10.0.0.2", PAIR_PORT);
+	ids[4] = pair.a.id;
+	pair.a.id = NULL;
+	for (int i = 1; i < 3; i++)
+		taken[i] = fabric_peer_await(&pair.b, RDMA_CM_EVENT_CONNECT_REQUEST)->id;
+	(void)fabric_peer_event(&pair.b);
+	for (int i = 0; i < 3; i++)
+		assert_int_equal(pair.b.verbs->destroy_id(taken[i]), 0);
+	for (int i = 0; i < 5; i++) {
 		pair.a.id = ids[i];
 		fabric_peer_drop(&pair.a);
 	}
