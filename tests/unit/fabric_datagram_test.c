@@ -1,5 +1,5 @@
 /* tests/unit/fabric_datagram_test.c: support/fabric.h: datagrams (UD queue pairs, look-ups by
- * rdma_cm), and what it does by chance. */
+ * rdma_cm), limits, and what it does because a test or chance says so. */
 #include "support/fabric_pair.h"
 #include "support/test.h"
 
@@ -267,6 +267,107 @@ static void test_address_handles(void **state)
 	pair_close();
 }
 
+/* ---- what tests ask for ---- */
+
+static void test_failing_posts(void **state)
+{
+	static const int results[] = {0, EIO, 0, 0, ENOMEM, 0};
+
+	(void)state;
+	pair_join(&(struct pair_options){.seed = 1});
+	for (size_t i = 0; i < ARRAY_LENGTH(results); i++) {
+		if (i == 0)
+			fabric_fail_post(pair.devices[1], 2, EIO);
+		if (i == 3)
+			fabric_fail_post(pair.devices[1], 2, ENOMEM);
+		assert_int_equal(fabric_peer_receive(&pair.b, i, 0, 8), results[i]);
+	}
+	assert_int_equal(fabric_counts(pair.devices[1])->receive_posts, 4);
+	pair_close();
+}
+
+static void test_failing_work(void **state)
+{
+	(void)state;
+	pair_join(&(struct pair_options){.seed = 1});
+	for (uint32_t i = 0; i < 3; i++)
+		assert_int_equal(fabric_peer_receive(&pair.b, i, 0, 8), 0);
+	fabric_fail_work(pair.devices[0], 2, IBV_WC_FATAL_ERR);
+	for (uint32_t i = 0; i < 3; i++)
+		assert_int_equal(fabric_peer_send(&pair.a, i, 0, 8), 0);
+	(void)pair_expect(&pair.a, 0, IBV_WC_SUCCESS);
+	(void)pair_expect(&pair.a, 1, IBV_WC_FATAL_ERR);
+	(void)pair_expect(&pair.a, 2, IBV_WC_WR_FLUSH_ERR);
+	(void)pair_expect(&pair.b, 0, IBV_WC_SUCCESS);
+	pair_expect_none(&pair.b);
+	assert_int_equal(pair_state(&pair.a), IBV_QPS_ERR);
+	pair_close();
+}
+
+/* A flushed request may have arrived, or not. */
+static void flushed_on_its_way(uint32_t chance)
+{
+	struct ibv_qp_attr attr = {.qp_state = IBV_QPS_ERR};
+
+	pair_join(&(struct pair_options){.seed = 1});
+	fabric_chance(pair.fabric)->delivered = chance;
+	assert_int_equal(fabric_peer_receive(&pair.b, 1, 0, 8), 0);
+	assert_int_equal(fabric_peer_send(&pair.a, 2, 0, 8), 0);
+	assert_int_equal(pair.a.verbs->modify_qp(pair.a.id->qp, &attr, IBV_QP_STATE), 0);
+	(void)pair_expect(&pair.a, 2, IBV_WC_WR_FLUSH_ERR);
+	if (chance)
+		(void)pair_expect(&pair.b, 1, IBV_WC_SUCCESS);
+	pair_expect_none(&pair.b);
+	pair_close();
+}
+
+static void test_flushed_on_its_way(void **state)
+{
+	(void)state;
+	flushed_on_its_way(0);
+	flushed_on_its_way(FABRIC_MILLION);
+}
+
+/* ibv_create_qp(3), rdma_create_qp(3): no more than the device has. */
+static void test_queue_pair_limits(void **state)
+{
+	static const struct {
+		struct ibv_qp_cap cap;
+		bool good;
+	} cases[] = {
+		{{.max_send_wr = 4, .max_send_sge = 1, .max_inline_data = 256}, true},
+		{{.max_send_wr = 4, .max_send_sge = 1, .max_inline_data = 257}, false},
+		{{.max_send_wr = 16384, .max_send_sge = 1}, true},
+		{{.max_send_wr = 16385, .max_send_sge = 1}, false},
+		{{.max_recv_wr = 16385}, false},
+		{{.max_send_wr = 1, .max_send_sge = 33}, false},
+		{{.max_recv_wr = 1, .max_recv_sge = 33}, false},
+	};
+
+	(void)state;
+	begin(1, "10.0.0.2");
+	struct rdma_cm_id *id;
+	assert_int_equal(pair.a.verbs->create_id(pair.a.channel, &id, NULL, RDMA_PS_TCP), 0);
+	struct sockaddr_in own = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(0x0a000001)};
+	struct ibv_qp_init_attr attr = {
+		.send_cq = pair.a.cq, .recv_cq = pair.a.cq, .qp_type = IBV_QPT_RC};
+	assert_int_equal(pair.a.verbs->create_qp(id, pair.a.pd, &attr), -1); /* no device yet */
+	assert_int_equal(errno, EINVAL);
+	assert_int_equal(pair.a.verbs->bind_addr(id, (struct sockaddr *)(void *)&own), 0);
+	for (size_t i = 0; i < ARRAY_LENGTH(cases); i++) {
+		attr.cap = cases[i].cap;
+		assert_int_equal(pair.a.verbs->create_qp(id, pair.a.pd, &attr),
+				 cases[i].good ? 0 : -1);
+		if (cases[i].good)
+			pair.a.verbs->destroy_qp(id);
+	}
+	attr.qp_type = IBV_QPT_UD; /* not of this kind of id */
+	attr.cap = cases[0].cap;
+	assert_int_equal(pair.a.verbs->create_qp(id, pair.a.pd, &attr), -1);
+	assert_int_equal(pair.a.verbs->destroy_id(id), 0);
+	finish();
+}
+
 /* ---- chance ---- */
 
 /* So many datagrams: which arrive, in which order? */
@@ -314,10 +415,18 @@ static void test_chance(void **state)
 int main(void)
 {
 	static const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_look_up),   cmocka_unit_test(test_look_up_errors),
-		cmocka_unit_test(test_pass),      cmocka_unit_test(test_drops),
-		cmocka_unit_test(test_mtu),       cmocka_unit_test(test_data_is_away),
-		cmocka_unit_test(test_immediate), cmocka_unit_test(test_address_handles),
+		cmocka_unit_test(test_look_up),
+		cmocka_unit_test(test_look_up_errors),
+		cmocka_unit_test(test_pass),
+		cmocka_unit_test(test_drops),
+		cmocka_unit_test(test_mtu),
+		cmocka_unit_test(test_data_is_away),
+		cmocka_unit_test(test_immediate),
+		cmocka_unit_test(test_address_handles),
+		cmocka_unit_test(test_failing_posts),
+		cmocka_unit_test(test_failing_work),
+		cmocka_unit_test(test_flushed_on_its_way),
+		cmocka_unit_test(test_queue_pair_limits),
 		cmocka_unit_test(test_chance),
 	};
 
