@@ -33,8 +33,8 @@ struct flow {
 	demi_qtoken_t pushes[FLOW_MAX]; /* 0: redeemed */
 	demi_qtoken_t pop;              /* 0: none */
 	bool shut;
-	bool ended; /* an end was popped */
-	int error;  /* or this */
+	bool ended;            /* an end was popped */
+	int error;             /* or this */
 	bool failed[FLOW_MAX]; /* its push said so: it does not arrive */
 	bool push_failed;      /* and no later one will do */
 };
@@ -185,8 +185,7 @@ static void open_sim(struct sim *sim, uint64_t seed)
 						IBV_DEVICE_MEM_WINDOW_TYPE_2B);
 		limits->keeps_completions = prng_below(&sim->prng, 2);
 	}
-	fabric_chance(sim->mint.fabric)->late_rtu =
-		(uint32_t)prng_below(&sim->prng, 2) * 500000U;
+	fabric_chance(sim->mint.fabric)->late_rtu = (uint32_t)prng_below(&sim->prng, 2) * 500000U;
 }
 
 static void connect_pairs(struct sim *sim)
@@ -288,8 +287,8 @@ static void close_sim(struct sim *sim)
 	for (uint32_t i = 0; i < 2; i++) {
 		assert_int_equal(sim->hosts[i]->engine->num_lingering, 0);
 		assert_int_equal(fabric_counts(sim->hosts[i]->device)->rnr, 0);
-		assert_int_equal(
-			fabric_open_bytes(sim->hosts[i]->device, IBV_ACCESS_REMOTE_READ), 0);
+		assert_int_equal(fabric_open_bytes(sim->hosts[i]->device, IBV_ACCESS_REMOTE_READ),
+				 0);
 	}
 	mint_close(&sim->mint);
 }
@@ -472,7 +471,8 @@ static void life_go_on(struct life *life)
 	    mint_try(life->client, life->connecting, &result)) {
 		life->connected = true;
 		for (uint32_t i = 0; result.qr_ret == 0 && i < 20; i++)
-			push_some(life->client, life->client_qd, i % 4 == 3 ? 20000 : 300 * (i % 4));
+			push_some(life->client, life->client_qd,
+				  i % 4 == 3 ? 20000 : 300 * (i % 4));
 		if (result.qr_ret == 0)
 			life->pop[0] = mint_pop(life->client, life->client_qd);
 	}

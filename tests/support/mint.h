@@ -39,7 +39,8 @@ struct mint {
 /* mint_config: the defaults of the key table, fit for a test: small tables, no linger. */
 void mint_config(struct config *config);
 void mint_open(struct mint *mint, const struct fabric_options *options);
-/* mint_add: host i has the addresses 10.0.0.(i + 1) and fd00::(i + 1); config NULL: mint_config's. */
+/* mint_add: host i has the addresses 10.0.0.(i + 1) and fd00::(i + 1); config NULL: mint_config's.
+ */
 struct mint_host *mint_add(struct mint *mint, const struct config *config);
 /* mint_add_device: one without an instance, for a raw peer. */
 struct mint_host *mint_add_device(struct mint *mint);

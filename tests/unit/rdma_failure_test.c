@@ -120,10 +120,10 @@ static void test_backlog(void **state)
 		assert_int_equal(err, i < 2 ? 0 : ECONNREFUSED);
 	}
 	for (uint32_t i = 0; i < 2; i++)
-		assert_int_equal(mint_wait(pair.server, mint_accept(pair.server, listener), &result),
-				 0);
-	assert_int_equal(mint_wait(pair.client, mint_connect(pair.client, qds[2], pair.server, 7000),
-				   &result),
+		assert_int_equal(
+			mint_wait(pair.server, mint_accept(pair.server, listener), &result), 0);
+	assert_int_equal(mint_wait(pair.client,
+				   mint_connect(pair.client, qds[2], pair.server, 7000), &result),
 			 0);
 	close_pair(&pair);
 }
@@ -147,12 +147,10 @@ static void test_left_before_accept(void **state)
 	mint_pass(&pair.mint, FABRIC_S);
 	assert_int_equal(mint_wait(pair.server, mint_accept(pair.server, listener), &result), 0);
 	pair.server_qd = result.qr_value.ares.qd;
-	assert_int_equal(
-		mint_wait(pair.server, mint_pop(pair.server, pair.server_qd), &result), 0);
+	assert_int_equal(mint_wait(pair.server, mint_pop(pair.server, pair.server_qd), &result), 0);
 	assert_true(mint_holds(&result.qr_value.sga, 100, 1));
 	mint_free(pair.server, &result.qr_value.sga);
-	assert_int_equal(
-		mint_wait(pair.server, mint_pop(pair.server, pair.server_qd), &result), 0);
+	assert_int_equal(mint_wait(pair.server, mint_pop(pair.server, pair.server_qd), &result), 0);
 	assert_int_equal(result.qr_value.sga.sga_segs[0].sgaseg_len, 0);
 	close_pair(&pair);
 }
@@ -265,10 +263,10 @@ static void test_vanished(void **state)
 		fabric_cut(pair.client->device, pair.server->device, true);
 		demi_sgarray_t sga = mint_array(pair.client, lengths[i], 1);
 		for (uint32_t n = 0; n < 5; n++)
-			assert_int_equal(
-				mint_wait(pair.client,
-					  mint_push(pair.client, pair.client_qd, &sga), &result),
-				0);
+			assert_int_equal(mint_wait(pair.client,
+						   mint_push(pair.client, pair.client_qd, &sga),
+						   &result),
+					 0);
 		mint_free(pair.client, &sga);
 		expect_failure(&pair, ETIMEDOUT, ETIMEDOUT);
 		close_pair(&pair);
@@ -391,7 +389,8 @@ static void test_posts(void **state)
 		demi_qtoken_t pop = mint_pop(pair.server, pair.server_qd);
 		fabric_fail_post(pair.client->device, nth, ENOMEM);
 		for (uint32_t n = 0; n < 24; n++) {
-			demi_sgarray_t sga = mint_array(pair.client, n % 3 == 2 ? 9000 : 400 * (n % 3), 1);
+			demi_sgarray_t sga =
+				mint_array(pair.client, n % 3 == 2 ? 9000 : 400 * (n % 3), 1);
 			demi_qtoken_t qt;
 			int err = demi_push(&qt, pair.client_qd, &sga);
 			if (err == 0)
@@ -413,20 +412,13 @@ static void test_posts(void **state)
 int main(void)
 {
 	static const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_refused),
-		cmocka_unit_test(test_timed_out),
-		cmocka_unit_test(test_backlog),
-		cmocka_unit_test(test_left_before_accept),
-		cmocka_unit_test(test_cancel_connect),
-		cmocka_unit_test(test_not_rdma),
-		cmocka_unit_test(test_other_device),
-		cmocka_unit_test(test_memlock),
-		cmocka_unit_test(test_killed),
-		cmocka_unit_test(test_vanished),
-		cmocka_unit_test(test_waiting_pushes),
-		cmocka_unit_test(test_broken_qp),
-		cmocka_unit_test(test_removed),
-		cmocka_unit_test(test_calls),
+		cmocka_unit_test(test_refused),        cmocka_unit_test(test_timed_out),
+		cmocka_unit_test(test_backlog),        cmocka_unit_test(test_left_before_accept),
+		cmocka_unit_test(test_cancel_connect), cmocka_unit_test(test_not_rdma),
+		cmocka_unit_test(test_other_device),   cmocka_unit_test(test_memlock),
+		cmocka_unit_test(test_killed),         cmocka_unit_test(test_vanished),
+		cmocka_unit_test(test_waiting_pushes), cmocka_unit_test(test_broken_qp),
+		cmocka_unit_test(test_removed),        cmocka_unit_test(test_calls),
 		cmocka_unit_test(test_posts),
 	};
 

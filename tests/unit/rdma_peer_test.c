@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
- * tests/unit/rdma_peer_test.c - transport/rdma against a peer that lies, in its private data, in its
- * messages, in what it announces and what it writes: it ends its own connection, and no other.
+ * tests/unit/rdma_peer_test.c - transport/rdma against a peer that lies, in its private data, in
+ * its messages, in what it announces and what it writes: it ends its own connection, and no other.
  */
 #include "support/fabric_peer.h"
 #include "support/mint.h"
@@ -19,9 +19,9 @@ struct rig {
 	struct mint_host *server;
 	struct mint_host *friend;
 	int listener;
-	int friend_qd;   /* of the friend's */
-	int friendly_qd; /* of the server's, with the friend */
-	int victim_qd;   /* of the server's, with the peer */
+	int friend_qd;           /* of the friend's */
+	int friendly_qd;         /* of the server's, with the friend */
+	int victim_qd;           /* of the server's, with the peer */
 	struct rdma_hello hello; /* the server's */
 	struct fabric_peer peer;
 };
@@ -195,18 +195,17 @@ static struct message announcement(const struct rig *rig, uint32_t count)
 
 	message.header.length = htole32(count * (uint32_t)sizeof(struct rdma_piece));
 	for (uint32_t i = 0; i < 12; i++)
-		message.pieces[i] = (struct rdma_piece){
-			.address = htole64((uintptr_t)rig->peer.memory),
-			.rkey = htole32(rig->peer.mr->rkey),
-			.length = htole32(2000)};
+		message.pieces[i] =
+			(struct rdma_piece){.address = htole64((uintptr_t)rig->peer.memory),
+					    .rkey = htole32(rig->peer.mr->rkey),
+					    .length = htole32(2000)};
 	return message;
 }
 
 static struct message data(uint32_t bytes)
 {
-	return (struct message){.header = {.kind = RDMA_DATA,
-					   .length = htole32(bytes),
-					   .granted = htole32(16)}};
+	return (struct message){
+		.header = {.kind = RDMA_DATA, .length = htole32(bytes), .granted = htole32(16)}};
 }
 
 /* The victim's pop tells it, and its push. */
@@ -366,10 +365,10 @@ static void test_memory(void **state)
 		enum ibv_wr_opcode opcode;
 		uint32_t other_key;
 	} cases[] = {
-		{8, 8, IBV_WR_RDMA_WRITE, 0},	{-8, 8, IBV_WR_RDMA_WRITE, 0},
-		{0, 9, IBV_WR_RDMA_WRITE, 0},	{4, 8, IBV_WR_RDMA_WRITE, 0},
-		{64, 8, IBV_WR_RDMA_WRITE, 0},	{0, 8, IBV_WR_RDMA_READ, 0},
-		{0, 8, IBV_WR_RDMA_WRITE, 1},	{0, 8, IBV_WR_RDMA_WRITE, 256},
+		{8, 8, IBV_WR_RDMA_WRITE, 0},    {-8, 8, IBV_WR_RDMA_WRITE, 0},
+		{0, 9, IBV_WR_RDMA_WRITE, 0},    {4, 8, IBV_WR_RDMA_WRITE, 0},
+		{64, 8, IBV_WR_RDMA_WRITE, 0},   {0, 8, IBV_WR_RDMA_READ, 0},
+		{0, 8, IBV_WR_RDMA_WRITE, 1},    {0, 8, IBV_WR_RDMA_WRITE, 256},
 		{4096, 64, IBV_WR_RDMA_READ, 0},
 	};
 	struct rig rig;
@@ -378,8 +377,7 @@ static void test_memory(void **state)
 	open_rig(&rig);
 	for (uint32_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
 		join(&rig);
-		assert_int_equal(
-			fabric_open_bytes(rig.server->device, IBV_ACCESS_REMOTE_READ), 0);
+		assert_int_equal(fabric_open_bytes(rig.server->device, IBV_ACCESS_REMOTE_READ), 0);
 		struct ibv_send_wr wr = {.opcode = cases[i].opcode,
 					 .send_flags = IBV_SEND_SIGNALED};
 		wr.wr.rdma.remote_addr =
@@ -400,7 +398,7 @@ static void test_word(void **state)
 {
 	static const uint64_t words[] = {
 		UINT64_MAX, 0x00000000ffffffff, 0xffffffff00000000, 0x7fffffff7fffffff,
-		0x80000000,  0x0000000100000000, 0x00000000000fffff,
+		0x80000000, 0x0000000100000000, 0x00000000000fffff,
 	};
 	struct rig rig;
 
@@ -498,10 +496,10 @@ static void test_random(void **state)
 int main(void)
 {
 	static const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_hello),	      cmocka_unit_test(test_bad_answer),
-		cmocka_unit_test(test_messages),      cmocka_unit_test(test_announcements),
-		cmocka_unit_test(test_after_end),     cmocka_unit_test(test_no_credit),
-		cmocka_unit_test(test_memory),	      cmocka_unit_test(test_word),
+		cmocka_unit_test(test_hello),     cmocka_unit_test(test_bad_answer),
+		cmocka_unit_test(test_messages),  cmocka_unit_test(test_announcements),
+		cmocka_unit_test(test_after_end), cmocka_unit_test(test_no_credit),
+		cmocka_unit_test(test_memory),    cmocka_unit_test(test_word),
 		cmocka_unit_test(test_random),
 	};
 

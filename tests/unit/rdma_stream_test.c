@@ -72,9 +72,10 @@ static void push_all(struct mint_host *host, int qd, uint32_t bytes, uint8_t see
 
 /* -- sizes */
 
-static const uint32_t sizes[] = {0,    1,    16,   63,    64,    239,   240,	 241,	 255,
-				 256,  257,  1000, 1024,  2048,  4079,  4080,	 4081,	 4096,
-				 8192, 9000, 65536, 65537, 262144, 262145, 1 << 20, 2 << 20, 16 << 20};
+static const uint32_t sizes[] = {0,     1,      16,     63,      64,      239,     240,
+				 241,   255,    256,    257,     1000,    1024,    2048,
+				 4079,  4080,   4081,   4096,    8192,    9000,    65536,
+				 65537, 262144, 262145, 1 << 20, 2 << 20, 16 << 20};
 
 static void test_sizes(void **state)
 {
@@ -96,8 +97,8 @@ static void test_sizes(void **state)
 static void test_segments(void **state)
 {
 	static const uint32_t cases[][3] = {
-		{1, 2, 3}, {100, 0, 100}, {500, 500, 500}, {0, 0, 300}, {2000, 2000, 70},
-		{3000, 3000, 3000}, {5, 100000, 5}, {300000, 1, 300000},
+		{1, 2, 3},        {100, 0, 100},      {500, 500, 500}, {0, 0, 300},
+		{2000, 2000, 70}, {3000, 3000, 3000}, {5, 100000, 5},  {300000, 1, 300000},
 	};
 	struct pair pair;
 
@@ -135,8 +136,7 @@ static void test_foreign(void **state)
 	open_with(&pair, NULL);
 	for (uint32_t i = 0; i < sizeof(lengths) / sizeof(lengths[0]); i++) {
 		demi_sgarray_t sga = {.sga_numsegs = 1};
-		sga.sga_segs[0] =
-			(demi_sgaseg_t){.sgaseg_buf = bytes, .sgaseg_len = lengths[i]};
+		sga.sga_segs[0] = (demi_sgaseg_t){.sgaseg_buf = bytes, .sgaseg_len = lengths[i]};
 		for (uint32_t b = 0; b < lengths[i]; b++)
 			bytes[b] = mint_byte(9, b);
 		demi_qresult_t result;
@@ -160,10 +160,10 @@ static void test_let_go(void **state)
 		demi_sgarray_t sga = mint_array(pair.client, lengths[i], 1);
 		demi_qresult_t result;
 		for (uint32_t n = 0; n < 5; n++)
-			assert_int_equal(
-				mint_wait(pair.client,
-					  mint_push(pair.client, pair.client_qd, &sga), &result),
-				0);
+			assert_int_equal(mint_wait(pair.client,
+						   mint_push(pair.client, pair.client_qd, &sga),
+						   &result),
+					 0);
 		for (uint32_t n = 0; n < 5; n++)
 			expect_element(pair.server, pair.server_qd, lengths[i], 1);
 		mint_pass(&pair.mint, FABRIC_MS);
@@ -184,6 +184,7 @@ static void test_let_go(void **state)
 static void test_overload(void **state)
 {
 	static const uint32_t lengths[] = {10, 300, 3000, 6000};
+
 	enum { COUNT = 300 };
 	struct pair pair;
 
@@ -241,6 +242,7 @@ static void test_one_way(void **state)
 static void test_kept(void **state)
 {
 	enum { COUNT = 2000 };
+
 	static demi_sgarray_t kept[COUNT];
 	struct pair pair;
 
@@ -438,13 +440,13 @@ static void test_poor_device(void **state)
 int main(void)
 {
 	static const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_sizes),	      cmocka_unit_test(test_segments),
-		cmocka_unit_test(test_foreign),	      cmocka_unit_test(test_let_go),
-		cmocka_unit_test(test_overload),      cmocka_unit_test(test_one_way),
-		cmocka_unit_test(test_kept),	      cmocka_unit_test(test_shutdown),
-		cmocka_unit_test(test_close_sends),   cmocka_unit_test(test_close_cancels),
-		cmocka_unit_test(test_close_unread),  cmocka_unit_test(test_cancel),
-		cmocka_unit_test(test_too_long),      cmocka_unit_test(test_poor_device),
+		cmocka_unit_test(test_sizes),        cmocka_unit_test(test_segments),
+		cmocka_unit_test(test_foreign),      cmocka_unit_test(test_let_go),
+		cmocka_unit_test(test_overload),     cmocka_unit_test(test_one_way),
+		cmocka_unit_test(test_kept),         cmocka_unit_test(test_shutdown),
+		cmocka_unit_test(test_close_sends),  cmocka_unit_test(test_close_cancels),
+		cmocka_unit_test(test_close_unread), cmocka_unit_test(test_cancel),
+		cmocka_unit_test(test_too_long),     cmocka_unit_test(test_poor_device),
 	};
 
 	return test_run("rdma_stream", tests);

@@ -101,13 +101,14 @@ static uint32_t rdma_poll(struct poller *poller)
 	bool empty;
 
 	if (likely(re->device.context)) {
+		/* first: nobody waits for that, but for what has come */
+		if (unlikely(re->post_wanted >= RDMA_SLACK))
+			(void)rdma_post_receives(re, RDMA_SLACK);
 		if (unlikely(!list_empty(&re->owing)))
 			happened += pay(re);
 		happened += take_completions(re, &empty);
 		if (unlikely(!list_empty(&re->waiting)))
 			happened += look_at_words(re);
-		if (unlikely(re->post_wanted >= RDMA_SLACK))
-			(void)rdma_post_receives(re, RDMA_SLACK);
 		if (unlikely(!list_empty(&re->draining)) && empty)
 			rdma_conns_drain(re);
 	}

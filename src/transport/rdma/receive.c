@@ -356,8 +356,10 @@ static void received(struct rdma_conn *conn, char *frame, uint32_t length)
 	memcpy(&header, frame, sizeof(header));
 	uint32_t granted = le32toh(header.granted);
 	uint32_t done = le32toh(header.done);
-	if ((granted != conn->granted || done != conn->done) &&
-	    unlikely(!rdma_take_counters(conn, granted, done))) {
+	if (likely(done == conn->done && granted - conn->granted <= RDMA_CREDITS_MAX &&
+		   granted - conn->sent <= RDMA_CREDITS_MAX)) {
+		conn->granted = granted;
+	} else if (!rdma_take_counters(conn, granted, done)) {
 		drop_message(conn, frame);
 		return;
 	}

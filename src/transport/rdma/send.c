@@ -483,7 +483,10 @@ void rdma_send_completed(struct rdma_engine *re, const struct ibv_wc *wc)
 	const struct rdma_slot *slot = &conn->slots[position & (conn->depth - 1)];
 	uint8_t kind = slot->kind;
 	uint32_t entry = slot->entry;
-	rdma_slots_release(conn, position + 1);
+	if ((int32_t)(conn->held - conn->completed) > 0)
+		rdma_slots_release(conn, position + 1);
+	else
+		conn->completed = position + 1; /* nothing is held */
 	if (unlikely(wc->status != IBV_WC_SUCCESS)) {
 		rdma_conn_fail(conn, error_of(wc->status));
 		return;
