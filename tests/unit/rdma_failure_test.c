@@ -378,6 +378,41 @@ static void test_calls(void **state)
 	}
 }
 
+/* Each allocation in turn, from the connect to the first element. */
+static void test_allocations(void **state)
+{
+	struct pair pair;
+	bool failed = true;
+
+	(void)state;
+	for (uint64_t nth = 1; failed; nth++) {
+		demi_qresult_t result;
+		demi_qtoken_t qt;
+		assert_true(nth < 300);
+		open_hosts(&pair, NULL);
+		int listener = mint_listener(pair.server, 7000, 4);
+		demi_qtoken_t accepting = mint_accept(pair.server, listener);
+		pair.client_qd = mint_socket(pair.client);
+		struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons(7000)};
+		address.sin_addr.s_addr = htonl(0x0a000002);
+		mint_enter(pair.client);
+		fault_fail(nth);
+		int err = demi_connect(&qt, pair.client_qd, (struct sockaddr *)&address,
+				       sizeof(address));
+		if (err == 0)
+			err = mint_wait(pair.client, qt, &result);
+		failed = fault_off();
+		assert_true(err == 0 || err == ENOMEM || err == ECONNREFUSED);
+		if (err)
+			assert_int_equal(connect_result(&pair, 7000), 0);
+		int status = mint_wait(pair.server, accepting, &result);
+		assert_true(status == 0 || status == ENOMEM);
+		if (status == 0)
+			pair.server_qd = result.qr_value.ares.qd;
+		close_pair(&pair);
+	}
+}
+
 static void test_posts(void **state)
 {
 	struct pair pair;
@@ -419,6 +454,7 @@ int main(void)
 		cmocka_unit_test(test_killed),         cmocka_unit_test(test_vanished),
 		cmocka_unit_test(test_waiting_pushes), cmocka_unit_test(test_broken_qp),
 		cmocka_unit_test(test_removed),        cmocka_unit_test(test_calls),
+		cmocka_unit_test(test_allocations),
 		cmocka_unit_test(test_posts),
 	};
 
