@@ -454,8 +454,7 @@ int main(void)
 		cmocka_unit_test(test_killed),         cmocka_unit_test(test_vanished),
 		cmocka_unit_test(test_waiting_pushes), cmocka_unit_test(test_broken_qp),
 		cmocka_unit_test(test_removed),        cmocka_unit_test(test_calls),
-		cmocka_unit_test(test_allocations),
-		cmocka_unit_test(test_posts),
+		cmocka_unit_test(test_allocations),    cmocka_unit_test(test_posts),
 	};
 
 	return test_run("rdma_failure", tests);

@@ -25,6 +25,7 @@ struct event {
 	bool has_hello;
 	uint8_t responder_resources;
 	uint8_t initiator_depth;
+	struct rdma_ud_param ud; /* of a datagram peer */
 };
 
 /* ---- answers ---- */
@@ -350,7 +351,6 @@ static void connection_requested(struct rdma_listener *listener, const struct ev
 	struct rdma_engine *re = listener->engine;
 	struct rdma_conn *conn;
 
-	event->id->context = NULL;
 	if (listener->num_backlog >= listener->backlog_max) {
 		refuse(re, event->id, -ENOBUFS);
 		return;
@@ -446,7 +446,13 @@ static void act(struct rdma_engine *re, const struct event *event)
 	if (event->type == RDMA_CM_EVENT_DEVICE_REMOVAL) {
 		rdma_device_lost(re);
 	} else if (event->type == RDMA_CM_EVENT_CONNECT_REQUEST) {
-		connection_requested(context, event);
+		event->id->context = NULL;
+		if (*(enum rdma_user *)context == RDMA_USER_DATAGRAM)
+			rdma_datagram_asked(context, event->id);
+		else
+			connection_requested(context, event);
+	} else if (context && *(enum rdma_user *)context == RDMA_USER_PEER) {
+		rdma_peer_event(context, event->type, event->status, &event->ud);
 	} else if (context && *(enum rdma_user *)context == RDMA_USER_CONN) {
 		conn_event(context, event);
 	}
@@ -465,6 +471,10 @@ static void copy_event(struct rdma_cm_event *from, struct event *to)
 	if (from->event != RDMA_CM_EVENT_CONNECT_REQUEST &&
 	    from->event != RDMA_CM_EVENT_ESTABLISHED)
 		return;
+	if (from->id->ps == RDMA_PS_UDP) {
+		to->ud = from->param.ud;
+		return;
+	}
 	to->responder_resources = param->responder_resources;
 	to->initiator_depth = param->initiator_depth;
 	to->has_hello = param->private_data && param->private_data_len >= sizeof(to->hello);

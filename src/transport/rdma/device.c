@@ -13,6 +13,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* Of the completion queue, for all datagram sockets. */
+#define RDMA_DATAGRAM_ENTRIES ((uint64_t)RDMA_DATAGRAMS * 96)
+
 int rdma_errno(void)
 {
 	return errno > 0 ? -errno : -EIO;
@@ -118,7 +121,8 @@ static int learn_limits(struct rdma_engine *re, struct rdma_cm_id *id)
 	       2 * device->depth <= (uint32_t)attr.max_qp_wr)
 		device->depth *= 2;
 	uint64_t room = attr.max_cqe > 0 ? (uint64_t)attr.max_cqe : 0;
-	room = room > device->receives_max ? room - device->receives_max : 0;
+	uint64_t others = device->receives_max + RDMA_DATAGRAM_ENTRIES;
+	room = room > others ? room - others : 0;
 	re->conns_max = at_most(re->conns_max, room / device->depth);
 	if (re->conns_max == 0 || device->receives_max < 2 * RDMA_SLACK || device->sge_max < 2)
 		return -ENOTSUP;
@@ -154,7 +158,8 @@ static int open_queues(struct rdma_engine *re)
 	const struct rdma_verbs *verbs = re->verbs;
 	struct rdma_device *device = &re->device;
 	struct ibv_srq_init_attr attr = {.attr = {.max_wr = device->receives_max, .max_sge = 1}};
-	uint64_t entries = device->receives_max + re->conns_max * (uint64_t)device->depth;
+	uint64_t entries = device->receives_max + RDMA_DATAGRAM_ENTRIES +
+			   re->conns_max * (uint64_t)device->depth;
 
 	if (!(device->pd = verbs->alloc_pd(device->context)))
 		return rdma_errno();
@@ -295,6 +300,7 @@ void rdma_device_lost(struct rdma_engine *re)
 	log_write(log, LOG_LEVEL_ERROR, "rdma: the device %s is gone",
 		  re->device.context->device->name);
 	re->device.gone = true;
+	rdma_datagrams_end(re, -ENODEV);
 	list_for_each_safe (node, after, &re->listeners) {
 		struct rdma_listener *listener =
 			container_of(node, struct rdma_listener, in_engine);

@@ -29,7 +29,9 @@ static inline uint32_t take_completions(struct rdma_engine *re, bool *empty)
 	for (uint32_t batch = 0; batch < BATCHES && n == RDMA_BATCH; batch++) {
 		n = ibv_poll_cq(re->device.cq, RDMA_BATCH, wc);
 		for (int i = 0; i < n; i++) {
-			if (wc[i].wr_id & RDMA_SEND_WR)
+			if (unlikely(wc[i].wr_id & RDMA_DATAGRAM_WR))
+				rdma_datagram_completed(re, &wc[i]);
+			else if (wc[i].wr_id & RDMA_SEND_WR)
 				rdma_send_completed(re, &wc[i]);
 			else
 				rdma_received(re, &wc[i]);
@@ -226,6 +228,7 @@ static void rdma_close(struct engine *engine)
 			  "(linger_ms: %lld)",
 			  re->num_lingering, (long long)sched->config.linger_ms);
 	}
+	rdma_datagrams_end(re, -ECANCELED);
 	while (!list_empty(&re->conns))
 		rdma_conn_destroy(container_of(re->conns.next, struct rdma_conn, in_engine));
 	if (re->device.context)

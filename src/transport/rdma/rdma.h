@@ -61,8 +61,13 @@
 #define RDMA_SEND_WR \
 	((uint64_t)1 << 63) /* wr_id: a send's, connection and position; else a receive's */
 
+#define RDMA_DATAGRAM_WR ((uint64_t)1 << 62) /* one of a datagram socket's */
+#define RDMA_DATAGRAMS   64                  /* sockets of an instance */
+
+struct rdma_datagram;
 struct rdma_engine;
 struct rdma_listener;
+struct rdma_peer;
 struct rdma_queue;
 
 /* ---- the device ---- */
@@ -157,7 +162,7 @@ struct rdma_entry {
 	uint32_t offset;
 };
 
-enum rdma_user { RDMA_USER_LISTENER, RDMA_USER_CONN, RDMA_USER_DATAGRAM };
+enum rdma_user { RDMA_USER_LISTENER, RDMA_USER_CONN, RDMA_USER_DATAGRAM, RDMA_USER_PEER };
 
 struct rdma_conn {
 	enum rdma_user user; /* first: an id's context */
@@ -291,6 +296,7 @@ struct rdma_engine {
 	struct list waiting; /* for what a peer writes into their words */
 	struct list owing;   /* credits, or news of rendezvous */
 	struct list draining;
+	struct rdma_datagram *datagrams[RDMA_DATAGRAMS]; /* by their numbers in wr_id */
 	struct list over; /* connections that outlived their device, for their queues */
 };
 
@@ -519,6 +525,16 @@ void rdma_connect_done(struct rdma_conn *conn, int err);
 extern const struct socket_ops rdma_socket_ops;
 extern const struct queue_ops rdma_stream_ops;
 struct rdma_queue *rdma_queue_new(struct rdma_engine *re, int domain);
+
+/* ---- datagram.c, datagram_cm.c ---- */
+
+int rdma_datagram_new(struct rdma_engine *re, int domain, struct queue **queue_out);
+void rdma_datagram_completed(struct rdma_engine *re, const struct ibv_wc *wc);
+void rdma_datagram_asked(struct rdma_datagram *dg, struct rdma_cm_id *id);
+void rdma_datagrams_end(struct rdma_engine *re, int err);
+void rdma_peer_event(struct rdma_peer *peer, enum rdma_cm_event_type type, int status,
+		     const struct rdma_ud_param *ud);
+void rdma_peer_flush(struct rdma_peer *peer);
 
 /* ---- check.c ---- */
 

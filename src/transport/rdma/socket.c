@@ -26,8 +26,10 @@ struct rdma_queue *rdma_queue_new(struct rdma_engine *re, int domain)
 static int socket_new(struct engine *engine, int domain, int type, int protocol,
 		      struct queue **queue_out)
 {
-	if (!transport_supports(domain, type, protocol) || type != SOCK_STREAM)
+	if (!transport_supports(domain, type, protocol))
 		return -ENOTSUP;
+	if (type == SOCK_DGRAM)
+		return rdma_datagram_new(rdma_engine_of(engine), domain, queue_out);
 	struct rdma_queue *rq = rdma_queue_new(rdma_engine_of(engine), domain);
 	if (!rq)
 		return -ENOMEM;
