@@ -273,6 +273,19 @@ static void test_vanished(void **state)
 	}
 }
 
+/* Nothing is sent, and the peer is gone without a word. */
+static void test_silent(void **state)
+{
+	struct pair pair;
+
+	(void)state;
+	open_pair(&pair);
+	mint_pass(&pair.mint, FABRIC_S);
+	fabric_cut(pair.client->device, pair.server->device, true);
+	expect_failure(&pair, ETIMEDOUT, ETIMEDOUT);
+	close_pair(&pair);
+}
+
 /* Pushes that wait for a credit when the peer dies are told. */
 static void test_waiting_pushes(void **state)
 {
@@ -452,9 +465,10 @@ int main(void)
 		cmocka_unit_test(test_cancel_connect), cmocka_unit_test(test_not_rdma),
 		cmocka_unit_test(test_other_device),   cmocka_unit_test(test_memlock),
 		cmocka_unit_test(test_killed),         cmocka_unit_test(test_vanished),
-		cmocka_unit_test(test_waiting_pushes), cmocka_unit_test(test_broken_qp),
-		cmocka_unit_test(test_removed),        cmocka_unit_test(test_calls),
-		cmocka_unit_test(test_allocations),    cmocka_unit_test(test_posts),
+		cmocka_unit_test(test_silent),         cmocka_unit_test(test_waiting_pushes),
+		cmocka_unit_test(test_broken_qp),      cmocka_unit_test(test_removed),
+		cmocka_unit_test(test_calls),          cmocka_unit_test(test_allocations),
+		cmocka_unit_test(test_posts),
 	};
 
 	return test_run("rdma_failure", tests);

@@ -57,6 +57,7 @@ static void note_names(struct rdma_conn *conn)
 static void opened(struct rdma_conn *conn)
 {
 	timer_cancel(&rdma_sched(conn->engine)->timers, &conn->timer);
+	rdma_keep_alive(conn);
 	rdma_conn_set_state(conn, RDMA_OPEN);
 	conn->established = true;
 }

@@ -27,11 +27,30 @@ void rdma_conn_set_state(struct rdma_conn *conn, enum rdma_state state)
 	conn->state = state;
 }
 
+void rdma_keep_alive(struct rdma_conn *conn)
+{
+	struct sched *sched = rdma_sched(conn->engine);
+	uint64_t ns = (uint64_t)sched->config.rdma_keepalive_ms * 1000000;
+
+	if (ns > 0)
+		timer_arm(&sched->timers, &conn->timer, sched->now_ns + ns);
+}
+
+/* A peer that is gone without a word does not answer: the device finds that out, by any request. */
+static void probe(struct rdma_conn *conn)
+{
+	if (conn->posted == conn->completed)
+		(void)rdma_write_word(conn, true);
+	rdma_keep_alive(conn);
+}
+
 static void timed_out(struct timer *timer)
 {
 	struct rdma_conn *conn = container_of(timer, struct rdma_conn, timer);
 
-	if (conn->state == RDMA_ACCEPTING)
+	if (conn->state == RDMA_OPEN)
+		probe(conn);
+	else if (conn->state == RDMA_ACCEPTING)
 		rdma_conn_fail(conn, -ETIMEDOUT);
 	else if (conn->state == RDMA_RESOLVING || conn->state == RDMA_CONNECTING)
 		rdma_connect_done(conn, -ETIMEDOUT);

@@ -383,6 +383,8 @@ void rdma_conn_close(struct rdma_conn *conn);
 void rdma_conn_step(struct rdma_conn *conn);
 /* The CQ was seen empty: those that have all their work back are over. */
 void rdma_conns_drain(struct rdma_engine *re);
+/* From now on an idle connection's peer is asked for now and then. */
+void rdma_keep_alive(struct rdma_conn *conn);
 /* As rdma_conn_fail; the device is gone, nothing comes back of it. */
 void rdma_conn_lost(struct rdma_conn *conn, int err);
 /* At once, the device may have its work still. */
