@@ -122,6 +122,8 @@ struct fabric_counts {
 	uint64_t writes;
 	uint64_t reads;
 	uint64_t invalidations; /* of windows, by either side */
+	uint64_t windows_left;  /* that were bound when their queue pair went: Soft-RoCE (Linux 6.1)
+				   waits 50 s for each such queue pair */
 	uint64_t refused;       /* requests of peers that a key or its bounds did not allow */
 	uint64_t registrations;
 	uint64_t registered_bytes; /* at present */

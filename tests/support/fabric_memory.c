@@ -310,8 +310,9 @@ bool fabric_invalidate(struct fabric_qp *qp, uint32_t rkey)
 /* IBA 10.6.7.2.6: with its queue pair, a window of type 2 is invalid. */
 void fabric_unbind_all(const struct fabric_qp *qp)
 {
-	const struct fabric_device *device = qp->object.device;
+	struct fabric_device *device = qp->object.device;
 
+	device->counts.windows_left += qp->windows;
 	for (uint32_t i = 0; qp->windows > 0 && i < device->num_keys; i++)
 		if (device->keys[i].mw && device->keys[i].mw->qp == qp)
 			unbind(device->keys[i].mw);

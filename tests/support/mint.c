@@ -95,6 +95,7 @@ void mint_end(struct mint_host *host)
 	assert_int_equal(demi_destroy(host->demi), 0);
 	assert_true(is_unused(heap));
 	assert_int_equal(fabric_counts(host->device)->objects, 0);
+	assert_int_equal(fabric_counts(host->device)->windows_left, 0);
 	host->demi = NULL;
 	host->engine = NULL;
 }

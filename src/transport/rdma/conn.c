@@ -254,6 +254,15 @@ int rdma_conn_meet(struct rdma_conn *conn, const struct rdma_hello *hello)
 
 /* ---- the end ---- */
 
+/* Has the device no work of it any more?  A reset takes away what there is. */
+static bool is_idle(struct rdma_conn *conn)
+{
+	struct ibv_qp_attr reset = {.qp_state = IBV_QPS_RESET};
+
+	return conn->completed == conn->posted ||
+	       conn->engine->verbs->modify_qp(conn->qp, &reset, IBV_QP_STATE) == 0;
+}
+
 static void close_qp(struct rdma_conn *conn)
 {
 	struct rdma_engine *re = conn->engine;
@@ -264,6 +273,10 @@ static void close_qp(struct rdma_conn *conn)
 	while (*at != conn)
 		at = &(*at)->hash_next;
 	*at = conn->hash_next;
+	/* Soft-RoCE would wait for windows that are bound to it, 50 s (Linux 6.1).  One that a
+	 * device is still to bind goes behind it. */
+	if (conn->offers && is_idle(conn))
+		rdma_offers_shut(conn);
 	re->verbs->destroy_qp(conn->id);
 	conn->qp = NULL;
 }

@@ -259,16 +259,23 @@ void rdma_offers_step(struct rdma_conn *conn)
 	}
 }
 
-void rdma_offers_drop(struct rdma_conn *conn)
+void rdma_offers_shut(struct rdma_conn *conn)
 {
 	for (uint32_t i = 0; conn->offers && i < RDMA_OFFERS; i++) {
 		struct rdma_offer *offer = &conn->offers[i];
 		for (uint32_t n = 0; n < OP_SEGMENTS_MAX; n++) {
 			if (offer->windows[n])
 				(void)ibv_dealloc_mw(offer->windows[n]);
+			offer->windows[n] = NULL;
 		}
-		drop_memory(conn, offer);
 	}
+}
+
+void rdma_offers_drop(struct rdma_conn *conn)
+{
+	rdma_offers_shut(conn);
+	for (uint32_t i = 0; conn->offers && i < RDMA_OFFERS; i++)
+		drop_memory(conn, &conn->offers[i]);
 	free(conn->offers);
 	conn->offers = NULL;
 	conn->invalidated = conn->done = conn->released = conn->announced;

@@ -474,7 +474,9 @@ int rdma_offer(struct rdma_conn *conn, struct op *op);
 void rdma_offers_step(struct rdma_conn *conn);
 /* The windows of the oldest offer are closed. */
 void rdma_offer_release(struct rdma_conn *conn);
-/* The queue pair is gone. */
+/* Nothing is offered any more: the windows go. */
+void rdma_offers_shut(struct rdma_conn *conn);
+/* The queue pair is gone, and so goes the memory. */
 void rdma_offers_drop(struct rdma_conn *conn);
 
 /* ---- receive.c ---- */
