@@ -444,4 +444,5 @@ const struct queue_ops rdma_datagram_ops = {
 	.cancel = datagram_cancel,
 	.close = datagram_close,
 	.describe = datagram_describe,
+	.socket = &rdma_datagram_socket_ops,
 };

@@ -23,7 +23,6 @@ int rdma_datagram_new(struct rdma_engine *re, int domain, struct queue **queue_o
 		return -ENOMEM;
 	dg->user = RDMA_USER_DATAGRAM;
 	dg->queue.ops = &rdma_datagram_ops;
-	dg->queue.socket = &rdma_datagram_socket_ops;
 	dg->queue.sched = rdma_sched(re);
 	dg->queue.qd = -1;
 	dg->engine = re;
