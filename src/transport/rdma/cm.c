@@ -221,6 +221,7 @@ int rdma_cm_listen(struct rdma_queue *rq, int backlog)
 	listener->engine = re;
 	listener->backlog_max = backlog < 1 ? 1 : (uint32_t)backlog;
 	listener->domain = rq->domain;
+	ASSERT(rq->bound);
 	listener->id = rq->bound;
 	list_init(&listener->backlog);
 	op_list_init(&listener->accepts);

@@ -353,16 +353,20 @@ void rdma_conn_release_id(struct rdma_conn *conn)
 	conn->id = NULL;
 }
 
-/* Its work is back.  The user, or who accepts it, may pop what has come. */
-static void over(struct rdma_conn *conn)
+/* Its work is back.  The user, or who accepts it, may pop what has come: else it is freed, false.
+ */
+static bool over(struct rdma_conn *conn)
 {
 	retire(conn);
+	if (!conn->queue && (!conn->listener || !conn->established)) {
+		free_conn(conn);
+		return false;
+	}
 	if (conn->queue) {
 		rdma_deliver(conn);
 		rdma_end_pops(conn);
-	} else if (!conn->listener || !conn->established) {
-		free_conn(conn);
 	}
+	return true;
 }
 
 void rdma_conn_lost(struct rdma_conn *conn, int err)
@@ -374,18 +378,10 @@ void rdma_conn_lost(struct rdma_conn *conn, int err)
 		return;
 	}
 	rdma_fail_pushes(conn, -conn->error);
-	bool stays = conn->queue != NULL;
-	if (conn->state == RDMA_OVER) {
-		ASSERT(stays); /* listeners are closed */
-		list_remove(&conn->in_engine);
-		list_append(&conn->engine->over, &conn->in_engine);
+	if (conn->state != RDMA_OVER && !over(conn))
 		return;
-	}
-	over(conn);
-	if (stays) {
-		list_remove(&conn->in_engine);
-		list_append(&conn->engine->over, &conn->in_engine);
-	}
+	list_remove(&conn->in_engine);
+	list_append(&conn->engine->over, &conn->in_engine);
 }
 
 void rdma_conns_drain(struct rdma_engine *re)
@@ -396,7 +392,7 @@ void rdma_conns_drain(struct rdma_engine *re)
 		conn->drain_looked = true;
 		if ((looked && conn->completed == conn->posted) ||
 		    rdma_sched(re)->now_ns >= conn->deadline_ns)
-			over(conn);
+			(void)over(conn);
 	}
 }
 

@@ -4,6 +4,8 @@
  */
 #include "transport/rdma/datagram.h"
 
+#include "base/assert.h"
+
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -106,6 +108,7 @@ static int need_qp(struct rdma_datagram *dg, const struct sockaddr_storage *own)
 	int err = dg->id ? 0 : open_id(dg, &address);
 	if (err)
 		return err;
+	ASSERT(dg->id);
 	if (dg->id->verbs)
 		return rdma_datagram_open_qp(dg, dg->id);
 	/* bound to any address */
@@ -131,7 +134,10 @@ static int datagram_bind(struct queue *queue, const struct sockaddr *address, so
 		return dg->error ? dg->error : -EINVAL;
 	memcpy(&to, address, address_bytes(dg));
 	err = open_id(dg, &to);
-	return !err && dg->id->verbs ? need_qp(dg, &to) : err;
+	if (err)
+		return err;
+	ASSERT(dg->id);
+	return dg->id->verbs ? need_qp(dg, &to) : 0;
 }
 
 /* Somebody asks for our queue pair. */

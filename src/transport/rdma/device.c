@@ -16,11 +16,6 @@
 /* Of the completion queue, for all datagram sockets. */
 #define RDMA_DATAGRAM_ENTRIES ((uint64_t)RDMA_DATAGRAMS * 96)
 
-int rdma_errno(void)
-{
-	return errno > 0 ? -errno : -EIO;
-}
-
 static struct rdma_engine *engine_of_device(struct rdma_device *device)
 {
 	return container_of(device, struct rdma_engine, device);

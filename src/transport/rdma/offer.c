@@ -165,7 +165,7 @@ static int open_windows(struct rdma_conn *conn, struct rdma_offer *offer, struct
 
 int rdma_offer(struct rdma_conn *conn, struct op *op)
 {
-	struct rdma_piece pieces[OP_SEGMENTS_MAX];
+	struct rdma_piece pieces[OP_SEGMENTS_MAX] = {{.length = 0}};
 
 	if (!conn->offers)
 		conn->offers = calloc(RDMA_OFFERS, sizeof(*conn->offers));

@@ -41,6 +41,7 @@
 
 #include "base/list.h"
 
+#include <errno.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -330,8 +331,12 @@ int rdma_device_use(struct rdma_engine *re, struct rdma_cm_id *id);
 void rdma_device_close(struct rdma_engine *re);
 /* Ends everything: the device was removed, or is broken. */
 void rdma_device_lost(struct rdma_engine *re);
+
 /* -errno of a call that returned -1 or NULL, never 0. */
-int rdma_errno(void);
+static inline int rdma_errno(void)
+{
+	return errno > 0 ? -errno : -EIO;
+}
 
 /* ---- memory.c ---- */
 
