@@ -4,6 +4,7 @@
  */
 #include "support/mint.h"
 
+#include <arpa/inet.h>
 #include <errno.h>
 #include <string.h>
 
@@ -437,6 +438,127 @@ static void test_poor_device(void **state)
 	close_pair(&pair);
 }
 
+/* -- many, by name, asleep */
+
+/* More connections than receives for full windows: they share; then they are refused. */
+static void test_many(void **state)
+{
+	enum { MANY = 40 };
+	static const struct fabric_options options = {.seed = 1, .immediate = true};
+	struct config config;
+	struct mint mint;
+	demi_qresult_t result;
+	int clients[MANY];
+	int servers[MANY];
+	uint32_t count = 0;
+
+	(void)state;
+	mint_config(&config);
+	config.rdma_receive_buffers = 128;
+	config.rdma_connections_max = MANY;
+	mint_open(&mint, &options);
+	struct mint_host *client = mint_add(&mint, &config);
+	struct mint_host *server = mint_add(&mint, &config);
+	int listener = mint_listener(server, 7000, MANY);
+	for (uint32_t i = 0; i < MANY; i++) {
+		clients[i] = mint_socket(client);
+		int err =
+			mint_wait(client, mint_connect(client, clients[i], server, 7000), &result);
+		assert_true(err == 0 || err == ECONNREFUSED || err == ENOBUFS);
+		if (err) {
+			mint_close_qd(client, clients[i]);
+			break;
+		}
+		assert_int_equal(mint_wait(server, mint_accept(server, listener), &result), 0);
+		servers[count++] = result.qr_value.ares.qd;
+	}
+	assert_true(count >= 20);
+	for (uint32_t round = 0; round < 5; round++) {
+		for (uint32_t i = 0; i < count; i++)
+			push_all(client, clients[i], 100 + 1000 * round, (uint8_t)i);
+		for (uint32_t i = 0; i < count; i++)
+			expect_element(server, servers[i], 100 + 1000 * round, (uint8_t)i);
+	}
+	/* One that goes makes room for another. */
+	mint_close_qd(client, clients[0]);
+	mint_close_qd(server, servers[0]);
+	mint_pass(&mint, FABRIC_S);
+	clients[0] = mint_socket(client);
+	assert_int_equal(mint_wait(client, mint_connect(client, clients[0], server, 7000), &result),
+			 0);
+	mint_pass(&mint, FABRIC_S);
+	assert_int_equal(fabric_counts(server->device)->rnr, 0);
+	mint_close(&mint);
+}
+
+static void test_names(void **state)
+{
+	static const struct fabric_options options = {.seed = 1, .immediate = true};
+	struct sockaddr_in6 to = {.sin6_family = AF_INET6, .sin6_port = htons(7000)};
+	struct sockaddr_in6 name;
+	struct mint mint;
+	demi_qresult_t result;
+	demi_qtoken_t qt;
+	int listener;
+	int qd;
+
+	(void)state;
+	mint_open(&mint, &options);
+	struct mint_host *client = mint_add(&mint, NULL);
+	struct mint_host *server = mint_add(&mint, NULL);
+	assert_int_equal(inet_pton(AF_INET6, "fd00::2", &to.sin6_addr), 1);
+	mint_enter(server);
+	assert_int_equal(demi_socket(&listener, AF_INET6, SOCK_STREAM, 0), 0);
+	assert_int_equal(demi_bind(listener, (struct sockaddr *)&to, sizeof(to)), 0);
+	assert_int_equal(demi_listen(listener, 4), 0);
+	mint_enter(client);
+	assert_int_equal(demi_socket(&qd, AF_INET6, SOCK_STREAM, 0), 0);
+	socklen_t length = sizeof(name);
+	assert_int_equal(demi_getpeername(qd, (struct sockaddr *)&name, &length), ENOTCONN);
+	assert_int_equal(demi_connect(&qt, qd, (struct sockaddr *)&to, sizeof(to)), 0);
+	assert_int_equal(mint_wait(client, qt, &result), 0);
+	assert_int_equal(demi_getpeername(qd, (struct sockaddr *)&name, &length), 0);
+	assert_int_equal(length, sizeof(name));
+	assert_memory_equal(&name.sin6_addr, &to.sin6_addr, 16);
+	assert_int_equal(name.sin6_port, to.sin6_port);
+	assert_int_equal(demi_getsockname(qd, (struct sockaddr *)&name, &length), 0);
+	uint16_t port = name.sin6_port;
+	assert_int_not_equal(port, 0);
+	assert_int_equal(mint_wait(server, mint_accept(server, listener), &result), 0);
+	assert_int_equal(
+		demi_getpeername(result.qr_value.ares.qd, (struct sockaddr *)&name, &length), 0);
+	assert_int_equal(name.sin6_port, port);
+	mint_pass(&mint, FABRIC_S);
+	mint_close(&mint);
+}
+
+/* An instance that sleeps is woken by what comes; it does not go to sleep on something. */
+static void test_asleep(void **state)
+{
+	struct pair pair;
+	demi_qresult_t result;
+
+	(void)state;
+	open_with(&pair, NULL);
+	mint_run(&pair.mint);
+	struct sched *sched = &pair.server->demi->sched;
+	demi_qtoken_t pop = mint_pop(pair.server, pair.server_qd);
+	mint_run(&pair.mint);
+	assert_int_equal(sched_arm(sched), 0);
+	assert_int_equal(fdset_wait(&sched->fds, 0), 0);
+	demi_sgarray_t sga = mint_array(pair.client, 100, 1);
+	(void)mint_push(pair.client, pair.client_qd, &sga);
+	mint_enter(pair.server);
+	assert_true(fdset_wait(&sched->fds, 0) > 0);
+	assert_int_equal(mint_wait(pair.server, pop, &result), 0);
+	mint_free(pair.server, &result.qr_value.sga);
+	(void)mint_push(pair.client, pair.client_qd, &sga);
+	assert_int_equal(sched_arm(sched), -EAGAIN);
+	expect_element(pair.server, pair.server_qd, 100, 1);
+	mint_free(pair.client, &sga);
+	close_pair(&pair);
+}
+
 int main(void)
 {
 	static const struct CMUnitTest tests[] = {
@@ -447,6 +569,8 @@ int main(void)
 		cmocka_unit_test(test_close_sends),  cmocka_unit_test(test_close_cancels),
 		cmocka_unit_test(test_close_unread), cmocka_unit_test(test_cancel),
 		cmocka_unit_test(test_too_long),     cmocka_unit_test(test_poor_device),
+		cmocka_unit_test(test_many),         cmocka_unit_test(test_names),
+		cmocka_unit_test(test_asleep),
 	};
 
 	return test_run("rdma_stream", tests);

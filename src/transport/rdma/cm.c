@@ -94,10 +94,16 @@ void rdma_connect_done(struct rdma_conn *conn, int err)
 	op_complete(sched, op, -err);
 }
 
-/* What the application is told of an address that cannot be used. */
-static int address_error(int err)
+int rdma_address_error(int err)
 {
-	return err == -ENODEV || err == -EADDRNOTAVAIL ? -EADDRNOTAVAIL : err;
+	switch (err) {
+	case -ETIMEDOUT:
+	case -EHOSTUNREACH:
+	case -ENOMEM:
+		return err;
+	default: /* no RDMA device has it, or reaches it */
+		return -EADDRNOTAVAIL;
+	}
 }
 
 static void tell_address(const struct rdma_engine *re, int err)
@@ -137,7 +143,7 @@ int rdma_cm_connect(struct rdma_queue *rq, struct op *op, const struct sockaddr 
 	       address->sa_family == AF_INET ? sizeof(struct sockaddr_in)
 					     : sizeof(struct sockaddr_in6));
 	if (verbs->resolve_addr(conn->id, NULL, (struct sockaddr *)&to, RDMA_RESOLVE_MS)) {
-		err = address_error(rdma_errno());
+		err = rdma_address_error(rdma_errno());
 		tell_address(re, err);
 		rdma_connect_done(conn, err);
 	}
@@ -386,7 +392,7 @@ static int connect_error(const struct event *event)
 {
 	switch (event->type) {
 	case RDMA_CM_EVENT_ADDR_ERROR:
-		return event->status == -ETIMEDOUT ? -ETIMEDOUT : -EADDRNOTAVAIL;
+		return rdma_address_error(event->status);
 	case RDMA_CM_EVENT_ROUTE_ERROR:
 		return event->status == -ETIMEDOUT ? -ETIMEDOUT : -EHOSTUNREACH;
 	case RDMA_CM_EVENT_REJECTED:

@@ -224,7 +224,7 @@ static int ask_for(struct rdma_datagram *dg, const struct sockaddr *to, struct r
 		err = rdma_errno();
 	if (err) {
 		rdma_peer_drop(peer, err);
-		return err == -ENODEV ? -EADDRNOTAVAIL : err;
+		return rdma_address_error(err);
 	}
 	*peer_out = peer;
 	return 0;
@@ -306,7 +306,7 @@ void rdma_peer_event(struct rdma_peer *peer, enum rdma_cm_event_type type, int s
 		err = peer_known(peer, ud);
 		break;
 	case RDMA_CM_EVENT_ADDR_ERROR:
-		err = status == -ETIMEDOUT ? -ETIMEDOUT : -EADDRNOTAVAIL;
+		err = rdma_address_error(status);
 		break;
 	case RDMA_CM_EVENT_UNREACHABLE: /* above 0: what the other side says */
 		err = status > 0 ? -ECONNREFUSED : -ETIMEDOUT;

@@ -520,6 +520,8 @@ void rdma_read_completed(struct rdma_conn *conn, uint32_t entry);
 /* Takes rdma_cm's events; how many. */
 uint32_t rdma_cm_poll(struct rdma_engine *re);
 void rdma_cm_readable(struct fd_watch *watch, uint32_t events);
+/* What the application is told when an address cannot be resolved. */
+int rdma_address_error(int err);
 int rdma_cm_connect(struct rdma_queue *rq, struct op *op, const struct sockaddr *address);
 int rdma_cm_listen(struct rdma_queue *rq, int backlog);
 int rdma_cm_accept(struct rdma_listener *listener, struct op *op);
