@@ -391,6 +391,33 @@ static void test_calls(void **state)
 	}
 }
 
+/* Once warm, an exchange asks the system for no memory, whatever its elements are. */
+static void test_warm(void **state)
+{
+	static const uint32_t lengths[] = {64, 1000, 3000, 20000};
+	struct pair pair;
+	uint64_t calls = 0;
+
+	(void)state;
+	open_pair(&pair);
+	for (uint32_t n = 0; n < 600; n++) {
+		uint32_t bytes = lengths[n % 4];
+		demi_qresult_t result;
+		if (n == 200)
+			calls = fault_calls();
+		demi_qtoken_t pop = mint_pop(pair.server, pair.server_qd);
+		demi_sgarray_t sga = mint_array(pair.client, bytes, (uint8_t)n);
+		demi_qtoken_t push = mint_push(pair.client, pair.client_qd, &sga);
+		mint_free(pair.client, &sga);
+		assert_int_equal(mint_wait(pair.client, push, &result), 0);
+		assert_int_equal(mint_wait(pair.server, pop, &result), 0);
+		assert_true(mint_holds(&result.qr_value.sga, bytes, (uint8_t)n));
+		mint_free(pair.server, &result.qr_value.sga);
+	}
+	assert_int_equal(fault_calls(), calls);
+	close_pair(&pair);
+}
+
 /* Each allocation in turn, from the connect to the first element. */
 static void test_allocations(void **state)
 {
@@ -467,8 +494,8 @@ int main(void)
 		cmocka_unit_test(test_killed),         cmocka_unit_test(test_vanished),
 		cmocka_unit_test(test_silent),         cmocka_unit_test(test_waiting_pushes),
 		cmocka_unit_test(test_broken_qp),      cmocka_unit_test(test_removed),
-		cmocka_unit_test(test_calls),          cmocka_unit_test(test_allocations),
-		cmocka_unit_test(test_posts),
+		cmocka_unit_test(test_calls),          cmocka_unit_test(test_warm),
+		cmocka_unit_test(test_allocations),    cmocka_unit_test(test_posts),
 	};
 
 	return test_run("rdma_failure", tests);
