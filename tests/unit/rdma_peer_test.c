@@ -393,6 +393,72 @@ static void test_memory(void **state)
 	close_rig(&rig);
 }
 
+/* What is announced can be read, as long as it is: by nobody before, nor once it was read. */
+static void test_window(void **state)
+{
+	struct rig rig;
+	struct message announced;
+	demi_qresult_t result;
+	struct ibv_wc wc;
+
+	(void)state;
+	open_rig(&rig);
+	for (uint32_t i = 0; i < 4; i++) {
+		join(&rig);
+		demi_sgarray_t sga = mint_array(rig.server, 5000, 1);
+		assert_int_equal(
+			mint_wait(rig.server, mint_push(rig.server, rig.victim_qd, &sga), &result),
+			0);
+		mint_free(rig.server, &sga);
+		mint_pass(&rig.mint, FABRIC_MS);
+		assert_true(fabric_peer_poll(&rig.peer, &wc));
+		memcpy(&announced, rig.peer.memory + 32768 + wc.wr_id * 1024, sizeof(announced));
+		(void)fabric_peer_receive(&rig.peer, wc.wr_id, 32768 + (uint32_t)wc.wr_id * 1024,
+					  1024);
+		assert_int_equal(announced.header.kind, RDMA_ANNOUNCE);
+		assert_int_equal(le32toh(announced.pieces[0].length), 5000);
+		assert_int_equal(fabric_open_bytes(rig.server->device, IBV_ACCESS_REMOTE_READ),
+				 5000);
+		struct message m = data(0);
+		m.header.done = htole32(1);
+		if (i == 0) /* a lie: it has read nothing */
+			send_message(&rig, &m, 16);
+		while (fabric_peer_poll(&rig.peer, &wc))
+			;
+		struct ibv_send_wr wr = {.opcode = i == 1 ? IBV_WR_RDMA_WRITE : IBV_WR_RDMA_READ,
+					 .send_flags = IBV_SEND_SIGNALED};
+		wr.wr.rdma.remote_addr = le64toh(announced.pieces[0].address) + (i == 2);
+		wr.wr.rdma.rkey = le32toh(announced.pieces[0].rkey);
+		assert_int_equal(fabric_peer_post(&rig.peer, &wr, 4096, 5000), 0);
+		mint_pass(&rig.mint, FABRIC_MS);
+		assert_true(fabric_peer_poll(&rig.peer, &wc));
+		assert_int_equal(wc.status, i == 3 ? IBV_WC_SUCCESS : IBV_WC_REM_ACCESS_ERR);
+		if (i == 3) {
+			assert_int_equal(rig.peer.memory[4096 + 4999], mint_byte(1, 4999));
+			send_message(&rig, &m, 16);
+			assert_int_equal(
+				fabric_open_bytes(rig.server->device, IBV_ACCESS_REMOTE_READ), 0);
+			fabric_peer_drop(&rig.peer);
+			mint_pass(&rig.mint, 2 * FABRIC_S);
+			break;
+		}
+		int err = mint_wait(rig.server, mint_pop(rig.server, rig.victim_qd), &result);
+		if (i == 0 && err == 0) { /* the lie came with an element */
+			mint_free(rig.server, &result.qr_value.sga);
+			expect_broken(&rig);
+			continue;
+		}
+		assert_int_equal(err, ECONNRESET);
+		mint_close_qd(rig.server, rig.victim_qd);
+		rig.victim_qd = -1;
+		fabric_peer_drop(&rig.peer);
+		mint_pass(&rig.mint, 2 * FABRIC_S);
+		while (fabric_peer_poll(&rig.peer, &wc))
+			;
+	}
+	close_rig(&rig);
+}
+
 /* Anything may be in the word. */
 static void test_word(void **state)
 {
@@ -499,8 +565,8 @@ int main(void)
 		cmocka_unit_test(test_hello),     cmocka_unit_test(test_bad_answer),
 		cmocka_unit_test(test_messages),  cmocka_unit_test(test_announcements),
 		cmocka_unit_test(test_after_end), cmocka_unit_test(test_no_credit),
-		cmocka_unit_test(test_memory),    cmocka_unit_test(test_word),
-		cmocka_unit_test(test_random),
+		cmocka_unit_test(test_memory),    cmocka_unit_test(test_window),
+		cmocka_unit_test(test_word),      cmocka_unit_test(test_random),
 	};
 
 	return test_run("rdma_peer", tests);
