@@ -388,13 +388,13 @@ static void run_seeds(uint64_t (*run)(uint64_t seed), uint64_t first, uint32_t c
 static void test_calm(void **state)
 {
 	(void)state;
-	run_seeds(run_calm, 1000, test_number("RDMA_SEEDS", 8));
+	run_seeds(run_calm, 1000, test_number("RDMA_SEEDS", 6));
 }
 
 static void test_broken(void **state)
 {
 	(void)state;
-	run_seeds(run_broken, 5000, test_number("RDMA_SEEDS", 30));
+	run_seeds(run_broken, 5000, test_number("RDMA_SEEDS", 20));
 }
 
 /* ---- an end in each step ---- */
@@ -564,7 +564,7 @@ static void test_ends(void **state)
 	for (enum ending ending = 0; ending < ENDINGS; ending++) {
 		uint32_t steps = 0;
 		while (steps < 100 && live(steps, ending))
-			steps += test_sanitized() ? 5 : 1;
+			steps += test_sanitized() ? 7 : 2;
 		(void)printf("# ending %u: %u steps\n", ending, steps);
 		assert_true(steps > 20);
 	}

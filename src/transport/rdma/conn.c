@@ -434,9 +434,10 @@ void rdma_conn_step(struct rdma_conn *conn)
 	}
 	if (!conn->closing || !conn->end_sent)
 		return;
+	rdma_wait_for_word(conn);
 	if (conn->announced != conn->released)
-		rdma_wait_for_word(conn);
-	else if (conn->completed != conn->posted)
+		return;
+	if (conn->completed != conn->posted)
 		rdma_signal_tail(conn);
 	else
 		rdma_conn_fail(conn, -ECANCELED);

@@ -45,7 +45,7 @@ static inline uint32_t take_completions(struct rdma_engine *re, bool *empty)
 static bool waits_still(const struct rdma_conn *conn)
 {
 	return conn->announced != conn->released || !op_list_empty(&conn->pushes) ||
-	       (conn->end_wanted && !conn->end_sent);
+	       (conn->end_wanted && !conn->end_sent) || conn->closing;
 }
 
 static uint32_t look_at_words(struct rdma_engine *re)
@@ -57,10 +57,11 @@ static uint32_t look_at_words(struct rdma_engine *re)
 		uint32_t granted = conn->granted;
 		uint32_t done = conn->done;
 		rdma_look_at_word(conn);
-		if (conn->granted != granted || conn->done != done) {
-			happened++;
+		bool news = conn->granted != granted || conn->done != done;
+		happened += news;
+		/* An end is tried again: the device may have refused it. */
+		if (news || conn->end_wanted)
 			rdma_conn_more(conn);
-		}
 		if (!waits_still(conn))
 			list_remove(&conn->waits);
 	}
