@@ -122,7 +122,8 @@ static bool turn(struct mint_host *host)
 	mint_enter(host);
 	bool happened = sched_turn(sched);
 	happened |= fdset_wait(&sched->fds, 0) > 0;
-	rdma_check(host->engine);
+	if (happened)
+		rdma_check(host->engine);
 	return happened;
 }
 
