@@ -16,8 +16,8 @@
 	7 /* of the device: as often as there is a number for (3 bits); for ever, if it is of \
 	     receivers that are not ready, which credits rule out */
 
-/* IBA 9.7.6.1.3: 4.096 us * 2^16, 0.27 s before what is not acknowledged goes out again; a peer that
- * is gone is found out in some 2 s.  rdma_cm's own is 2.1 s for each try on Ethernet. */
+/* IBA 9.7.6.1.3: 4.096 us * 2^16, 0.27 s before what is not acknowledged goes out again; a peer
+ * that is gone is found out in some 2 s.  rdma_cm's own is 2.1 s for each try on Ethernet. */
 #define ACK_TIMEOUT 16
 
 struct event {
