@@ -5,9 +5,9 @@
  *	rdma_cost --only push|wait|bare --count N
  *
  * Two instances send each other N elements in turn.  push: from demi_push until ibv_post_send is
- * called.  wait: from where ibv_poll_cq has returned a completion until
- * demi_wait returns the element; what else the device is asked for meanwhile is not counted.  bare:
- *what counting itself takes, which is in both.
+ * called.  wait: from where ibv_poll_cq has returned a completion until demi_wait returns the
+ * element; what else the device is asked for meanwhile is not counted.  bare: what counting itself
+ * takes, which is in both.
  */
 #include "support/mint.h"
 

@@ -1,6 +1,6 @@
 #!/bin/bash
 # tests/lab/guest/catmint.sh: catmint over the real libraries, between two Soft-RoCE devices: echoes of all lengths, bulk, many
-# connections, nobody there, too little memory, the benchmark beside its floor.
+# connections, datagrams, nobody there, too little memory, the benchmark beside its floor.
 # limit: 180 s
 set -euo pipefail
 . tests/lab/guest/lib/catmint
@@ -15,11 +15,21 @@ transfer 30 1 echo -- ask 20 65536
 transfer 30 1 echo -- ask 5 1048576
 
 echo "bulk, both ways, and the end of the stream"
-transfer 30 1 receive 8000000 1234 -- send 8000000 100000 1234
+transfer 30 1 receive 4000000 1234 -- send 4000000 100000 1234
 transfer 30 1 send 2000000 1000 1234 -- receive 2000000 1234
 
 echo "100 connections at once"
 transfer 60 100 meet -- meet
+
+echo "datagrams"
+for size in 64 900; do
+	port=$((port + 1))
+	start timeout 30 "$peer" udp-serve "$RDMA_ADDRESS0" $port 20 $size
+	ready
+	timeout 30 "$peer" udp-call "$RDMA_ADDRESS0" $port 20 $size
+	wait "$server"
+	server=
+done
 
 echo "nobody listens; nobody is there"
 timeout 20 "$peer" refused "$RDMA_ADDRESS0" 6999
