@@ -349,7 +349,7 @@ static int datagram_connect(struct queue *queue, struct op *op, const struct soc
 			    socklen_t length)
 {
 	struct rdma_datagram *dg = rdma_datagram_of(queue);
-	struct rdma_peer *peer;
+	struct rdma_peer *peer = NULL;
 
 	if (dg->peer && dg->peer->connect)
 		return -EINPROGRESS;
