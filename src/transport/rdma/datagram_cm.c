@@ -361,6 +361,7 @@ static int datagram_connect(struct queue *queue, struct op *op, const struct soc
 	int err = rdma_peer_find(dg, address, length, &peer);
 	if (err)
 		return err;
+	ASSERT(peer);
 	dg->peer = peer;
 	if (peer->ah)
 		op_complete(queue->sched, op, 0);
