@@ -239,6 +239,10 @@ static int uring_arm(struct blkdev *dev)
 
 	uint32_t flags = *(volatile unsigned *)uring->ring.sq.kflags;
 
+	/* Work of the kernel's that is left then (IORING_SQ_TASKRUN) brings no completion: the
+	 * sleep itself does it.  No poll would. */
+	if (uring->under_way == 0 && !uring->failed)
+		return 0;
 	return uring->failed || io_uring_sq_ready(&uring->ring) > 0 ||
 			       io_uring_cq_ready(&uring->ring) > 0 ||
 			       (flags & (IORING_SQ_CQ_OVERFLOW | IORING_SQ_TASKRUN))
