@@ -273,7 +273,8 @@ static void derived_describe(struct queue *queue, struct queue_info *info)
 		.pops_pending = op_list_length(&queue->sched->ops, &derived->pops),
 		.pushes_pending = op_list_length(&queue->sched->ops, &derived->relayed),
 	};
-	derived->ops->held(derived, &info->elements, &info->held_bytes);
+	if (derived->ops->held)
+		derived->ops->held(derived, &info->elements, &info->held_bytes);
 	if (derived->ops->tell)
 		derived->ops->tell(derived, info);
 }

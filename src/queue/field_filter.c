@@ -105,13 +105,6 @@ static void free_filter(struct derived *derived)
 	free(filter_of(derived));
 }
 
-static void held(struct derived *derived, uint32_t *elements, uint64_t *bytes)
-{
-	(void)derived;
-	*elements = 0;
-	*bytes = 0;
-}
-
 static void tell(struct derived *derived, struct queue_info *info)
 {
 	struct queue *source = derived->pullers[0].source;
@@ -130,7 +123,6 @@ static const struct operator_ops field_filter_ops = {
 	.push = push,
 	.end = end,
 	.free = free_filter,
-	.held = held,
 	.tell = tell,
 };
 

@@ -92,20 +92,12 @@ static void free_merge(struct derived *derived)
 	free(merge_of(derived));
 }
 
-static void held(struct derived *derived, uint32_t *elements, uint64_t *bytes)
-{
-	(void)derived;
-	*elements = 0;
-	*bytes = 0;
-}
-
 static const struct operator_ops merge_ops = {
 	.kind = "merge",
 	.relays = true,
 	.serve = serve,
 	.push = push,
 	.free = free_merge,
-	.held = held,
 };
 
 int merge_new(struct queue *one, struct queue *other, struct queue **queue_out)

@@ -107,7 +107,7 @@ struct operator_ops {
 	void (*end)(struct derived *derived);
 	/* Frees what it holds, and itself. */
 	void (*free)(struct derived *derived);
-	/* Elements that it holds, and bytes of them. */
+	/* Elements that it holds, and bytes of them; NULL: it never holds any. */
 	void (*held)(struct derived *derived, uint32_t *elements, uint64_t *bytes);
 	/* What else there is to say of it; NULL: nothing. */
 	void (*tell)(struct derived *derived, struct queue_info *info);

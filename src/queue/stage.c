@@ -42,13 +42,6 @@ static void free_stage(struct derived *derived)
 	free(stage_of(derived));
 }
 
-static void held(struct derived *derived, uint32_t *elements, uint64_t *bytes)
-{
-	(void)derived;
-	*elements = 0;
-	*bytes = 0;
-}
-
 static int pass(struct derived *derived, struct op *element)
 {
 	const struct operator_call *call = &stage_of(derived)->call;
@@ -74,7 +67,6 @@ static const struct operator_ops filter_ops = {
 	.serve = stage_serve,
 	.push = filter_push,
 	.free = free_stage,
-	.held = held,
 };
 
 /* ---- map ---- */
@@ -166,7 +158,6 @@ static const struct operator_ops map_ops = {
 	.serve = stage_serve,
 	.push = map_push,
 	.free = free_stage,
-	.held = held,
 };
 
 /* ---- life ---- */
