@@ -187,7 +187,7 @@ static int find_end(struct logfile *log)
 }
 
 /* Segments behind the end hold nothing that was acknowledged; one that the end lies in is there, or
- * lost. */
+ * lost.  0, -ENOMEM, -EUCLEAN. */
 static int settle_end(struct logfile *log)
 {
 	const struct store *store = log->store;
@@ -196,6 +196,11 @@ static int settle_end(struct logfile *log)
 
 	if (end->offset < log->head)
 		end->offset = log->head;
+	if (logfile_serial(log, end->offset) - log->first_serial >= segment_serials_max(store)) {
+		log_write(&store->sched->log, LOG_LEVEL_ERROR,
+			  "log \"%s\": its end is nowhere on the device", name_of(log));
+		return -EUCLEAN;
+	}
 	end->offset = round_up(end->offset, store->super.block_bytes);
 	uint64_t inside = end->offset % store->super.segment_bytes;
 	uint64_t needed = logfile_serial(log, end->offset) - log->first_serial + (inside > 0);
@@ -227,6 +232,8 @@ int logfile_recover(struct logfile *log)
 		return err;
 	}
 	err = settle_end(log);
+	if (err)
+		return err;
 	set_ends(log);
 	log->next = log->durable;
 	log->zeroed = log->durable.offset;

@@ -50,12 +50,13 @@ int segment_collect(struct store *store, uint32_t slot, uint32_t **physical_out,
 {
 	const struct super_log *entry = &store->super.logs[slot];
 	uint64_t first = entry->head / store->super.segment_bytes;
+	uint64_t most = segment_serials_max(store);
 	uint64_t count = 0;
 
 	for (uint32_t i = 0; i < store->num_segments; i++) {
 		const struct store_segment *segment = &store->segments[i];
 		uint64_t behind = segment->header.serial - first;
-		if (holds(segment, entry, first) && behind >= count && behind < UINT32_MAX / 2)
+		if (holds(segment, entry, first) && behind >= count && behind < most)
 			count = behind + 1;
 	}
 	uint32_t *physical = malloc((count + 1) * sizeof(*physical));

@@ -134,6 +134,13 @@ int super_sync_wait(struct store *store);
 /* Reads the headers of all segments.  0 or -errno. */
 int segment_load(struct store *store);
 
+/* How many serial numbers from its head on a log may have: more than there are segments, as a file
+ * that was cut short has lost some, but not any number that somebody wrote there. */
+static inline uint64_t segment_serials_max(const struct store *store)
+{
+	return (uint64_t)store->num_segments + 65536;
+}
+
 /* Which segments hold records of the log in that slot of the superblock, by serial number from the
  * head's on: (*physical_out)[i], LOGFILE_SEGMENT_NONE where none was found; of two the one of the
  * later epoch.  The caller frees it.  0 or -ENOMEM. */
