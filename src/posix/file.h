@@ -73,8 +73,11 @@ struct posix_file {
 
 /* Sets errno; -1. */
 int posix_fail(int err);
+/* Ends a call: puts the file; 0, or -1 with errno if err is one. */
+int posix_done(struct posix_file *file, int err);
 
 /* A descriptor's file, held; NULL with errno EBADF (ENOTSOCK: an epoll descriptor). */
+struct posix_file *posix_get(struct posix *px, int fd);
 struct posix_file *posix_get_socket(struct posix *px, int fd);
 struct posix_file *posix_get_epoll(struct posix *px, int fd);
 void posix_put(struct posix_file *file);
