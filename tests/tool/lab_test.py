@@ -55,6 +55,17 @@ def nothing_there():
     assert lines[-1] == "0 passed, 0 failed, 4 skipped" and done.returncode == 0, done.stdout
 
 
+def little_space():
+    """On a disk of 99 MiB, as tools/lab sees it."""
+    full = ("import runpy, shutil, sys, types; shutil.disk_usage = lambda path: types.SimpleNamespace(free=99 << 20); "
+            f"sys.argv[1:] = ['--scripts', '{CASES}', 'test']; runpy.run_path('tools/lab', run_name='__main__')")
+    done = subprocess.run([sys.executable, "-c", full], cwd=ROOT, text=True, timeout=120, stdin=subprocess.DEVNULL,
+                          stdout=subprocess.PIPE, stderr=subprocess.PIPE, check=False)
+    lines = done.stdout.splitlines()
+    assert len([line for line in lines if "# SKIP 99 MiB are free at " in line]) == 4, done.stdout + done.stderr
+    assert lines[-1] == "0 passed, 0 failed, 4 skipped" and done.returncode == 0, done.stdout
+
+
 def elsewhere():
     done = lab("run", "/tmp/script.sh")
     assert done.returncode == 1 and "has /tmp and /run of its own" in done.stderr, done.stderr
@@ -69,7 +80,7 @@ def main():
     tests = [elsewhere, no_such, nothing_there]
     available = "# SKIP" not in lab("--scripts", CASES, "test", "gone").stdout
     if available:
-        tests += [outcomes, status, limit]
+        tests += [outcomes, status, limit, little_space]
     print(f"1..{len(tests)}")
     failed = 0
     for number, test in enumerate(tests, 1):
