@@ -226,19 +226,12 @@ static int read_options(struct core_options *options, int argc, char **argv)
 		 "so many times (10000)"},
 		{"core", OPTION_WHOLE, &options->core, 0, 4095, NULL, "N", "core to run on (0)"},
 	};
-	struct operands none;
 
 	*options = (struct core_options){.count = 10000, .repeats = REPEATS_DEFAULT};
-	switch (options_parse(specs, TOOL_COUNT(specs), argc, argv, 0, &none)) {
-	case OPTIONS_HELP:
-		puts("usage: demi bench core [OPTION...]");
-		options_help(specs, TOOL_COUNT(specs));
-		return -1;
-	case OPTIONS_BAD:
-		return TOOL_USAGE;
-	case OPTIONS_GOOD:
-		break;
-	}
+	int status =
+		options_read(specs, TOOL_COUNT(specs), argc, argv, "demi bench core [OPTION...]");
+	if (status != TOOL_GOOD)
+		return status;
 	if (options->only && !core_loop_find(options->only)) {
 		tool_complain("--only: '%s' is not a figure of this benchmark", options->only);
 		return TOOL_USAGE;

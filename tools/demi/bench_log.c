@@ -510,21 +510,10 @@ static int read_options(struct log_options *options, int argc, char **argv)
 		{"json", OPTION_TEXT, &options->json, 0, 0, NULL, "FILE",
 		 "write the rows as JSON (-: standard output)"},
 	};
-	struct operands none;
 
 	*options = (struct log_options){
 		.pairs = PAIRS_DEFAULT, .seconds = SECONDS_DEFAULT, .count = 10000};
-	switch (options_parse(specs, TOOL_COUNT(specs), argc, argv, 0, &none)) {
-	case OPTIONS_HELP:
-		puts("usage: demi bench log [OPTION...]");
-		options_help(specs, TOOL_COUNT(specs));
-		return -1;
-	case OPTIONS_BAD:
-		return TOOL_USAGE;
-	case OPTIONS_GOOD:
-		break;
-	}
-	return TOOL_GOOD;
+	return options_read(specs, TOOL_COUNT(specs), argc, argv, "demi bench log [OPTION...]");
 }
 
 int bench_log(int argc, char **argv)

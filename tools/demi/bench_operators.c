@@ -172,19 +172,12 @@ static int read_options(struct operators_options *options, int argc, char **argv
 		{"json", OPTION_TEXT, &options->json, 0, 0, NULL, "FILE",
 		 "write the rows as JSON (-: standard output)"},
 	};
-	struct operands none;
 
 	*options = (struct operators_options){.count = COUNT_DEFAULT, .repeats = REPEATS_DEFAULT};
-	switch (options_parse(specs, TOOL_COUNT(specs), argc, argv, 0, &none)) {
-	case OPTIONS_HELP:
-		puts("usage: demi bench operators [OPTION...]");
-		options_help(specs, TOOL_COUNT(specs));
-		return -1;
-	case OPTIONS_BAD:
-		return TOOL_USAGE;
-	case OPTIONS_GOOD:
-		break;
-	}
+	int status = options_read(specs, TOOL_COUNT(specs), argc, argv,
+				  "demi bench operators [OPTION...]");
+	if (status != TOOL_GOOD)
+		return status;
 	if (!options->only || operator_loop_find(options->only))
 		return TOOL_GOOD;
 	tool_complain("--only: '%s' is not a figure of this benchmark", options->only);

@@ -186,7 +186,6 @@ static int read_options(struct proxy_options *options, int argc, char **argv)
 		{"json", OPTION_TEXT, &options->json, 0, 0, NULL, "FILE",
 		 "write the rows as JSON (-: standard output)"},
 	};
-	struct operands none;
 
 	*options = (struct proxy_options){.libos = "catnap",
 					  .idle = "adaptive",
@@ -195,18 +194,11 @@ static int read_options(struct proxy_options *options, int argc, char **argv)
 					  .message = MESSAGE_DEFAULT,
 					  .pairs = PAIRS_DEFAULT,
 					  .seconds = SECONDS_DEFAULT};
-	switch (options_parse(specs, TOOL_COUNT(specs), argc, argv, 0, &none)) {
-	case OPTIONS_HELP:
-		puts("usage: demi bench proxy [OPTION...]");
-		options_help(specs, TOOL_COUNT(specs));
+	int status =
+		options_read(specs, TOOL_COUNT(specs), argc, argv, "demi bench proxy [OPTION...]");
+	if (status == OPTIONS_TOLD)
 		print_names();
-		return -1;
-	case OPTIONS_BAD:
-		return TOOL_USAGE;
-	case OPTIONS_GOOD:
-		break;
-	}
-	return check(options);
+	return status == TOOL_GOOD ? check(options) : status;
 }
 
 int bench_proxy(int argc, char **argv)

@@ -266,7 +266,6 @@ static int read_options(struct schedule_options *options, int argc, char **argv)
 		{"json", OPTION_TEXT, &options->json, 0, 0, NULL, "FILE",
 		 "write the rows as JSON (-: standard output)"},
 	};
-	struct operands none;
 
 	*options = (struct schedule_options){.workers = 8,
 					     .reserved = 4,
@@ -274,16 +273,10 @@ static int read_options(struct schedule_options *options, int argc, char **argv)
 					     .share = 0.01,
 					     .ratio = 100,
 					     .requests = 1000000};
-	switch (options_parse(specs, TOOL_COUNT(specs), argc, argv, 0, &none)) {
-	case OPTIONS_HELP:
-		puts("usage: demi bench schedule [OPTION...]");
-		options_help(specs, TOOL_COUNT(specs));
-		return -1;
-	case OPTIONS_BAD:
-		return TOOL_USAGE;
-	case OPTIONS_GOOD:
-		break;
-	}
+	int status = options_read(specs, TOOL_COUNT(specs), argc, argv,
+				  "demi bench schedule [OPTION...]");
+	if (status != TOOL_GOOD)
+		return status;
 	if (options->reserved < options->workers)
 		return TOOL_GOOD;
 	tool_complain("--reserved: long requests need a worker, too");

@@ -430,17 +430,9 @@ int command_doctor(int argc, char **argv)
 		{"json", OPTION_TEXT, &json, 0, 0, NULL, "FILE",
 		 "write the findings as JSON (-: standard output, nothing else)"},
 	};
-	struct operands none;
+	int status = options_read(specs, TOOL_COUNT(specs), argc, argv, "demi doctor [OPTION...]");
 
-	switch (options_parse(specs, TOOL_COUNT(specs), argc, argv, 0, &none)) {
-	case OPTIONS_HELP:
-		puts("usage: demi doctor [OPTION...]");
-		options_help(specs, TOOL_COUNT(specs));
-		return TOOL_GOOD;
-	case OPTIONS_BAD:
-		return TOOL_USAGE;
-	case OPTIONS_GOOD:
-		break;
-	}
+	if (status != TOOL_GOOD)
+		return status == OPTIONS_TOLD ? TOOL_GOOD : status;
 	return examine(json, interface);
 }

@@ -163,3 +163,21 @@ void options_help(const struct option_spec *specs, size_t count)
 		printf("  %-24s %s\n", head, specs[i].help);
 	}
 }
+
+int options_read(const struct option_spec *specs, size_t count, int argc, char **argv,
+		 const char *usage)
+{
+	struct operands none;
+
+	switch (options_parse(specs, count, argc, argv, 0, &none)) {
+	case OPTIONS_HELP:
+		printf("usage: %s\n", usage);
+		options_help(specs, count);
+		return OPTIONS_TOLD;
+	case OPTIONS_BAD:
+		return TOOL_USAGE;
+	case OPTIONS_GOOD:
+		break;
+	}
+	return TOOL_GOOD;
+}

@@ -42,6 +42,14 @@ enum options_outcome {
 enum options_outcome options_parse(const struct option_spec *specs, size_t count, int argc,
 				   char **argv, size_t operands_max, struct operands *operands);
 
+#define OPTIONS_TOLD (-1)
+
+/* The same where no operands may be, with what --help asks for: the line of usage and the table.
+ * TOOL_GOOD; TOOL_USAGE: it was complained of; OPTIONS_TOLD: there was help, nothing is to be done.
+ */
+int options_read(const struct option_spec *specs, size_t count, int argc, char **argv,
+		 const char *usage);
+
 /* Prints the table of options. */
 void options_help(const struct option_spec *specs, size_t count);
 

@@ -204,18 +204,10 @@ int command_run(int argc, char **argv)
 		{"json", OPTION_TEXT, &state.options.json, 0, 0, NULL, "FILE",
 		 "write the rows as JSON"},
 	};
-	struct operands none;
+	int status = options_read(specs, TOOL_COUNT(specs), argc, argv, "demi run [OPTION...]");
 
-	switch (options_parse(specs, TOOL_COUNT(specs), argc, argv, 0, &none)) {
-	case OPTIONS_HELP:
-		puts("usage: demi run [OPTION...]");
-		options_help(specs, TOOL_COUNT(specs));
-		return TOOL_GOOD;
-	case OPTIONS_BAD:
-		return TOOL_USAGE;
-	case OPTIONS_GOOD:
-		break;
-	}
+	if (status != TOOL_GOOD)
+		return status == OPTIONS_TOLD ? TOOL_GOOD : status;
 	tool_raise_file_limit();
 	return run(&state);
 }

@@ -73,19 +73,9 @@ static int read_settings(struct settings *settings, int argc, char **argv)
 		{"alone", OPTION_FLAG, &settings->alone, 0, 0, NULL, NULL,
 		 "attach without libxdp's dispatcher, and give up CAP_SYS_ADMIN, which it needs"},
 	};
-	struct operands none;
 
-	switch (options_parse(specs, TOOL_COUNT(specs), argc, argv, 0, &none)) {
-	case OPTIONS_HELP:
-		puts("usage: demi xdp-helper --interface NAME[,NAME...] [OPTION...]");
-		options_help(specs, TOOL_COUNT(specs));
-		return -1;
-	case OPTIONS_BAD:
-		return TOOL_USAGE;
-	case OPTIONS_GOOD:
-		break;
-	}
-	return TOOL_GOOD;
+	return options_read(specs, TOOL_COUNT(specs), argc, argv,
+			    "demi xdp-helper --interface NAME[,NAME...] [OPTION...]");
 }
 
 /* 0 or -1: complained of. */

@@ -222,7 +222,6 @@ static int read_options(struct net_options *options, int argc, char **argv)
 		 "--only: so many times (10000)"},
 		{"core", OPTION_WHOLE, &options->core, 0, 4095, NULL, "N", "core to run on (0)"},
 	};
-	struct operands none;
 
 	*options = (struct net_options){
 		.pairs = PAIRS_DEFAULT,
@@ -231,16 +230,10 @@ static int read_options(struct net_options *options, int argc, char **argv)
 		.stack = "demitasse",
 		.count = 10000,
 	};
-	switch (options_parse(specs, TOOL_COUNT(specs), argc, argv, 0, &none)) {
-	case OPTIONS_HELP:
-		puts("usage: demi bench net [OPTION...]");
-		options_help(specs, TOOL_COUNT(specs));
-		return -1;
-	case OPTIONS_BAD:
-		return TOOL_USAGE;
-	case OPTIONS_GOOD:
-		break;
-	}
+	int status =
+		options_read(specs, TOOL_COUNT(specs), argc, argv, "demi bench net [OPTION...]");
+	if (status != TOOL_GOOD)
+		return status;
 	if (options->only && !net_case_find(options->only) &&
 	    strcmp(options->only, "rx_data") != 0 && strcmp(options->only, "rx_request") != 0 &&
 	    strcmp(options->only, "rx_ack") != 0) {
