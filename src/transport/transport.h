@@ -35,7 +35,8 @@ struct queue_info {
 	struct sockaddr_storage peer;
 	uint32_t pops_pending;
 	uint32_t pushes_pending;
-	uint32_t elements;   /* memory queues */
+	/* Of memory queues; of catloop's and catmint's listeners: connections that nobody accepted. */
+	uint32_t elements;
 	uint64_t held_bytes; /* copies that the library holds */
 	/* Who runs a filter of its pops: "xdp", the device of a socket; "cpu"; NULL: there is none.
 	 */

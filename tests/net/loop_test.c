@@ -118,6 +118,17 @@ static void turns(void)
 	net_wait_failed(qt, ECANCELED);
 }
 
+/* What `demi stat` tells of a queue. */
+static struct queue_info described(int qd)
+{
+	struct queue *queue = queue_find(&thread_state.current->queues, qd);
+	struct queue_info info;
+
+	assert_non_null(queue);
+	queue->ops->describe(queue, &info);
+	return info;
+}
+
 static uint64_t drops(enum drop drop)
 {
 	return thread_state.current->sched.counters.drops[drop];
@@ -353,6 +364,8 @@ static void test_backlog(void **state)
 	turns();
 	net_sleep_ms(3);
 	net_assert_pending(qts[2]);
+	assert_int_equal(described(qds[0]).elements, 2);
+	assert_int_equal(described(qds[0]).pops_pending, 0);
 	(void)net_push_bytes(qds[1], "one", 3);
 	for (int i = 0; i < 3; i++)
 		qds[4 + i] = net_wait(net_accept(qds[0])).qr_value.ares.qd;
@@ -360,7 +373,11 @@ static void test_backlog(void **state)
 	net_pop_bytes(qds[4], "one", 3);
 	(void)net_push_bytes(qds[6], "three", 5);
 	net_pop_bytes(qds[3], "three", 5);
+	assert_int_equal(described(qds[0]).elements, 0);
+	demi_qtoken_t accept = net_accept(qds[0]);
+	assert_int_equal(described(qds[0]).pops_pending, 1);
 	close_all(qds, 7);
+	net_wait_failed(accept, ECANCELED);
 }
 
 /* What was not accepted is reset with its listener; a pending accept and connect are cancelled. */

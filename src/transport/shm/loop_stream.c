@@ -441,6 +441,15 @@ static const char *state_name(const struct loop_socket *socket)
 	return socket->reset ? "reset" : names[socket->state];
 }
 
+static uint32_t count_waiting(const struct loop_socket *listener)
+{
+	uint32_t count = 0;
+
+	list_for_each (node, &listener->waiting)
+		count++;
+	return count;
+}
+
 static void stream_describe(struct queue *queue, struct queue_info *info)
 {
 	struct loop_socket *socket = loop_of(queue);
@@ -449,6 +458,10 @@ static void stream_describe(struct queue *queue, struct queue_info *info)
 	*info = (struct queue_info){.kind = "tcp", .state = state_name(socket)};
 	if (socket->channel)
 		channel_describe(socket->channel, info);
+	if (socket->state == LOOP_LISTENING) {
+		info->pops_pending = op_list_length(&queue->sched->ops, &socket->accepts);
+		info->elements = count_waiting(socket);
+	}
 	(void)queue->ops->socket->local_name(queue, (struct sockaddr *)&info->local, &length);
 	length = sizeof(info->peer);
 	(void)queue->ops->socket->peer_name(queue, (struct sockaddr *)&info->peer, &length);
