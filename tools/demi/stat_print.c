@@ -11,6 +11,7 @@
 
 #define COLUMNS_MAX 32
 #define WIDTH_MAX   48
+#define TABLE_WIDTH 160 /* of a table that is not turned, if that helps */
 
 struct column {
 	const char *key;
@@ -45,6 +46,54 @@ static void widen(struct columns *columns, const struct json *cell)
 		columns->columns[i].width = width;
 }
 
+static int row_width(const struct json *row)
+{
+	int width = 0;
+
+	for (const struct json *cell = row->first; cell; cell = cell->next) {
+		if (cell_width(json_show(cell)) > width)
+			width = cell_width(json_show(cell));
+	}
+	return width;
+}
+
+static int key_width(const struct columns *columns)
+{
+	int width = 0;
+
+	for (size_t i = 0; i < columns->count; i++) {
+		if (cell_width(columns->columns[i].key) > width)
+			width = cell_width(columns->columns[i].key);
+	}
+	return width;
+}
+
+/* Is it too wide, and narrower with a line for each key? */
+static bool better_turned(const struct json *rows, const struct columns *columns)
+{
+	int upright = 0;
+	int turned = 2 + key_width(columns);
+
+	for (size_t i = 0; i < columns->count; i++)
+		upright += 2 + columns->columns[i].width;
+	for (const struct json *row = rows->first; row; row = row->next)
+		turned += 2 + row_width(row);
+	return upright > TABLE_WIDTH && turned < upright;
+}
+
+static void print_turned(const struct json *rows, const struct columns *columns)
+{
+	int width = key_width(columns);
+
+	for (size_t i = 0; i < columns->count; i++) {
+		printf("  %-*s", width, columns->columns[i].key);
+		for (const struct json *row = rows->first; row; row = row->next)
+			printf("  %-*.*s", row_width(row), WIDTH_MAX,
+			       json_show(json_find(row, columns->columns[i].key)));
+		putchar('\n');
+	}
+}
+
 /* An array of flat objects: a column for each key that one of them has. */
 static void print_table(const struct json *rows)
 {
@@ -53,6 +102,10 @@ static void print_table(const struct json *rows)
 	for (const struct json *row = rows->first; row; row = row->next) {
 		for (const struct json *cell = row->first; cell; cell = cell->next)
 			widen(&columns, cell);
+	}
+	if (better_turned(rows, &columns)) {
+		print_turned(rows, &columns);
+		return;
 	}
 	for (size_t i = 0; i < columns.count; i++)
 		printf("  %-*s", columns.columns[i].width, columns.columns[i].key);
@@ -142,9 +195,10 @@ void stat_print_line(const struct json *document, bool first)
 	if (first) {
 		for (size_t i = 0; i < TOOL_COUNT(cells); i++)
 			printf("%-*s  ", cells[i].width, cells[i].heading);
-		puts("queues");
+		puts("queues    logs");
 	}
 	for (size_t i = 0; i < TOOL_COUNT(cells); i++)
 		printf("%-*s  ", cells[i].width, json_show(json_find(document, cells[i].key)));
-	printf("%zu\n", count_members(json_find(document, "queues")));
+	printf("%-8zu  %zu\n", count_members(json_find(document, "queues")),
+	       count_members(json_find(document, "logs")));
 }
