@@ -27,8 +27,13 @@ member(struct writer *w, const char *name, const char *format, ...)
 	w->comma = ",";
 }
 
-/* Names, addresses and configuration values hold no characters that JSON would have escaped but
- * quotes and backslashes. */
+static void number_member(struct writer *w, const char *name, uint64_t value)
+{
+	member(w, name, "%llu", (unsigned long long)value);
+}
+
+/* Names, paths, addresses and configuration values hold no characters that JSON would have escaped
+ * but quotes and backslashes. */
 static void text_member(struct writer *w, const char *name, const char *text)
 {
 	(void)fprintf(w->file, "%s\"%s\":\"", w->comma, name);
@@ -88,7 +93,9 @@ static void write_queue(void *arg, struct queue *queue)
 	member(w, "pops_pending", "%u", info.pops_pending);
 	member(w, "pushes_pending", "%u", info.pushes_pending);
 	member(w, "elements", "%u", info.elements);
-	member(w, "held_bytes", "%llu", (unsigned long long)info.held_bytes);
+	number_member(w, "held_bytes", info.held_bytes);
+	if (info.name)
+		text_member(w, "name", info.name);
 	if (info.filter)
 		text_member(w, "filter", info.filter);
 	if (info.expression)
@@ -101,17 +108,85 @@ static void write_key(void *arg, const char *field, const char *value)
 	text_member(arg, field, value);
 }
 
+static void write_log(void *arg, const struct log_info *info)
+{
+	struct writer *w = arg;
+
+	open_group(w, NULL, '{');
+	text_member(w, "name", info->name);
+	text_member(w, "drive", info->drive);
+	text_member(w, "state", info->state);
+	number_member(w, "queues", info->queues);
+	number_member(w, "head", info->head);
+	number_member(w, "end", info->end);
+	number_member(w, "records", info->records);
+	number_member(w, "appended", info->appended);
+	number_member(w, "appended_bytes", info->appended_bytes);
+	number_member(w, "batches", info->batches);
+	member(w, "records_per_batch", "%.2f",
+	       info->batches ? (double)info->appended / (double)info->batches : 0.0);
+	number_member(w, "batches_in_flight", info->in_flight);
+	number_member(w, "pushes_waiting", info->waiting);
+	number_member(w, "pushes_failed", info->failed);
+	number_member(w, "popped", info->popped);
+	number_member(w, "popped_bytes", info->popped_bytes);
+	number_member(w, "lost_at_opening", info->lost);
+	number_member(w, "damage_popped", info->met);
+	number_member(w, "passed_over", info->passed);
+	close_group(w, '}');
+}
+
+static void write_drive(void *arg, const struct drive_info *info)
+{
+	struct writer *w = arg;
+
+	open_group(w, NULL, '{');
+	text_member(w, "path", info->path);
+	text_member(w, "driver", info->driver);
+	if (*info->mode)
+		text_member(w, "mode", info->mode);
+	number_member(w, "block_bytes", info->block_bytes);
+	number_member(w, "capacity_bytes", info->capacity_bytes);
+	number_member(w, "used_bytes", info->used_bytes);
+	number_member(w, "free_bytes", info->free_bytes);
+	member(w, "grows", info->grows ? "true" : "false");
+	number_member(w, "reads", info->reads);
+	number_member(w, "read_bytes", info->read_bytes);
+	number_member(w, "writes", info->writes);
+	number_member(w, "written_bytes", info->written_bytes);
+	number_member(w, "durable_writes", info->durable_writes);
+	number_member(w, "flushes", info->flushes);
+	number_member(w, "discards", info->discards);
+	number_member(w, "requests_in_flight", info->in_flight);
+	number_member(w, "requests_waiting", info->waiting);
+	number_member(w, "errors", info->errors);
+	close_group(w, '}');
+}
+
+/* Both lists are there without a log, too. */
+static void write_storage(struct writer *w, const struct log_engine *logs)
+{
+	open_group(w, "logs", '[');
+	if (logs)
+		log_engine_each_log(logs, write_log, w);
+	close_group(w, ']');
+	open_group(w, "drives", '[');
+	if (logs)
+		log_engine_each_drive(logs, write_drive, w);
+	close_group(w, ']');
+}
+
 static void write_counters(struct writer *w, const struct sched *sched)
 {
 	open_group(w, "counters", '{');
 	for (enum counter i = 0; i < COUNTER_COUNT; i++)
-		member(w, counter_name(i), "%llu", (unsigned long long)sched->counters.count[i]);
-	member(w, "poll_turns", "%llu", (unsigned long long)sched->turns);
-	member(w, "coroutine_runs", "%llu", (unsigned long long)sched->coroutines.runs);
+		number_member(w, counter_name(i), sched->counters.count[i]);
+	number_member(w, "poll_turns", sched->turns);
+	number_member(w, "coroutine_runs", sched->coroutines.runs);
 	close_group(w, '}');
 	open_group(w, "drops", '{');
 	for (enum drop i = DROP_NONE + 1; i < DROP_COUNT; i++)
-		member(w, drop_name(i), "%llu", (unsigned long long)sched->counters.drops[i]);
+		number_member(w, drop_name(i), sched->counters.drops[i]);
 	close_group(w, '}');
 }
 
@@ -121,15 +196,15 @@ static void write_memory(struct writer *w, const struct sched *sched)
 
 	heap_usage(sched->heap, &usage);
 	open_group(w, "heap", '{');
-	member(w, "committed_bytes", "%llu", (unsigned long long)usage.committed_bytes);
-	member(w, "live_objects", "%llu", (unsigned long long)usage.live_objects);
-	member(w, "live_bytes", "%llu", (unsigned long long)usage.live_bytes);
-	member(w, "remote_free_errors", "%llu", (unsigned long long)usage.remote_errors);
+	number_member(w, "committed_bytes", usage.committed_bytes);
+	number_member(w, "live_objects", usage.live_objects);
+	number_member(w, "live_bytes", usage.live_bytes);
+	number_member(w, "remote_free_errors", usage.remote_errors);
 	close_group(w, '}');
 	open_group(w, "scheduler", '{');
 	member(w, "operations", "%u", sched->ops.used);
 	member(w, "coroutines", "%u", sched->coroutines.live);
-	member(w, "timers", "%llu", (unsigned long long)sched->timers.armed);
+	number_member(w, "timers", sched->timers.armed);
 	close_group(w, '}');
 }
 
@@ -150,11 +225,11 @@ static void write_device(struct writer *w, const struct engine_info *info)
 	member(w, "tx_segments", "%u", info->tx_segments);
 	member(w, "lro", info->lro ? "true" : "false");
 	member(w, "rss", info->rss ? "true" : "false");
-	member(w, "rx_frames", "%llu", (unsigned long long)info->rx_frames);
-	member(w, "rx_bytes", "%llu", (unsigned long long)info->rx_bytes);
-	member(w, "tx_frames", "%llu", (unsigned long long)info->tx_frames);
-	member(w, "tx_bytes", "%llu", (unsigned long long)info->tx_bytes);
-	member(w, "tx_busy", "%llu", (unsigned long long)info->tx_busy);
+	number_member(w, "rx_frames", info->rx_frames);
+	number_member(w, "rx_bytes", info->rx_bytes);
+	number_member(w, "tx_frames", info->tx_frames);
+	number_member(w, "tx_bytes", info->tx_bytes);
+	number_member(w, "tx_busy", info->tx_busy);
 	close_group(w, '}');
 }
 
@@ -225,6 +300,7 @@ char *stat_document(struct demi *demi, unsigned index, size_t *bytes_out)
 	open_group(&w, "queues", '[');
 	queue_each(&demi->queues, write_queue, &w);
 	close_group(&w, ']');
+	write_storage(&w, demi->logs);
 	write_memory(&w, &demi->sched);
 	write_counters(&w, &demi->sched);
 	open_group(&w, "config", '{');

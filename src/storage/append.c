@@ -87,6 +87,7 @@ static int open_batch(struct logfile *log, uint64_t bytes, uint64_t buffer_bytes
 	batch->referenced = NULL;
 	batch->start = log->next.offset;
 	batch->filled_bytes = 0;
+	batch->data_bytes = 0;
 	batch->done = false;
 	batch->err = 0;
 	batch->begun_ns = log->store->sched->now_ns;
@@ -308,6 +309,7 @@ static void put_record(struct logfile *log, struct logfile_batch *batch, struct 
 	push->flags |= OP_STARTED;
 	op_list_append(ops_of(log), &batch->ops, push);
 	batch->filled_bytes += span;
+	batch->data_bytes += header.data_bytes;
 	log->next = (struct logfile_mark){
 		.offset = place.offset + span, .sequence = header.sequence + 1, .crc = header.crc};
 }
@@ -350,10 +352,14 @@ int logfile_push(struct logfile *log, struct op *push)
 	if (bytes > logfile_record_max(log))
 		return -EMSGSIZE;
 	int err = op_list_empty(&log->waiting) ? admit(log, push) : -EAGAIN;
-	if (err == 0)
+	if (err == 0) {
 		log->store->sched->output_pending++;
-	if (err != -EAGAIN)
+		return 0;
+	}
+	if (err != -EAGAIN) {
+		log->counts.failed++;
 		return err;
+	}
 	hold_segments(push);
 	op_list_append(ops_of(log), &log->waiting, push);
 	if (log->state == LOGFILE_BROKEN)
@@ -381,8 +387,10 @@ void logfile_admit_waiting(struct logfile *log)
 		}
 		if (err || !(log->open && log->open->referenced == push))
 			release_segments(log->store->sched->heap, push);
-		if (err)
+		if (err) {
+			log->counts.failed++;
 			op_complete(log->store->sched, push, -err);
+		}
 	}
 	logfile_commit(log);
 }
@@ -457,6 +465,8 @@ static uint32_t acknowledge(struct logfile *log)
 		if (!batch->done || batch->err)
 			break;
 		log->durable = batch->end;
+		log->counts.bytes += batch->data_bytes;
+		log->counts.batches++;
 		complete(log, batch);
 		release_batch(log, batch);
 		count++;
@@ -471,6 +481,7 @@ static void fail_batch(struct logfile *log, struct logfile_batch *batch, int err
 	while ((push = op_list_take(ops_of(log), &batch->ops))) {
 		release_segments(log->store->sched->heap, push);
 		op_complete(log->store->sched, push, err);
+		log->counts.failed++;
 	}
 	release_batch(log, batch);
 }
@@ -486,8 +497,10 @@ void logfile_fail_all(struct logfile *log, int err)
 		fail_batch(log, log->open, err);
 		log->open = NULL;
 	}
-	while ((push = op_list_first(ops_of(log), &log->waiting)))
+	while ((push = op_list_first(ops_of(log), &log->waiting))) {
 		end_waiting(log, push, err);
+		log->counts.failed++;
+	}
 }
 
 static void batch_written(struct store_io *io, int err)

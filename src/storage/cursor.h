@@ -25,6 +25,7 @@ struct logfile_cursor {
 	struct logfile_mark at;
 	uint32_t epoch;
 	uint64_t damaged;   /* where a record was, while what may have taken its place is read */
+	uint64_t met_at;    /* where a pop came upon damage last; 0: nowhere */
 	struct list chunks; /* in order */
 	struct list spare;  /* chunks without memory */
 	uint32_t num_chunks;

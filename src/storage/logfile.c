@@ -311,6 +311,7 @@ void logfile_check(const struct logfile *log)
 {
 	uint64_t sequence = log->durable.sequence;
 
+	ASSERT(log->store->free_segments == segment_count(log->store, SEGMENT_FREE));
 	ASSERT(log->durable.offset <= log->next.offset);
 	ASSERT(log->head <= log->durable.offset || log->num_segments == 0);
 	ASSERT(log->head_sequence <= log->durable.sequence);

@@ -67,8 +67,21 @@ struct logfile_batch {
 	uint64_t start;          /* offset in the log: of a block */
 	struct logfile_mark end; /* behind its last record, and the padding */
 	uint64_t begun_ns;
+	uint64_t data_bytes; /* of its records */
 	bool done;
 	int err;
+};
+
+/* What `demi stat` shows of a log, since it was opened. */
+struct logfile_counts {
+	uint64_t bytes;   /* of the data of records that were acknowledged */
+	uint64_t failed;  /* pushes: a write failed, or there was no room or memory */
+	uint64_t batches; /* not beside the bytes: both at once is dearer than one by one */
+	uint64_t popped;
+	uint64_t lost; /* records that recovery found damaged */
+	uint64_t popped_bytes;
+	uint64_t met;    /* how often a cursor came upon damage */
+	uint64_t passed; /* records that SEEK_DATA passed over from such a place on */
 };
 
 enum logfile_state {
@@ -121,7 +134,10 @@ struct logfile {
 
 	/* What recovery found. */
 	uint32_t damages;
-	uint64_t damage_offset; /* of the first */
+	uint64_t damage_offset;   /* of the first */
+	uint64_t opened_sequence; /* of the first record that is appended */
+
+	struct logfile_counts counts;
 };
 
 /* ---- logfile.c ---- */
@@ -155,6 +171,12 @@ uint64_t logfile_record_max(const struct logfile *log);
 static inline const struct super_log *logfile_entry(const struct logfile *log)
 {
 	return &log->store->super.logs[log->slot];
+}
+
+/* For people: a file that is one log goes by its path. */
+static inline const char *logfile_name(const struct logfile *log)
+{
+	return log->store->alone ? log->store->path : logfile_entry(log)->name;
 }
 
 static inline uint64_t logfile_serial(const struct logfile *log, uint64_t offset)
@@ -264,6 +286,9 @@ void logfile_pop(struct logfile_cursor *cursor, struct op *pop);
 void logfile_cancel_pop(struct logfile_cursor *cursor, struct op *pop);
 
 uint32_t logfile_pops(const struct logfile_cursor *cursor);
+
+/* How many records are before it; 0 if it was set to where nobody knows. */
+uint32_t logfile_ahead(const struct logfile_cursor *cursor);
 
 /* As lseek(2), with record offsets: SEEK_SET, to 0: the oldest record; SEEK_CUR and SEEK_END by 0;
  * SEEK_DATA: the first good record at or behind, which blocks.  0 or -EINVAL, -EBUSY (pops are

@@ -105,6 +105,8 @@ static void deliver(struct logfile_cursor *cursor, void *data)
 					   .sequence = header->sequence + 1,
 					   .crc = header->crc};
 	cursor->epoch = header->epoch;
+	cursor->log->counts.popped++;
+	cursor->log->counts.popped_bytes += header->data_bytes;
 	op_set_segment(pop, data, header->data_bytes);
 	pop->sga_buf = (void *)(uintptr_t)((uintptr_t)data & ~(uintptr_t)1);
 	op_complete(cursor->log->store->sched, pop, 0);
@@ -234,6 +236,16 @@ static void begin_anew(struct logfile_cursor *cursor)
 	chunk_drop_all(cursor);
 }
 
+/* Each place is counted once, however often it is popped from; one where nobody knows that a record
+ * was is none. */
+static void count_damage(struct logfile_cursor *cursor)
+{
+	if (cursor->at.sequence == 0 || cursor->met_at == cursor->at.offset)
+		return;
+	cursor->met_at = cursor->at.offset;
+	cursor->log->counts.met++;
+}
+
 static void serve(struct logfile_cursor *cursor)
 {
 	while (!op_list_empty(&cursor->pops)) {
@@ -243,6 +255,8 @@ static void serve(struct logfile_cursor *cursor)
 		if (err == 0)
 			continue;
 		begin_anew(cursor);
+		if (err == -EBADMSG)
+			count_damage(cursor);
 		struct op *pop = op_list_take(ops_of(cursor), &cursor->pops);
 		op_complete(cursor->log->store->sched, pop, -err);
 	}
@@ -286,6 +300,16 @@ void logfile_cancel_pop(struct logfile_cursor *cursor, struct op *pop)
 uint32_t logfile_pops(const struct logfile_cursor *cursor)
 {
 	return op_list_length(ops_of(cursor), &cursor->pops);
+}
+
+uint32_t logfile_ahead(const struct logfile_cursor *cursor)
+{
+	uint64_t end = cursor->log->durable.sequence;
+	uint64_t at = cursor->at.sequence;
+
+	if (at == 0 || at >= end)
+		return 0;
+	return end - at < UINT32_MAX ? (uint32_t)(end - at) : UINT32_MAX;
 }
 
 int logfile_cursor_open(struct logfile *log, struct logfile_cursor **cursor_out)
@@ -364,6 +388,15 @@ static int target(const struct logfile_cursor *cursor, int64_t offset, int whenc
 	return (uint64_t)offset < log->head || (uint64_t)offset > log->durable.offset ? -EINVAL : 0;
 }
 
+/* The records from damage, where the cursor stands, to a good one. */
+static void count_passed(struct logfile_cursor *cursor, const struct logfile_mark *mark)
+{
+	const struct logfile_mark *at = &cursor->at;
+
+	if (cursor->met_at == at->offset && at->sequence && mark->sequence > at->sequence)
+		cursor->log->counts.passed += mark->sequence - at->sequence;
+}
+
 int logfile_seek(struct logfile_cursor *cursor, int64_t offset, int whence, int64_t *offset_out)
 {
 	struct logfile_mark mark;
@@ -376,6 +409,8 @@ int logfile_seek(struct logfile_cursor *cursor, int64_t offset, int whence, int6
 	if (err)
 		return err;
 	if (whence != SEEK_CUR) {
+		if (whence == SEEK_DATA)
+			count_passed(cursor, &mark);
 		begin_anew(cursor);
 		cursor->at = mark;
 		cursor->epoch = 0;

@@ -12,11 +12,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const char *name_of(const struct logfile *log)
-{
-	return log->store->alone ? log->store->path : logfile_entry(log)->name;
-}
-
 /* ---- segments ---- */
 
 /* The header that the records of a segment show, made from its first. */
@@ -25,7 +20,7 @@ static void rebuild(struct logfile *log, uint32_t physical, uint64_t serial,
 {
 	struct store_segment *segment = &log->store->segments[physical];
 
-	segment->state = SEGMENT_USED;
+	segment_use(log->store, physical);
 	segment->header = (struct segment_header){
 		.log = logfile_entry(log)->id,
 		.epoch = first->epoch,
@@ -39,7 +34,7 @@ static void rebuild(struct logfile *log, uint32_t physical, uint64_t serial,
 		     segment_at(log->store, physical));
 	log_write(&log->store->sched->log, LOG_LEVEL_WARNING,
 		  "log \"%s\": the header of a segment was damaged; its records are there",
-		  name_of(log));
+		  logfile_name(log));
 }
 
 /* Is the first record of a segment at that place?  0, -ENOENT, -errno. */
@@ -152,12 +147,14 @@ static struct logfile_mark begin_at(const struct logfile *log)
 
 static void report(struct logfile *log, const struct scan_result *result, uint64_t sequence)
 {
+	uint64_t lost = result->next.sequence - sequence;
+
 	if (log->damages++ == 0)
 		log->damage_offset = result->offset;
+	log->counts.lost += lost;
 	log_write(&log->store->sched->log, LOG_LEVEL_ERROR,
-		  "log \"%s\": damage at offset %llu: %llu records are lost", name_of(log),
-		  (unsigned long long)result->offset,
-		  (unsigned long long)(result->next.sequence - sequence));
+		  "log \"%s\": damage at offset %llu: %llu records are lost", logfile_name(log),
+		  (unsigned long long)result->offset, (unsigned long long)lost);
 }
 
 static int find_end(struct logfile *log)
@@ -198,7 +195,7 @@ static int settle_end(struct logfile *log)
 		end->offset = log->head;
 	if (logfile_serial(log, end->offset) - log->first_serial >= segment_serials_max(store)) {
 		log_write(&store->sched->log, LOG_LEVEL_ERROR,
-			  "log \"%s\": its end is nowhere on the device", name_of(log));
+			  "log \"%s\": its end is nowhere on the device", logfile_name(log));
 		return -EUCLEAN;
 	}
 	end->offset = round_up(end->offset, store->super.block_bytes);
@@ -228,7 +225,7 @@ int logfile_recover(struct logfile *log)
 	err = find_end(log);
 	if (err) {
 		log_write(&log->store->sched->log, LOG_LEVEL_ERROR,
-			  "log \"%s\": it cannot be read: %s", name_of(log), strerror(-err));
+			  "log \"%s\": it cannot be read: %s", logfile_name(log), strerror(-err));
 		return err;
 	}
 	err = settle_end(log);
@@ -236,6 +233,7 @@ int logfile_recover(struct logfile *log)
 		return err;
 	set_ends(log);
 	log->next = log->durable;
+	log->opened_sequence = log->durable.sequence;
 	log->zeroed = log->durable.offset;
 	return err;
 }

@@ -36,8 +36,7 @@ static void repaired(struct super_waiter *waiter, int err)
 void logfile_repair(struct logfile *log)
 {
 	log_write(&log->store->sched->log, LOG_LEVEL_ERROR, "log \"%s\": a write failed: %s",
-		  log->store->alone ? log->store->path : logfile_entry(log)->name,
-		  strerror(-log->error));
+		  logfile_name(log), strerror(-log->error));
 	if (log->state == LOGFILE_DRAINING)
 		logfile_fail_all(log, -log->error);
 	log->next = log->durable;

@@ -36,6 +36,15 @@ static int make_room(struct store *store, uint32_t count)
 	return 0;
 }
 
+uint32_t segment_count(const struct store *store, enum segment_state state)
+{
+	uint32_t count = 0;
+
+	for (uint32_t i = 0; i < store->num_segments; i++)
+		count += store->segments[i].state == state;
+	return count;
+}
+
 /* ---- whose they are ---- */
 
 static bool holds(const struct store_segment *segment, const struct super_log *entry,
@@ -117,6 +126,7 @@ static int mark_all(struct store *store)
 		if (!segment->header.magic && !segment->blank)
 			segment->state = SEGMENT_DOUBTFUL;
 	}
+	store->free_segments = segment_count(store, SEGMENT_FREE);
 	return 0;
 }
 
@@ -223,6 +233,12 @@ static int64_t grow(struct store *store)
 	return count;
 }
 
+void segment_use(struct store *store, uint32_t segment)
+{
+	store->free_segments -= store->segments[segment].state == SEGMENT_FREE;
+	store->segments[segment].state = SEGMENT_USED;
+}
+
 int64_t segment_take(struct store *store)
 {
 	bool discarding = false;
@@ -233,7 +249,7 @@ int64_t segment_take(struct store *store)
 		discarding |= segment->state == SEGMENT_DISCARDING;
 		if (segment->state != SEGMENT_FREE)
 			continue;
-		segment->state = SEGMENT_USED;
+		segment_use(store, at);
 		store->next_segment = at + 1;
 		return at;
 	}
@@ -243,6 +259,7 @@ int64_t segment_take(struct store *store)
 
 void segment_give_back(struct store *store, uint32_t segment)
 {
+	store->free_segments += store->segments[segment].state != SEGMENT_FREE;
 	store->segments[segment].state = SEGMENT_FREE;
 	store->segments[segment].blank = false;
 }

@@ -85,7 +85,12 @@ static void go_on(struct store_io *io, int err)
 {
 	struct store *store = io->store;
 
-	if (err == 0 && io->begun_bytes < io->bytes) {
+	store->counts.requests[io->what]++;
+	store->counts.bytes[io->what] += io->request.bytes;
+	store->counts.durable += io->durable;
+	if (unlikely(err)) {
+		store->counts.errors++;
+	} else if (io->begun_bytes < io->bytes) {
 		next_request(io);
 		issue(store, io);
 		return;

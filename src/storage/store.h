@@ -54,6 +54,14 @@ struct super_waiter {
 	struct list node;
 };
 
+/* What `demi stat` shows of a device: requests that were done since it was opened. */
+struct store_counts {
+	uint64_t requests[4]; /* enum blk_what */
+	uint64_t bytes[4];
+	uint64_t durable; /* of the writes */
+	uint64_t errors;  /* those that failed */
+};
+
 struct logfile;
 
 struct store {
@@ -70,11 +78,13 @@ struct store {
 	struct list early;   /* transfers that the device ended when it was given them */
 	bool submitting;
 	uint32_t under_way; /* transfers */
+	struct store_counts counts;
 
 	uint64_t segments_at;
 	uint32_t num_segments;
-	uint32_t max_segments; /* room in segments */
-	uint32_t next_segment; /* where the search for a free one begins */
+	uint32_t max_segments;  /* room in segments */
+	uint32_t free_segments; /* of the state SEGMENT_FREE */
+	uint32_t next_segment;  /* where the search for a free one begins */
 	struct store_segment *segments;
 
 	struct store_io super_io;
@@ -146,6 +156,12 @@ static inline uint64_t segment_serials_max(const struct store *store)
  * later epoch.  The caller frees it.  0 or -ENOMEM. */
 int segment_collect(struct store *store, uint32_t slot, uint32_t **physical_out,
 		    uint32_t *count_out);
+
+/* How many there are of a state. */
+uint32_t segment_count(const struct store *store, enum segment_state state);
+
+/* It is found to be in use. */
+void segment_use(struct store *store, uint32_t segment);
 
 /* A free segment, which is used then, or -ENOSPC; -EAGAIN: one is being discarded. */
 int64_t segment_take(struct store *store);

@@ -35,9 +35,11 @@ struct queue_info {
 	struct sockaddr_storage peer;
 	uint32_t pops_pending;
 	uint32_t pushes_pending;
-	/* Of memory queues; of catloop's and catmint's listeners: connections that nobody accepted. */
+	/* Of memory queues; of logs: records that its pops have not reached; of catloop's and
+	 * catmint's listeners: connections that nobody accepted. */
 	uint32_t elements;
 	uint64_t held_bytes; /* copies that the library holds */
+	const char *name;    /* of a log or pipe; NULL */
 	/* Who runs a filter of its pops: "xdp", the device of a socket; "cpu"; NULL: there is none.
 	 */
 	const char *filter;
@@ -209,6 +211,56 @@ void log_engine_close(struct log_engine *engine);
 
 /* Logs that were closed and are still being written. */
 uint32_t log_engine_lingering(const struct log_engine *engine);
+
+/* What `demi stat` shows of a log; since it was opened, what is not of now. */
+struct log_info {
+	const char *drive; /* the path of its device */
+	const char *name;
+	const char *state;
+	uint32_t queues;
+	uint64_t head; /* offsets: of the first record, and behind the last */
+	uint64_t end;
+	uint64_t records; /* between them */
+	uint64_t appended;
+	uint64_t appended_bytes;
+	uint64_t batches;   /* writes that appended them */
+	uint32_t in_flight; /* batches */
+	uint32_t waiting;   /* pushes for which there is no room in batches */
+	uint64_t failed;    /* pushes */
+	uint64_t popped;
+	uint64_t popped_bytes;
+	uint64_t lost;   /* records that were damaged when it was opened */
+	uint64_t met;    /* damage that pops came upon */
+	uint64_t passed; /* records that SEEK_DATA passed over there */
+};
+
+/* What it shows of a device with logs. */
+struct drive_info {
+	const char *path;
+	const char *driver;
+	const char *mode; /* how it works, of several ways; "": there is one */
+	uint32_t block_bytes;
+	uint64_t capacity_bytes;
+	uint64_t used_bytes; /* by logs, in whole segments */
+	uint64_t free_bytes;
+	bool grows;     /* a file: it becomes longer when nothing is free */
+	uint64_t reads; /* requests that were done, or failed */
+	uint64_t read_bytes;
+	uint64_t writes;
+	uint64_t written_bytes;
+	uint64_t durable_writes; /* of them: done when they are on stable media */
+	uint64_t flushes;
+	uint64_t discards;
+	uint32_t in_flight;
+	uint32_t waiting; /* for room in the device */
+	uint64_t errors;  /* those that failed */
+};
+
+/* Call fn for every log and every device that is open. */
+void log_engine_each_log(const struct log_engine *engine,
+			 void (*fn)(void *arg, const struct log_info *info), void *arg);
+void log_engine_each_drive(const struct log_engine *engine,
+			   void (*fn)(void *arg, const struct drive_info *info), void *arg);
 
 /* A queue on a log, opened as by open(2).  Blocks.  0 or -errno, told to the log. */
 int log_queue_open(struct log_engine *engine, const char *path, int flags, mode_t mode,

@@ -232,6 +232,18 @@ static void test_files(void **state)
 
 /* ---- one thread ---- */
 
+/* `demi stat` shows that. */
+static void expect_told(const char *what)
+{
+	size_t bytes;
+	char *text = stat_document(thread_state.current, 0, &bytes);
+
+	assert_non_null(text);
+	if (!strstr(text, what))
+		fail_msg("no %s in %s", what, text);
+	free(text);
+}
+
 static void test_both_ends_here(void **state)
 {
 	int first;
@@ -247,6 +259,11 @@ static void test_both_ends_here(void **state)
 	assert_int_equal(demi_open_pipe(&third, "here"), EBUSY); /* it was taken */
 	assert_int_equal(push(first, 100000, 2), 0);
 	assert_int_equal(pop(second, 100000, 2), 0);
+	expect_told("\"libos\":\"catmem\"");
+	expect_told("\"kind\":\"pipe\",\"state\":\"connected\"");
+	expect_told("\"name\":\"here\"}");
+	expect_told("\"pushes\":2,\"pops\":2,");
+	expect_told("\"bytes_in\":100010,\"bytes_out\":100010,");
 	assert_int_equal(demi_close(second), 0);
 	assert_int_equal(pop(first, 0, 0), -1);
 	assert_int_equal(push(first, 1, 1), EPIPE);

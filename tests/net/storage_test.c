@@ -5,6 +5,7 @@
  */
 #include "support/net.h"
 
+#include "api/instance.h"
 #include "support/child.h"
 
 #include <demi/storage.h>
@@ -270,6 +271,135 @@ static void test_another_instance(void **state)
 	assert_int_equal(net_init(state), 0);
 }
 
+/* ---- what `demi stat` is told ---- */
+
+static char *document(struct demi *demi)
+{
+	size_t bytes;
+	char *text = stat_document(demi, 0, &bytes);
+
+	assert_non_null(text);
+	return text;
+}
+
+/* The row of a table ("logs", "drives", "queues") that has this text; it ends with its brace. */
+static void find_row(const char *text, const char *table, const char *with, char *row, size_t room)
+{
+	const char *at = strstr(text, table);
+
+	assert_non_null(at);
+	const char *end = strstr(at, "]");
+	for (at = strchr(at, '{'); at && at < end; at = strchr(at + 1, '{')) {
+		(void)snprintf(row, room, "%.*s", (int)(strchr(at, '}') - at), at);
+		if (strstr(row, with))
+			return;
+	}
+	fail_msg("no %s with %s in %s", table, with, text);
+}
+
+static unsigned long long number(const char *row, const char *key)
+{
+	char name[64];
+
+	(void)snprintf(name, sizeof(name), "\"%s\":", key);
+	const char *at = strstr(row, name);
+	if (!at)
+		fail_msg("no %s in %s", key, row);
+	return strtoull(at + strlen(name), NULL, 10);
+}
+
+static void expect_row(const char *text, const char *table, const char *with, const char *member)
+{
+	char row[2048];
+
+	find_row(text, table, with, row, sizeof(row));
+	if (!strstr(row, member))
+		fail_msg("no %s in %s", member, row);
+}
+
+/* Three logs on one device, one with two queues; each record is a batch of its own. */
+static void test_stat(void **state)
+{
+	char row[2048];
+	char drive[96];
+
+	char *text = document(thread_state.current);
+	assert_non_null(strstr(text, "\"logs\":[],\"drives\":[],"));
+	free(text);
+	(void)net_fini(state);
+	assert_int_equal(demi_set_config("storage_device", path), 0);
+	assert_int_equal(net_init(state), 0);
+	int orders = open_log("orders", O_RDWR | O_CREAT);
+	int audit = open_log("audit \"1\"", O_WRONLY | O_CREAT);
+	int reader = open_log("orders", O_RDONLY);
+	for (uint32_t i = 0; i < 7; i++)
+		(void)append(orders, i, 100);
+	(void)append(audit, 1, 40);
+	expect(reader, 0);
+	expect(reader, 1);
+	text = document(thread_state.current);
+	find_row(text, "\"logs\":", "\"name\":\"orders\"", row, sizeof(row));
+	assert_int_equal(number(row, "queues"), 2);
+	assert_int_equal(number(row, "records"), 7);
+	assert_int_equal(number(row, "appended"), 7);
+	assert_int_equal(number(row, "appended_bytes"), 700);
+	assert_int_equal(number(row, "batches"), 7);
+	assert_non_null(strstr(row, "\"records_per_batch\":1.00"));
+	assert_int_equal(number(row, "popped"), 2);
+	assert_int_equal(number(row, "popped_bytes"), 200);
+	assert_int_equal(number(row, "pushes_failed"), 0);
+	assert_int_equal(number(row, "lost_at_opening"), 0);
+	find_row(text, "\"logs\":", "\"name\":\"audit \\\"1\\\"\"", row, sizeof(row));
+	assert_int_equal(number(row, "appended"), 1);
+	assert_int_equal(number(row, "appended_bytes"), 40);
+	(void)snprintf(drive, sizeof(drive), "\"path\":\"%s\",\"driver\":\"%s\"", path,
+		       (const char *)*state);
+	find_row(text, "\"drives\":", drive, row, sizeof(row));
+	assert_true(number(row, "durable_writes") >= 8);
+	assert_true(number(row, "writes") >= number(row, "durable_writes"));
+	assert_true(number(row, "written_bytes") >= number(row, "writes") * 512);
+	assert_int_equal(number(row, "used_bytes"), 2 << 20);
+	assert_int_equal(number(row, "errors"), 0);
+	(void)snprintf(drive, sizeof(drive), "\"qd\":%d,", reader);
+	expect_row(text, "\"queues\":", drive, "\"name\":\"orders\"");
+	expect_row(text, "\"queues\":", drive, "\"elements\":5,");
+	(void)snprintf(drive, sizeof(drive), "\"qd\":%d,", audit);
+	expect_row(text, "\"queues\":", drive, "\"elements\":0,"); /* it cannot pop */
+	free(text);
+	assert_int_equal(demi_close(orders), 0);
+	assert_int_equal(demi_close(audit), 0);
+	assert_int_equal(demi_close(reader), 0);
+}
+
+/* Each instance tells of its own. */
+static void test_stat_of_several(void **state)
+{
+	struct demi *instances[2];
+	char paths[2][80];
+
+	(void)net_fini(state); /* only instances of demi_create can be left */
+	for (uint32_t i = 0; i < 2; i++) {
+		(void)snprintf(paths[i], sizeof(paths[i]), "%s.%u", path, i);
+		assert_int_equal(demi_create(&instances[i], &args), 0);
+		assert_int_equal(demi_enter(instances[i]), 0);
+		int qd = open_log(paths[i], O_RDWR | O_CREAT);
+		for (uint32_t n = 0; n <= i; n++)
+			(void)append(qd, n, 100);
+	}
+	for (uint32_t i = 0; i < 2; i++) {
+		char row[2048];
+		char *text = document(instances[i]);
+		find_row(text, "\"logs\":", paths[i], row, sizeof(row));
+		assert_int_equal(number(row, "appended"), i + 1);
+		assert_null(strstr(text, paths[1 - i]));
+		free(text);
+		assert_int_equal(demi_enter(instances[i]), 0);
+		assert_int_equal(demi_destroy(instances[i]), 0);
+		assert_int_equal(unlink(paths[i]), 0);
+	}
+	assert_int_equal(net_init(state), 0);
+}
+
 /* The paper's echo with a log: what was popped is logged as it is, and sent when that is durable.
  */
 static void test_with_sockets(void **state)
@@ -413,7 +543,8 @@ static int remove_directory(void **state)
 	}
 #define TESTS(driver)                                                                          \
 	TEST(test_alone, driver), TEST(test_created_anew, driver), TEST(test_readers, driver), \
-		TEST(test_names, driver), TEST(test_with_sockets, driver),                     \
+		TEST(test_names, driver), TEST(test_stat, driver),                             \
+		TEST(test_stat_of_several, driver), TEST(test_with_sockets, driver),           \
 		TEST(test_another_instance, driver), TEST(test_sleeping, driver),              \
 		TEST(test_ends, driver), TEST(test_coroutines, driver),                        \
 		TEST(test_not_a_log, driver)

@@ -527,6 +527,7 @@ def stat_tells_of_a_server():
         check(document["pid"] == process.pid and document["libos"] == "catnap" and document["instance"] == 0, "document")
         check("device" not in document and document["lingering"] == 0, "catnap has no device")
         check(any(queue["local"].endswith(f":{port}") for queue in document["queues"]), "queues")
+        check(document["logs"] == document["drives"] == [], "no log is open")
         check("queues" in demi("stat", str(process.pid))[0], "text of one")
         check(any(line.startswith(f"{process.pid} ") for line in demi("stat")[0].splitlines()), "list of all")
         check("handles no frames" in demi("capture", str(process.pid), "/dev/null", status=1)[1], "capture")
@@ -537,6 +538,41 @@ def stat_tells_of_a_server():
         process.send_signal(signal.SIGTERM)
         check(process.wait(LIMIT_S) == 0, f"SIGTERM: status {process.returncode}")
     demi("stat", str(process.pid), status=1)
+
+
+def stat_of(process):
+    document, = json.loads(demi("stat", str(process.pid), "--json")[0])
+    return document
+
+
+def check_stat_of_log(process, path, libos):
+    document = stat_of(process)
+    (log,), (drive,), counters = document["logs"], document["drives"], document["counters"]
+    check(document["libos"] == libos and (log["name"], log["drive"], drive["path"]) == (path, path, path), str(document))
+    appended = log["appended"]  # some are no round's
+    check(appended >= 100 and counters["pushes"] == 2 * appended, str(document))
+    check(log["records"] == appended and log["appended_bytes"] == 64 * appended, str(log))
+    check(0 < log["batches"] <= appended and abs(log["records_per_batch"] - appended / log["batches"]) < 0.01, str(log))
+    check(all(log[key] == 0 for key in ("popped", "pushes_failed", "pushes_waiting", "batches_in_flight", "lost_at_opening")), str(log))
+    check(drive["driver"] in ("uring", "thread") and drive["durable_writes"] >= log["batches"] and drive["grows"], str(drive))
+    check(drive["errors"] == drive["requests_in_flight"] == 0 and drive["capacity_bytes"] >= drive["used_bytes"] > 0, str(drive))
+    check([queue["name"] for queue in document["queues"] if queue["kind"] == "log"] == [path], str(document["queues"]))
+    text = demi("stat", str(process.pid))[0]
+    check(re.search(r"\nlogs\n  name +\S*/log\n(  \S+ .*\n)*  records_per_batch +\d", text), f"each key has its line: {text}")
+    check("\ndrives\n" in text, text)
+    line, = (line for line in demi("stat")[0].splitlines() if line.startswith(f"{process.pid} "))
+    check(line.split()[-2:] == [str(len(document["queues"])), "1"], line)
+
+
+@test
+def stat_tells_of_logs():
+    for libos in ("catnap", "catloop"):
+        with tempfile.TemporaryDirectory() as directory:
+            path = str(Path(directory) / "log")
+            with server("--libos", libos, "--log-file", path) as (process, port):
+                row, = rows("bench", "echo", "--libos", libos, "--role", "client", "--port", port, "--rounds", "100")
+                check((row["requests"], row["errors"]) == (100, 0), str(row))
+                check_stat_of_log(process, path, libos)
 
 
 class Namespace:

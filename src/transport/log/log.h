@@ -18,5 +18,8 @@ struct log_engine {
 int log_engine_find(struct log_engine *engine, const char *path, int flags, mode_t mode,
 		    struct logfile **logfile_out);
 
+/* In a word. */
+const char *log_state(const struct logfile *log);
+
 /* A store that is open, found by its path from now on. */
 void log_engine_add(struct log_engine *engine, struct store *store);

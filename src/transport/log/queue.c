@@ -62,27 +62,17 @@ static void log_queue_close(struct queue *queue)
 	free(lq);
 }
 
-static const char *state_of(const struct logfile *log)
-{
-	static const char *const states[] = {
-		[LOGFILE_GOOD] = "open",
-		[LOGFILE_DRAINING] = "failing",
-		[LOGFILE_REPAIRING] = "failing",
-		[LOGFILE_BROKEN] = "failed",
-	};
-
-	return log->damages > 0 && log->state == LOGFILE_GOOD ? "damaged" : states[log->state];
-}
-
 static void log_queue_describe(struct queue *queue, struct queue_info *info)
 {
 	const struct log_queue *lq = log_queue_of(queue);
 
 	*info = (struct queue_info){
 		.kind = "log",
-		.state = state_of(lq->log),
+		.state = log_state(lq->log),
 		.pops_pending = logfile_pops(lq->cursor),
 		.pushes_pending = logfile_pushes(lq->log, queue->qd),
+		.elements = lq->reads ? logfile_ahead(lq->cursor) : 0,
+		.name = logfile_name(lq->log),
 	};
 }
 

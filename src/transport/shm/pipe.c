@@ -8,6 +8,7 @@
 
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
 struct pipe {
@@ -15,6 +16,7 @@ struct pipe {
 	struct channel *channel;
 	struct rendezvous *rendezvous; /* NULL: we opened it */
 	const char *state;
+	char *name;
 };
 
 static struct pipe *pipe_of(struct queue *queue)
@@ -87,6 +89,7 @@ static void pipe_close(struct queue *queue)
 	if (pipe->rendezvous)
 		rendezvous_close(pipe->rendezvous);
 	channel_close(pipe->channel);
+	free(pipe->name);
 	free(pipe);
 }
 
@@ -94,7 +97,7 @@ static void pipe_describe(struct queue *queue, struct queue_info *info)
 {
 	const struct pipe *pipe = pipe_of(queue);
 
-	*info = (struct queue_info){.kind = "pipe", .state = pipe->state};
+	*info = (struct queue_info){.kind = "pipe", .state = pipe->state, .name = pipe->name};
 	channel_describe(pipe->channel, info);
 }
 
@@ -107,7 +110,7 @@ static const struct queue_ops pipe_ops = {
 	.describe = pipe_describe,
 };
 
-static int pipe_new(struct shm *shm, struct pipe **pipe_out)
+static int pipe_new(struct shm *shm, const char *name, struct pipe **pipe_out)
 {
 	struct pipe *pipe = calloc(1, sizeof(*pipe));
 
@@ -121,8 +124,10 @@ static int pipe_new(struct shm *shm, struct pipe **pipe_out)
 	pipe->queue =
 		(struct queue){.ops = &pipe_ops, .sched = shm_sched(shm), .qd = -1, .ends = true};
 	pipe->state = "waiting";
-	int err = channel_new(shm, &setup, &pipe->channel);
+	pipe->name = strdup(name);
+	int err = pipe->name ? channel_new(shm, &setup, &pipe->channel) : -ENOMEM;
 	if (err) {
+		free(pipe->name);
 		free(pipe);
 		return err;
 	}
@@ -146,7 +151,7 @@ int pipe_create(struct shm *shm, const char *name, struct queue **queue_out)
 {
 	const struct rendezvous_place place = {.prefix = "pipe-", .name = name};
 	struct pipe *pipe;
-	int err = pipe_new(shm, &pipe);
+	int err = pipe_new(shm, name, &pipe);
 
 	if (err)
 		return err;
@@ -164,7 +169,7 @@ int pipe_open(struct shm *shm, const char *name, struct queue **queue_out)
 	const struct rendezvous_place place = {.prefix = "pipe-", .name = name};
 	struct pipe *pipe;
 	int fd;
-	int err = pipe_new(shm, &pipe);
+	int err = pipe_new(shm, name, &pipe);
 
 	if (err)
 		return err;

@@ -7,16 +7,6 @@
 
 #include <stdio.h>
 
-/* Of the segments: how many there are of a state, or of several. */
-static uint32_t count_segments(const struct store *store, enum segment_state state)
-{
-	uint32_t count = 0;
-
-	for (uint32_t i = 0; i < store->num_segments; i++)
-		count += store->segments[i].state == state;
-	return count;
-}
-
 static unsigned long long records_of(const struct logfile *log)
 {
 	return log->durable.sequence - log->head_sequence;
@@ -53,9 +43,9 @@ static void print_text(const struct session *session)
 	printf("block       %u bytes\n", store->super.block_bytes);
 	printf("segment     %llu bytes\n", (unsigned long long)store->super.segment_bytes);
 	printf("segments    %u: %u used, %u free", store->num_segments,
-	       count_segments(store, SEGMENT_USED), count_segments(store, SEGMENT_FREE));
-	if (count_segments(store, SEGMENT_DOUBTFUL) > 0)
-		printf(", %u with a damaged header", count_segments(store, SEGMENT_DOUBTFUL));
+	       segment_count(store, SEGMENT_USED), segment_count(store, SEGMENT_FREE));
+	if (segment_count(store, SEGMENT_DOUBTFUL) > 0)
+		printf(", %u with a damaged header", segment_count(store, SEGMENT_DOUBTFUL));
 	printf("\nlogs        %u of %d\n", session->num_logs, LOGS_MAX);
 	for (uint32_t i = 0; i < session->num_logs; i++)
 		print_log(session->logs[i]);
@@ -96,8 +86,8 @@ static void print_json(const struct session *session)
 	print_number("block_bytes", store->super.block_bytes);
 	print_number("segment_bytes", store->super.segment_bytes);
 	print_number("segments", store->num_segments);
-	print_number("segments_used", count_segments(store, SEGMENT_USED));
-	print_number("segments_free", count_segments(store, SEGMENT_FREE));
+	print_number("segments_used", segment_count(store, SEGMENT_USED));
+	print_number("segments_free", segment_count(store, SEGMENT_FREE));
 	fputs("\n\t\"logs\": [", stdout);
 	for (uint32_t i = 0; i < session->num_logs; i++) {
 		fputs(i ? "," : "", stdout);
