@@ -42,9 +42,16 @@ void segment_seal(struct segment_header *header, uint64_t identity, uint64_t at)
 	header->crc = segment_crc(header, identity, at);
 }
 
+/* Nothing was acknowledged before it was there. */
+static bool sequence_check(uint64_t sequence, uint64_t acknowledged)
+{
+	return sequence > 0 && sequence <= SEQUENCE_MAX && acknowledged <= sequence;
+}
+
 bool segment_check(const struct segment_header *header, uint64_t identity, uint64_t at)
 {
-	return header->magic == SEGMENT_MAGIC && header->crc == segment_crc(header, identity, at);
+	return header->magic == SEGMENT_MAGIC && header->crc == segment_crc(header, identity, at) &&
+	       sequence_check(header->first_sequence, header->acknowledged);
 }
 
 static uint32_t record_crc(const struct record_header *header, const struct record_place *place)
@@ -63,5 +70,6 @@ void record_seal(struct record_header *header, const struct record_place *place)
 
 bool record_check(const struct record_header *header, const struct record_place *place)
 {
-	return header->magic == RECORD_MAGIC && header->crc == record_crc(header, place);
+	return header->magic == RECORD_MAGIC && header->crc == record_crc(header, place) &&
+	       sequence_check(header->sequence, header->acknowledged);
 }

@@ -104,7 +104,13 @@ struct record_header {
 
 static_assert(sizeof(struct record_header) == 48, "no holes");
 
-/* Each seal fills in the magic and the checksum, each check tells whether both are right. */
+/* No log comes to these; a sum of two does not overflow. */
+#define OFFSET_MAX   ((uint64_t)1 << 62)
+#define SEQUENCE_MAX ((uint64_t)1 << 62)
+#define EPOCH_MAX    ((uint32_t)1 << 31)
+
+/* Each seal fills in the magic and the checksum, each check tells whether both are right; those of
+ * segments and records whether the sequence numbers can be, too. */
 void super_seal(struct super *super);
 bool super_check(const struct super *super);
 

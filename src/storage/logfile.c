@@ -62,7 +62,7 @@ bool logfile_record_at(const struct logfile *log, uint64_t offset,
 	if (!record_check(header, &place))
 		return false;
 	return header->data_at >= sizeof(*header) && header->data_at <= BLKDEV_BLOCK_MAX &&
-	       header->data_bytes <= RECORD_BYTES_MAX &&
+	       header->data_bytes > 0 && header->data_bytes <= RECORD_BYTES_MAX &&
 	       offset % store->super.segment_bytes + record_span(header) <= segment_room(store);
 }
 

@@ -66,7 +66,8 @@ static int64_t adopt(struct logfile *log, uint64_t serial, char *block)
 		int err = first_record(log, i, serial, block, &header);
 		if (err && err != -ENOENT)
 			return err;
-		if (err || header.epoch > logfile_entry(log)->epoch)
+		if (err || header.epoch > logfile_entry(log)->epoch ||
+		    (serial > log->first_serial && header.sequence < log->head_sequence))
 			continue;
 		rebuild(log, i, serial, &header);
 		memcpy(block, &store->segments[i].header, sizeof(struct segment_header));

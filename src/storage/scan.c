@@ -245,8 +245,11 @@ static void end_or_damage(struct scan *scan, struct scan_result *result, uint64_
 	}
 	result->what = SCAN_END;
 	if (further.proven > scan->at.sequence) {
+		uint64_t least = scan->at.offset;
 		result->what = SCAN_DAMAGE;
 		scan->at = further.first.sequence ? further.first : scan->proven;
+		if (scan->at.offset < least) /* never back to what was read */
+			scan->at.offset = least;
 	}
 	result->next = scan->at;
 }

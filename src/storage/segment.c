@@ -47,11 +47,19 @@ uint32_t segment_count(const struct store *store, enum segment_state state)
 
 /* ---- whose they are ---- */
 
-static bool holds(const struct store_segment *segment, const struct super_log *entry,
-		  uint64_t first_serial)
+/* Does it hold records of that log, at or behind the head?  One that begins there has no lower
+ * sequence number than the head. */
+static bool holds(const struct store *store, const struct store_segment *segment,
+		  const struct super_log *entry)
 {
-	return segment->header.magic && segment->header.log == entry->id &&
-	       segment->header.epoch <= entry->epoch && segment->header.serial >= first_serial;
+	const struct segment_header *header = &segment->header;
+	uint64_t first_serial = entry->head / store->super.segment_bytes;
+	uint64_t inside = entry->head % store->super.segment_bytes;
+	bool before = header->serial == first_serial && inside > store->super.block_bytes;
+
+	return header->magic && header->log == entry->id && header->epoch <= entry->epoch &&
+	       header->serial >= first_serial &&
+	       (before || header->first_sequence >= entry->head_sequence);
 }
 
 int segment_collect(struct store *store, uint32_t slot, uint32_t **physical_out,
@@ -65,7 +73,7 @@ int segment_collect(struct store *store, uint32_t slot, uint32_t **physical_out,
 	for (uint32_t i = 0; i < store->num_segments; i++) {
 		const struct store_segment *segment = &store->segments[i];
 		uint64_t behind = segment->header.serial - first;
-		if (holds(segment, entry, first) && behind >= count && behind < most)
+		if (holds(store, segment, entry) && behind >= count && behind < most)
 			count = behind + 1;
 	}
 	uint32_t *physical = malloc((count + 1) * sizeof(*physical));
@@ -76,7 +84,7 @@ int segment_collect(struct store *store, uint32_t slot, uint32_t **physical_out,
 	for (uint32_t i = 0; i < store->num_segments; i++) {
 		const struct store_segment *segment = &store->segments[i];
 		uint64_t behind = segment->header.serial - first;
-		if (!holds(segment, entry, first) || behind >= count)
+		if (!holds(store, segment, entry) || behind >= count)
 			continue;
 		uint32_t *at = &physical[behind];
 		if (*at == LOGFILE_SEGMENT_NONE ||

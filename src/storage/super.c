@@ -117,6 +117,46 @@ static int check_geometry(struct store *store)
 	return -EINVAL;
 }
 
+static bool check_entry(const struct super *super, const struct super_log *entry)
+{
+	return entry->id <= super->num_logs && entry->epoch < EPOCH_MAX &&
+	       entry->head >= super->block_bytes && entry->head <= entry->stable &&
+	       entry->stable <= OFFSET_MAX && entry->head_sequence > 0 &&
+	       entry->head_sequence <= entry->stable_sequence &&
+	       entry->stable_sequence <= SEQUENCE_MAX && entry->name[0] &&
+	       memchr(entry->name, 0, sizeof(entry->name));
+}
+
+/* Two logs that share their records, or their name? */
+static bool check_others(const struct super *super, uint32_t slot)
+{
+	const struct super_log *entry = &super->logs[slot];
+
+	for (uint32_t i = 0; i < slot; i++) {
+		const struct super_log *other = &super->logs[i];
+		if (other->id && (other->id == entry->id || strcmp(other->name, entry->name) == 0))
+			return false;
+	}
+	return true;
+}
+
+/* The checksum is right: it was written so, by something else than us. */
+static int check_values(const struct store *store)
+{
+	const struct super *super = &store->super;
+	bool good = super->num_logs < UINT32_MAX / 2 &&
+		    (super->block_bytes == 512 || super->block_bytes == BLKDEV_BLOCK_MAX);
+
+	for (uint32_t slot = 0; slot < LOGS_MAX && good; slot++) {
+		const struct super_log *entry = &super->logs[slot];
+		good = entry->id == 0 || (check_entry(super, entry) && check_others(super, slot));
+	}
+	if (good)
+		return 0;
+	complain(store, "its superblock says what cannot be");
+	return -EUCLEAN;
+}
+
 int super_load(struct store *store, bool create)
 {
 	struct found found = {0};
@@ -130,8 +170,10 @@ int super_load(struct store *store, bool create)
 			return err;
 		}
 	}
-	if (found.valid)
-		return check_geometry(store);
+	if (found.valid) {
+		int err = check_values(store);
+		return err ? err : check_geometry(store);
+	}
 	if (found.newer) {
 		complain(store, "it was made by a later version");
 		return -ENOTSUP;
