@@ -195,11 +195,14 @@ static void forget_record(struct logfile_cursor *cursor)
  */
 static bool try_elsewhere(struct logfile_cursor *cursor)
 {
-	uint32_t block = cursor->log->store->super.block_bytes;
+	const struct logfile *log = cursor->log;
+	uint32_t block = log->store->super.block_bytes;
 
 	forget_record(cursor);
 	if (cursor->at.sequence == 0)
 		return false;
+	if (logfile_serial(log, cursor->damaged) != logfile_serial(log, cursor->at.offset))
+		cursor->damaged = 0; /* it was in the segment before: this is another one */
 	if (!cursor->damaged) {
 		cursor->damaged = cursor->at.offset;
 		if (cursor->at.offset % block) {
@@ -208,7 +211,7 @@ static bool try_elsewhere(struct logfile_cursor *cursor)
 		}
 	}
 	cursor->at.offset = cursor->damaged;
-	return logfile_goes_on(cursor->log, &cursor->at, &cursor->at);
+	return logfile_goes_on(log, &cursor->at, &cursor->at);
 }
 
 static int next_record(struct logfile_cursor *cursor)

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
- * tests/unit/log_damage_test.c - storage/ on damaged media: values that cannot be under checksums
- * that are right.
+ * tests/unit/log_damage_test.c - storage/ on damaged media: records that rot behind torn ones, and
+ * values that cannot be under checksums that are right.
  */
 #include "support/test.h"
 
@@ -323,12 +323,71 @@ static void test_acknowledged_before_it_began(void **state)
 	assert_int_equal(live(), 0);
 }
 
+/* ---- records ---- */
+
+/* A record that was torn by a crash stays behind the good ones of its block, what took its place is
+ * in the next segment and has rotted: told once, and passed by SEEK_DATA. */
+static void test_rot_behind_a_torn_record(void **state)
+{
+	static const struct blksim_options pages = {
+		.capacity_bytes = DISK_BYTES, .block_bytes = BLKDEV_BLOCK_MAX, .seed = 1};
+	struct blksim_disk *crashed = blksim_disk_new(&pages);
+	struct logrig rig;
+	uint64_t tokens[2];
+	uint64_t capacity;
+	uint64_t i;
+	int err;
+
+	(void)state;
+	assert_non_null(crashed);
+	unsigned char *bytes = blksim_medium(crashed, &capacity);
+	logrig_init(&rig, 0, 0);
+	assert_int_equal(logrig_open(&rig, crashed, O_RDWR | O_CREAT), 0);
+	assert_true(append(&rig, 1, 20001) > 0);
+	tokens[0] = logrig_push(&rig, 2, 15000, &err);
+	tokens[1] = logrig_push(&rig, 3, 100, &err);
+	int64_t before = logrig_wait(&rig, tokens[0], NULL);
+	int64_t torn = logrig_wait(&rig, tokens[1], NULL);
+	assert_in_range(torn, before + 15000, before + 16000); /* one batch */
+	memcpy(pristine, bytes, DISK_BYTES);                   /* the power fails here */
+	logrig_close(&rig);
+	memcpy(bytes, pristine, DISK_BYTES);
+	bytes[SEGMENTS_AT + torn + 60] ^= 1;
+
+	assert_int_equal(logrig_open(&rig, crashed, O_RDWR), 0);
+	assert_int_equal(rig.log->damages, 0);
+	assert_int_equal(rig.log->durable.sequence, 3);
+	int64_t rotten = append(&rig, 4, 30000);
+	assert_int_equal(rotten, SEGMENT + BLKDEV_BLOCK_MAX);
+	int64_t last = append(&rig, 5, 100);
+	logrig_close(&rig);
+	bytes[SEGMENTS_AT + rotten + 9000] ^= 1;
+
+	assert_int_equal(logrig_open(&rig, crashed, O_RDONLY), 0);
+	for (uint64_t n = 1; n <= 2; n++) {
+		assert_int_equal(logrig_read(&rig, &i), 1);
+		assert_int_equal(i, n);
+	}
+	assert_int_equal(logrig_read(&rig, &i), -EBADMSG);
+	assert_int_equal(logrig_read(&rig, &i), -EBADMSG);
+	int64_t at;
+	assert_int_equal(rig.queue->ops->log->seek(rig.queue, 0, SEEK_CUR, &at), 0);
+	assert_int_equal(rig.queue->ops->log->seek(rig.queue, at, SEEK_DATA, &at), 0);
+	assert_int_equal(at, last);
+	assert_int_equal(logrig_read(&rig, &i), 1);
+	assert_int_equal(i, 5);
+	logrig_close(&rig);
+	logrig_end(&rig);
+	blksim_disk_free(crashed);
+}
+
 int main(void)
 {
 	static const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_superblocks),
 		cmocka_unit_test(test_segment_headers),
 		cmocka_unit_test(test_acknowledged_before_it_began),
+		cmocka_unit_test(test_rot_behind_a_torn_record),
 	};
 
 	return test_run_group("log_damage", tests, sizeof(tests) / sizeof(tests[0]), make_medium,
