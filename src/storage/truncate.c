@@ -55,9 +55,10 @@ static void go_on(struct logfile *log)
 
 /* ---- the segments before the head ---- */
 
-static void free_segments(struct logfile *log)
+/* The head that was told: another one may be under way. */
+static void free_segments(struct logfile *log, uint64_t head)
 {
-	uint64_t serial = logfile_serial(log, log->head);
+	uint64_t serial = logfile_serial(log, head);
 	uint32_t count = 0;
 
 	while (count < log->num_segments && log->first_serial + count < serial)
@@ -82,7 +83,7 @@ static void told(struct super_waiter *waiter, int err)
 		log->head = truncation->old_head;
 		log->head_sequence = truncation->old_head_sequence;
 	} else {
-		free_segments(log);
+		free_segments(log, truncation->head.offset);
 	}
 	finish(truncation, err);
 	go_on(log);
@@ -223,6 +224,8 @@ int logfile_truncate(struct logfile *log, struct op *op, uint64_t offset)
 
 int logfile_truncate_all(struct logfile *log)
 {
+	while (!list_empty(&log->truncations)) /* those before it */
+		store_wait(log->store);
 	const uint64_t old_head = log->head;
 	const uint64_t old_sequence = log->head_sequence;
 
@@ -234,6 +237,6 @@ int logfile_truncate_all(struct logfile *log)
 		log->head_sequence = old_sequence;
 		return err;
 	}
-	free_segments(log);
+	free_segments(log, log->head);
 	return 0;
 }

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT
  * tests/unit/log_damage_test.c - storage/ on damaged media: records that rot behind torn ones, and
- * values that cannot be under checksums that are right.
+ * values that cannot be under checksums that are right; and what is on the medium between two
+ * truncations.
  */
 #include "support/test.h"
 
@@ -381,6 +382,54 @@ static void test_rot_behind_a_torn_record(void **state)
 	blksim_disk_free(crashed);
 }
 
+/* ---- truncations ---- */
+
+static uint64_t told_head(void)
+{
+	const struct super *newest = super_at(0);
+	const struct super *other = super_at(1);
+
+	if (!super_check(newest) || (super_check(other) && other->generation > newest->generation))
+		newest = other;
+	return newest->logs[0].head;
+}
+
+/* No segment is free that the medium says is needed. */
+static void at_event(void *arg)
+{
+	const struct logrig *rig = arg;
+
+	assert_true(rig->log->first_serial <= told_head() / SEGMENT);
+}
+
+/* One that is under way when the log is opened to be emptied. */
+static void test_truncated_twice(void **state)
+{
+	struct logrig rig;
+	struct queue *second;
+	int64_t at[RECORDS];
+	int err;
+
+	(void)state;
+	memset(medium(), 0, DISK_BYTES);
+	logrig_init(&rig, 0, 0);
+	assert_int_equal(logrig_open(&rig, disk, O_RDWR | O_CREAT), 0);
+	for (uint32_t i = 0; i < RECORDS; i++)
+		at[i] = append(&rig, i + 1, 4000);
+	blksim_watch(disk, at_event, &rig);
+	uint64_t token = logrig_truncate(&rig, (uint64_t)at[20], &err);
+	assert_int_equal(
+		log_queue_open(rig.engine, rig.log->store->path, O_RDWR | O_TRUNC, 0600, &second),
+		0);
+	blksim_watch(disk, NULL, NULL);
+	assert_int_equal(rig.log->head, rig.log->durable.offset);
+	assert_int_equal(told_head(), rig.log->head);
+	assert_int_equal(logrig_wait(&rig, token, NULL), 0);
+	second->ops->close(second);
+	logrig_close(&rig);
+	logrig_end(&rig);
+}
+
 int main(void)
 {
 	static const struct CMUnitTest tests[] = {
@@ -388,6 +437,7 @@ int main(void)
 		cmocka_unit_test(test_segment_headers),
 		cmocka_unit_test(test_acknowledged_before_it_began),
 		cmocka_unit_test(test_rot_behind_a_torn_record),
+		cmocka_unit_test(test_truncated_twice),
 	};
 
 	return test_run_group("log_damage", tests, sizeof(tests) / sizeof(tests[0]), make_medium,
