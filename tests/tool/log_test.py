@@ -339,10 +339,15 @@ def several_logs_on_a_device():
         make(name, f"push={count},1000", **environment)
     check([(one["name"], one["records"]) for one in info(device)["logs"]] == [("a", 10), ("b", 200), ("with space", 0)], "info")
     check(json.loads(log("info", "--json", **environment)[0]) == info(device), "the device of the configuration")
+    make("\x1b[31mred\n", "push=1,10", **environment)
+    for command in ("info", "check", "dump"):
+        out, _ = log(command, device)
+        check("\x1b" not in out and 'log "\\x1b[31mred\\x0a"' in out, f"{command}: {out!r}")
+    check(info(device)["logs"][3]["name"] == "\x1b[31mred\n", "the name in JSON")
     flip(device, device.read_bytes().index(b"record 150."))
     lines = log("check", device, status=1)[0].splitlines()
     check(lines[0].startswith('log "a": 10 records') and lines[1].startswith('log "b": damage') and
-          lines[2].startswith('log "b": 199 records') and lines[-1].startswith("209 records"), str(lines))
+          lines[2].startswith('log "b": 199 records') and lines[-1].startswith("210 records"), str(lines))
     check(len(rows(device, "--log", "a")) == 10, "dump --log")
     out, _ = log("dump", device, status=1)
     check(all(f'log "{name}"\n' in out for name in ("a", "b", "with space")), "dump of all")

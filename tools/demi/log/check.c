@@ -46,7 +46,7 @@ static void note_damage(struct sum *sum, const struct logfile *log, uint64_t seq
 	sum->damages++;
 	sum->lost += lost;
 	progress_clear();
-	printf("log \"%s\": damage at offset %llu up to %llu: ", logfile_entry(log)->name,
+	printf("log \"%s\": damage at offset %llu up to %llu: ", session_name(log).text,
 	       (unsigned long long)result->offset, (unsigned long long)result->next.offset);
 	if (lost == 1)
 		printf("the record of sequence number %llu is lost\n",
@@ -64,7 +64,7 @@ static void show_progress(const struct logfile *log, const struct scan *scan, ui
 	if (now_ns - *shown_ns < PROGRESS_NS)
 		return;
 	*shown_ns = now_ns;
-	progress_show("log \"%s\": %llu of %llu MB", logfile_entry(log)->name,
+	progress_show("log \"%s\": %llu of %llu MB", session_name(log).text,
 		      (unsigned long long)(scan->at.offset - log->head) / 1000000,
 		      (unsigned long long)(log->durable.offset - log->head) / 1000000);
 }
@@ -104,7 +104,7 @@ static int check_log(struct logfile *log, struct sum *sum)
 	err = read_all(&scan, sum);
 	progress_clear();
 	if (err)
-		tool_complain("log \"%s\": offset %llu: %s", logfile_entry(log)->name,
+		tool_complain("log \"%s\": offset %llu: %s", session_name(log).text,
 			      (unsigned long long)scan.at.offset, strerror(-err));
 	scan_close(&scan);
 	sum->ns = clock_now_ns() - begun_ns;
@@ -132,7 +132,7 @@ int log_check(const struct session *session)
 		add(&total, &sum);
 		if (session->num_logs == 1)
 			continue;
-		printf("log \"%s\": ", logfile_entry(session->logs[i])->name);
+		printf("log \"%s\": ", session_name(session->logs[i]).text);
 		print_sum(&sum);
 	}
 	print_sum(&total);

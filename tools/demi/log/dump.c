@@ -98,7 +98,7 @@ static int dump_log(struct dump *dump, struct logfile *log)
 	scan.want_data = true;
 	err = dump_all(dump, &scan);
 	if (err)
-		tool_complain("log \"%s\": offset %llu: %s", logfile_entry(log)->name,
+		tool_complain("log \"%s\": offset %llu: %s", session_name(log).text,
 			      (unsigned long long)scan.at.offset, strerror(-err));
 	scan_close(&scan);
 	return err;
@@ -121,7 +121,7 @@ int log_dump(const struct session *session, const struct dump_options *options)
 		if (only && only != log)
 			continue;
 		if (!options->raw)
-			printf("log \"%s\"\n%14s %12s %6s %9s  %s\n", logfile_entry(log)->name,
+			printf("log \"%s\"\n%14s %12s %6s %9s  %s\n", session_name(log).text,
 			       "offset", "sequence", "epoch", "bytes", "data");
 		err = dump_log(&dump, log);
 	}

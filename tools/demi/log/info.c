@@ -16,7 +16,7 @@ static unsigned long long records_of(const struct logfile *log)
 
 static void print_log(const struct logfile *log)
 {
-	printf("\nlog \"%s\"\n", logfile_entry(log)->name);
+	printf("\nlog \"%s\"\n", session_name(log).text);
 	printf("  head      offset %llu, sequence %llu\n", (unsigned long long)log->head,
 	       (unsigned long long)log->head_sequence);
 	printf("  end       offset %llu, sequence %llu\n", (unsigned long long)log->durable.offset,

@@ -129,6 +129,20 @@ void session_close(struct session *session)
 
 /* ---- logs ---- */
 
+struct shown_name session_name(const struct logfile *log)
+{
+	struct shown_name shown = {""};
+	char *to = shown.text;
+
+	for (const char *at = logfile_entry(log)->name; *at; at++) {
+		if ((unsigned char)*at >= ' ' && *at != 0x7f)
+			*to++ = *at;
+		else
+			to += snprintf(to, 5, "\\x%02x", *at);
+	}
+	return shown;
+}
+
 struct logfile *session_find(const struct session *session, const char *name)
 {
 	for (uint32_t i = 0; i < session->num_logs; i++) {
@@ -144,7 +158,7 @@ int session_scan(struct scan *scan, struct logfile *log, const struct logfile_ma
 	int err = scan_open(scan, log, from);
 
 	if (err)
-		tool_complain("log \"%s\": %s", logfile_entry(log)->name, strerror(-err));
+		tool_complain("log \"%s\": %s", session_name(log).text, strerror(-err));
 	else
 		scan->proven = log->durable;
 	return err;

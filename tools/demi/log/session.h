@@ -21,6 +21,14 @@ struct session {
 struct session *session_open(const char *path, const char *driver);
 void session_close(struct session *session);
 
+/* The name of a log for people to see: it may have been made elsewhere, and what moves a terminal's
+ * cursor is written as \xNN. */
+struct shown_name {
+	char text[4 * LOG_NAME_MAX + 1];
+};
+
+struct shown_name session_name(const struct logfile *log);
+
 /* A log by its name; NULL after a complaint. */
 struct logfile *session_find(const struct session *session, const char *name);
 
