@@ -316,6 +316,8 @@ static void tell_barred(struct sched *sched, int err)
 		       "kernel.io_uring_group";
 	else if (err == -EOPNOTSUPP)
 		gate = "that of a kernel before 5.6 lacks what it takes";
+	else if (err == -ENOMEM)
+		gate = "the limit of locked memory (ulimit -l) has no room for one";
 	else if (err == -ENOSYS)
 		gate = "the kernel has none, or a filter of system calls (seccomp) bars it";
 	log_write(&sched->log, LOG_LEVEL_WARNING,
@@ -339,7 +341,7 @@ static int open_ring(struct uring *uring, struct sched *sched)
 		tell_barred(sched, -EOPNOTSUPP);
 		return -ENOSYS;
 	}
-	if (err == -ENOSYS || err == -EPERM || err == -EACCES) {
+	if (err == -ENOSYS || err == -EPERM || err == -EACCES || err == -ENOMEM) {
 		tell_barred(sched, err);
 		return -ENOSYS;
 	}
