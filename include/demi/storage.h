@@ -36,7 +36,8 @@ extern "C" {
  * block device, or a name (at most 63 bytes) on the device that the configuration names
  * (demitasse.storage.device).  flags: O_RDONLY, O_WRONLY or O_RDWR, with O_CREAT, O_EXCL, O_TRUNC
  * (collects all records); mode is that of a new file.  Blocks: it recovers the log, and makes a
- * file.  ENOENT, EEXIST, EACCES ... as open(2).  EBUSY: another instance or process has it.
+ * file.  ENOENT, EEXIST, EACCES ... as open(2).  EBUSY: another instance or process has it, or this
+ * one for reading only.
  * EMEDIUMTYPE: it holds something that is no log.  EUCLEAN: it was a log, and is damaged beyond
  * recovery.  ENOSPC. */
 ATTR_NONNULL(1, 2)

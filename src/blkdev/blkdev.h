@@ -99,7 +99,10 @@ struct blkdev {
 	bool discards;                /* a discard frees something */
 	bool copies;                  /* data goes through memory of its own */
 	bool volatile_cache;          /* it has a write cache that a power cut empties */
-	char mode[48];                /* how it works, of several ways, for people; "": one */
+	bool file;                    /* it is a file, or a node, with these numbers */
+	dev_t file_device;
+	ino_t file_inode;
+	char mode[48]; /* how it works, of several ways, for people; "": one */
 };
 
 /* Where a log is. */
@@ -122,6 +125,10 @@ static inline int blkdev_fixed(struct blkdev *dev, uint64_t capacity_bytes)
  * instance or process has it open for writing, -EBUSY, with its holder in the log.  0 or -errno,
  * told to the log. */
 int blkdev_open(struct sched *sched, const struct blkdev_place *place, struct blkdev **dev_out);
+
+/* file.c: is a device that is a file what that path names now?  The path that it was opened by may
+ * name another one since, or none: removed, replaced, or relative to another directory. */
+bool blkdev_is_at(const struct blkdev *dev, const char *path);
 
 /* table.c: asserts that a device is complete. */
 void blkdev_check(const struct blkdev *dev);

@@ -357,6 +357,9 @@ static int find_geometry(struct blkdev_file *file, struct blkdev *dev)
 
 	if (fstat(file->fd, &st))
 		return -errno;
+	dev->file = true;
+	dev->file_device = st.st_dev;
+	dev->file_inode = st.st_ino;
 	file->device = S_ISBLK(st.st_mode);
 	if (file->device)
 		err = device_geometry(file, st.st_rdev, dev);
@@ -370,6 +373,14 @@ static int find_geometry(struct blkdev_file *file, struct blkdev *dev)
 	dev->request_bytes_max = 1 << 20;
 	file->dsync = !file->device || dev->volatile_cache;
 	return 0;
+}
+
+bool blkdev_is_at(const struct blkdev *dev, const char *path)
+{
+	struct stat st;
+
+	return stat(path, &st) == 0 && st.st_dev == dev->file_device &&
+	       st.st_ino == dev->file_inode;
 }
 
 int blkdev_file_open(struct blkdev_file *file, struct sched *sched,

@@ -173,6 +173,28 @@ static void test_created_anew(void **state)
 	assert_int_equal(demi_close(qd), 0);
 }
 
+/* Who only read stand in a writer's way while they do, and no longer. */
+static void test_reader_first(void **state)
+{
+	int qd = open_log(path, O_RDWR | O_CREAT);
+	int other;
+
+	for (uint32_t i = 0; i < 40; i++)
+		(void)append(qd, i, 20000);
+	(void)net_fini(state);
+	assert_int_equal(net_init(state), 0);
+	qd = open_log(path, O_RDONLY);
+	assert_int_equal(demi_open(&other, path, O_RDWR, 0), EBUSY);
+	for (uint32_t i = 0; i < 20; i++)
+		expect(qd, i);
+	assert_int_equal(demi_close(qd), 0); /* it was reading ahead */
+	qd = open_log(path, O_RDWR);
+	(void)append(qd, 40, 20000);
+	for (uint32_t i = 0; i < 41; i++)
+		expect(qd, i);
+	assert_int_equal(demi_close(qd), 0);
+}
+
 /* Three readers, each where it is, while the writer goes on and truncates. */
 static void test_readers(void **state)
 {
@@ -476,6 +498,53 @@ static void test_ends(void **state)
 	assert_int_equal(demi_close(qd), 0);
 }
 
+/* A path names what is there now: not the file that was removed, nor that of another directory. */
+static void test_replaced(void **state)
+{
+	char other[80];
+	char *here = getcwd(NULL, 0);
+	int qd = open_log(path, O_RDWR | O_CREAT);
+
+	(void)state;
+	(void)append(qd, 1, 100);
+	assert_int_equal(unlink(path), 0);
+	int second;
+	assert_int_equal(demi_open(&second, path, O_RDWR, 0), ENOENT);
+	second = open_log(path, O_RDWR | O_CREAT | O_EXCL);
+	(void)append(second, 2, 100);
+	(void)append(qd, 3, 100); /* the removed one goes on */
+	expect(second, 2);
+	expect_end(second);
+	expect(qd, 1);
+	expect(qd, 3);
+	assert_int_equal(demi_close(second), 0);
+	assert_int_equal(unlink(path), 0);
+	second = open_log(path, O_RDWR | O_CREAT); /* that one was still ending */
+	expect_end(second);
+	assert_int_equal(access(path, F_OK), 0);
+	assert_int_equal(demi_close(second), 0);
+	assert_int_equal(demi_close(qd), 0);
+
+	(void)snprintf(other, sizeof(other), "%s/other", directory);
+	assert_int_equal(mkdir(other, 0700), 0);
+	assert_int_equal(chdir(directory), 0);
+	qd = open_log("a.log", O_RDWR | O_CREAT);
+	(void)append(qd, 4, 100);
+	second = open_log(path, O_RDONLY); /* by another name */
+	expect(second, 4);
+	assert_int_equal(demi_close(second), 0);
+	assert_int_equal(chdir(other), 0);
+	second = open_log("a.log", O_RDWR | O_CREAT);
+	expect_end(second);
+	assert_int_equal(demi_close(second), 0);
+	assert_int_equal(demi_close(qd), 0);
+	assert_int_equal(unlink("a.log"), 0);
+	assert_non_null(here);
+	assert_int_equal(chdir(here), 0);
+	free(here);
+	assert_int_equal(rmdir(other), 0);
+}
+
 static void reader(void *arg)
 {
 	int qd = open_log(path, O_RDONLY);
@@ -547,6 +616,7 @@ static int remove_directory(void **state)
 		TEST(test_stat_of_several, driver), TEST(test_with_sockets, driver),           \
 		TEST(test_another_instance, driver), TEST(test_sleeping, driver),              \
 		TEST(test_ends, driver), TEST(test_coroutines, driver),                        \
+		TEST(test_replaced, driver), TEST(test_reader_first, driver),                  \
 		TEST(test_not_a_log, driver)
 
 int main(void)

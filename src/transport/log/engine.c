@@ -119,7 +119,8 @@ static struct store *find_store(const struct log_engine *engine, const char *pat
 {
 	list_for_each (node, &engine->stores) {
 		struct store *store = container_of(node, struct store, node);
-		if (strcmp(store->path, path) == 0)
+		if (store->dev->file ? blkdev_is_at(store->dev, path)
+				     : strcmp(store->path, path) == 0)
 			return store;
 	}
 	return NULL;
@@ -136,11 +137,28 @@ static bool serves(const struct store *store, int flags)
 	return store->writable || (flags & O_ACCMODE) == O_RDONLY;
 }
 
+/* Those who read it have left, and nothing is to be written: it need not linger. Whether it is
+ * gone.
+ */
+static bool end_readers(struct store *store)
+{
+	list_for_each (node, &store->logs) {
+		if (container_of(node, struct logfile, node)->users > 0)
+			return false;
+	}
+	list_for_each_safe (node, after, &store->logs)
+		logfile_free(container_of(node, struct logfile, node));
+	store_close(store);
+	return true;
+}
+
 static int open_store(struct log_engine *engine, const struct blkdev_place *place,
 		      struct store **store_out)
 {
 	struct store *store = find_store(engine, place->path);
 
+	if (store && !serves(store, place->flags) && end_readers(store))
+		store = NULL;
 	if (store && !serves(store, place->flags)) {
 		log_write(&engine->sched->log, LOG_LEVEL_ERROR,
 			  "log \"%s\": it is open for reading only here", place->path);
