@@ -37,7 +37,7 @@ extern "C" {
  * (demitasse.storage.device).  flags: O_RDONLY, O_WRONLY or O_RDWR, with O_CREAT, O_EXCL, O_TRUNC
  * (collects all records); mode is that of a new file.  Blocks: it recovers the log, and makes a
  * file.  ENOENT, EEXIST, EACCES ... as open(2).  EBUSY: another instance or process has it, or this
- * one for reading only.
+ * one for reading only.  EFBIG: it is to be written, and longer than the process may write.
  * EMEDIUMTYPE: it holds something that is no log.  EUCLEAN: it was a log, and is damaged beyond
  * recovery.  ENOSPC. */
 ATTR_NONNULL(1, 2)

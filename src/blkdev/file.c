@@ -14,6 +14,7 @@
 #include <string.h>
 #include <sys/file.h>
 #include <sys/ioctl.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
 #include <unistd.h>
@@ -122,6 +123,14 @@ int blkdev_file_run(const struct blkdev_file *file, const struct blk_request *re
 
 /* ---- length ---- */
 
+/* A write behind the limit of the process (ulimit -f) would end it, by SIGXFSZ. */
+static bool within_limit(uint64_t bytes)
+{
+	struct rlimit limit;
+
+	return getrlimit(RLIMIT_FSIZE, &limit) || bytes <= limit.rlim_cur;
+}
+
 /* For file systems that cannot reserve: all of it is written. */
 static int write_zeros(int fd, uint64_t offset, uint64_t end)
 {
@@ -163,6 +172,8 @@ int blkdev_file_grow(const struct blkdev_file *file, struct blkdev *dev, uint64_
 	if (!dev->growable || capacity_bytes > INT64_MAX - BLKDEV_BLOCK_MAX)
 		return -ENOSPC;
 	capacity_bytes = round_up(capacity_bytes, dev->block_bytes);
+	if (!within_limit(capacity_bytes))
+		return -ENOSPC;
 	if (ftruncate(file->fd, (off_t)before))
 		return -EIO;
 	int err = lengthen(file->fd, before, capacity_bytes);
@@ -361,6 +372,8 @@ static int find_geometry(struct blkdev_file *file, struct blkdev *dev)
 	dev->file_device = st.st_dev;
 	dev->file_inode = st.st_ino;
 	file->device = S_ISBLK(st.st_mode);
+	if (!file->device && file->writable && !within_limit((uint64_t)st.st_size))
+		return -EFBIG;
 	if (file->device)
 		err = device_geometry(file, st.st_rdev, dev);
 	else

@@ -14,6 +14,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -545,6 +546,47 @@ static void test_replaced(void **state)
 	assert_int_equal(rmdir(other), 0);
 }
 
+/* The process has a limit of the size of files: it is told, not ended. */
+static void test_file_limit(void **state)
+{
+	struct rlimit before;
+	off_t at = 0;
+	off_t next = 0;
+	demi_qresult_t qr;
+	int qd;
+
+	(void)state;
+	assert_int_equal(getrlimit(RLIMIT_FSIZE, &before), 0);
+	struct rlimit limit = {.rlim_cur = 3 << 20, .rlim_max = before.rlim_max};
+	assert_int_equal(setrlimit(RLIMIT_FSIZE, &limit), 0);
+	qd = open_log(path, O_RDWR | O_CREAT);
+	for (uint32_t i = 0; next >= 0 && i < 200; i++) {
+		at = next;
+		demi_sgarray_t sga = demi_sgaalloc(30000);
+		demi_qtoken_t qt;
+		memset(sga.sga_segs[0].sgaseg_buf, 1, 30000);
+		int err = demi_push(&qt, qd, &sga);
+		assert_int_equal(demi_sgafree(&sga), 0);
+		if (!err)
+			qr = wait_for(qt);
+		next = err ? -err : qr.qr_opcode == DEMI_OPC_PUSH ? qr.qr_ret : -qr.qr_ret;
+	}
+	assert_int_equal(next, -ENOSPC);
+	demi_qtoken_t qt;
+	assert_int_equal(demi_truncate(&qt, qd, at), 0);
+	assert_int_equal(wait_for(qt).qr_opcode, DEMI_OPC_TRUNCATE);
+	(void)append(qd, 1, 30000);
+	assert_int_equal(setrlimit(RLIMIT_FSIZE, &before), 0);
+	(void)net_fini(state);
+	assert_int_equal(net_init(state), 0);
+	limit.rlim_cur = 1 << 20; /* the file is longer */
+	assert_int_equal(setrlimit(RLIMIT_FSIZE, &limit), 0);
+	assert_int_equal(demi_open(&qd, path, O_RDWR, 0), EFBIG);
+	qd = open_log(path, O_RDONLY);
+	assert_int_equal(demi_close(qd), 0);
+	assert_int_equal(setrlimit(RLIMIT_FSIZE, &before), 0);
+}
+
 static void reader(void *arg)
 {
 	int qd = open_log(path, O_RDONLY);
@@ -616,8 +658,8 @@ static int remove_directory(void **state)
 		TEST(test_stat_of_several, driver), TEST(test_with_sockets, driver),           \
 		TEST(test_another_instance, driver), TEST(test_sleeping, driver),              \
 		TEST(test_ends, driver), TEST(test_coroutines, driver),                        \
-		TEST(test_replaced, driver), TEST(test_reader_first, driver),                  \
-		TEST(test_not_a_log, driver)
+		TEST(test_replaced, driver), TEST(test_file_limit, driver),                    \
+		TEST(test_reader_first, driver), TEST(test_not_a_log, driver)
 
 int main(void)
 {
