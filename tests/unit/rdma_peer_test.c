@@ -354,6 +354,46 @@ static void test_no_credit(void **state)
 	close_rig(&rig);
 }
 
+/* -- the end */
+
+/* It grants nothing, or does not read what is announced: a connection that was closed is given up
+ * all the same, and its window is others'. */
+static void test_never_ends(void **state)
+{
+	struct rig rig;
+
+	(void)state;
+	open_rig(&rig);
+	for (uint32_t bytes = 100; bytes <= 100000; bytes *= 1000) {
+		join(&rig);
+		uint32_t windows = rig.server->engine->windows;
+		demi_sgarray_t sga = mint_array(rig.server, bytes, 1);
+		demi_qresult_t result;
+		for (uint32_t i = 0; i < (bytes < 1000 ? 16 : 1); i++)
+			assert_int_equal(mint_wait(rig.server,
+						   mint_push(rig.server, rig.victim_qd, &sga),
+						   &result),
+					 0);
+		mint_free(rig.server, &sga);
+		mint_close_qd(rig.server, rig.victim_qd);
+		rig.victim_qd = -1;
+		mint_pass(&rig.mint, 60 * FABRIC_S);
+		assert_int_equal(rig.server->engine->num_lingering, 1);
+		mint_pass(&rig.mint, 60 * FABRIC_S);
+		assert_int_equal(rig.server->engine->num_lingering, 0);
+		assert_true(rig.server->engine->windows < windows);
+		fabric_peer_drop(&rig.peer);
+		mint_pass(&rig.mint, 2 * FABRIC_S);
+		struct ibv_wc wc;
+		while (fabric_peer_poll(&rig.peer, &wc)) {
+			if (wc.opcode & IBV_WC_RECV)
+				(void)fabric_peer_receive(&rig.peer, wc.wr_id,
+							  32768 + (uint32_t)wc.wr_id * 1024, 1024);
+		}
+	}
+	close_rig(&rig);
+}
+
 /* -- memory */
 
 /* Whatever it tries by the key that it has, only the 8 bytes can be written, and nothing read. */
@@ -562,11 +602,12 @@ static void test_random(void **state)
 int main(void)
 {
 	static const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_hello),     cmocka_unit_test(test_bad_answer),
-		cmocka_unit_test(test_messages),  cmocka_unit_test(test_announcements),
-		cmocka_unit_test(test_after_end), cmocka_unit_test(test_no_credit),
-		cmocka_unit_test(test_memory),    cmocka_unit_test(test_window),
-		cmocka_unit_test(test_word),      cmocka_unit_test(test_random),
+		cmocka_unit_test(test_hello),      cmocka_unit_test(test_bad_answer),
+		cmocka_unit_test(test_messages),   cmocka_unit_test(test_announcements),
+		cmocka_unit_test(test_after_end),  cmocka_unit_test(test_no_credit),
+		cmocka_unit_test(test_memory),     cmocka_unit_test(test_window),
+		cmocka_unit_test(test_word),       cmocka_unit_test(test_random),
+		cmocka_unit_test(test_never_ends),
 	};
 
 	return test_run("rdma_peer", tests);

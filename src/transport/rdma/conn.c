@@ -32,6 +32,8 @@ void rdma_keep_alive(struct rdma_conn *conn)
 	struct sched *sched = rdma_sched(conn->engine);
 	uint64_t ns = (uint64_t)sched->config.rdma_keepalive_ms * 1000000;
 
+	if (conn->closing && (ns == 0 || ns > RDMA_CLOSED_NS))
+		ns = RDMA_CLOSED_NS;
 	if (ns > 0)
 		timer_arm(&sched->timers, &conn->timer, sched->now_ns + ns);
 }
@@ -44,11 +46,31 @@ static void probe(struct rdma_conn *conn)
 	rdma_keep_alive(conn);
 }
 
+/* A closed connection: does the peer, by credits and by reading, let it come to its end? */
+static bool is_let_end(struct rdma_conn *conn)
+{
+	uint64_t now_ns = rdma_sched(conn->engine)->now_ns;
+	uint32_t moved = conn->granted + conn->done;
+
+	if (conn->moved != moved)
+		conn->deadline_ns = now_ns + RDMA_CLOSED_NS;
+	conn->moved = moved;
+	return now_ns < conn->deadline_ns;
+}
+
+static void give_up(struct rdma_conn *conn)
+{
+	rdma_sched(conn->engine)->counters.drops[DROP_LINGER]++;
+	rdma_conn_fail(conn, -ETIMEDOUT);
+}
+
 static void timed_out(struct timer *timer)
 {
 	struct rdma_conn *conn = container_of(timer, struct rdma_conn, timer);
 
-	if (conn->state == RDMA_OPEN)
+	if (conn->state == RDMA_OPEN && conn->closing && !is_let_end(conn))
+		give_up(conn);
+	else if (conn->state == RDMA_OPEN)
 		probe(conn);
 	else if (conn->state == RDMA_ACCEPTING)
 		rdma_conn_fail(conn, -ETIMEDOUT);
@@ -463,6 +485,11 @@ void rdma_conn_close(struct rdma_conn *conn)
 	conn->closing = true;
 	conn->end_wanted = true;
 	conn->engine->num_lingering++;
+	if (conn->state == RDMA_OPEN) {
+		conn->moved = conn->granted + conn->done;
+		conn->deadline_ns = sched->now_ns + RDMA_CLOSED_NS;
+		rdma_keep_alive(conn);
+	}
 	rdma_go_deaf(conn);
 	rdma_conn_step(conn);
 }

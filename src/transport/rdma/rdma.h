@@ -59,6 +59,8 @@
 #define RDMA_EAGER_NS    50000      /* ... and while something is being set up or torn down */
 #define RDMA_RESOLVE_MS  2000       /* for an address, and for a route */
 #define RDMA_DRAIN_NS    1000000000 /* a device that gave work back no sooner has failed */
+#define RDMA_CLOSED_NS \
+	100000000000 /* a closed connection that its peer does not let end is given up */
 #define RDMA_SEND_WR \
 	((uint64_t)1 << 63) /* wr_id: a send's, connection and position; else a receive's */
 
@@ -230,7 +232,8 @@ struct rdma_conn {
 	struct sockaddr_storage local;
 	struct sockaddr_storage peer;
 
-	uint64_t deadline_ns; /* draining */
+	uint64_t deadline_ns; /* draining; closed, and not through yet */
+	uint32_t moved;       /* closed: what the peer granted and read when that was set */
 	bool drain_looked;    /* the CQ was looked at since */
 	struct timer timer;   /* connecting; open: keep-alive */
 	struct list in_engine;
