@@ -22,6 +22,7 @@ static const struct blksim_options options = {
 
 static struct blksim_disk *disk;
 static unsigned char pristine[DISK_BYTES];
+static int64_t last_at; /* the last record of it */
 
 static int64_t append(struct logrig *rig, uint64_t i, uint32_t bytes)
 {
@@ -55,6 +56,7 @@ static int make_medium(void **state)
 		int64_t at = append(&rig, i, 4000);
 		assert_true(at > 0);
 		middle = i == 5 ? at : middle;
+		last_at = at;
 	}
 	assert_int_equal(rig.log->num_segments, 3);
 	uint64_t token = logrig_truncate(&rig, (uint64_t)middle, &err);
@@ -236,6 +238,28 @@ static void test_superblocks(void **state)
 	}
 	memcpy(medium(), pristine, DISK_BYTES);
 	assert_int_equal(live(), 0);
+}
+
+/* More than there is was on stable media, and not as far: what was read is not written over. */
+static void test_stable_behind_what_is_there(void **state)
+{
+	struct logrig rig;
+
+	(void)state;
+	memcpy(medium(), pristine, DISK_BYTES);
+	for (uint32_t slot = 0; slot < 2; slot++) {
+		struct super *super = super_at(slot);
+		super->logs[0].stable = super->logs[0].head;
+		super->logs[0].stable_sequence = 1000;
+		super_seal(super);
+	}
+	logrig_init(&rig, 0, 0);
+	assert_int_equal(logrig_open(&rig, disk, O_RDWR), 0);
+	assert_int_equal(rig.log->damages, 1);
+	assert_true(rig.log->durable.offset > (uint64_t)last_at);
+	assert_int_equal(rig.log->durable.sequence, 1000);
+	logrig_close(&rig);
+	logrig_end(&rig);
 }
 
 /* ---- headers of segments ---- */
@@ -434,6 +458,7 @@ int main(void)
 {
 	static const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_superblocks),
+		cmocka_unit_test(test_stable_behind_what_is_there),
 		cmocka_unit_test(test_segment_headers),
 		cmocka_unit_test(test_acknowledged_before_it_began),
 		cmocka_unit_test(test_rot_behind_a_torn_record),
