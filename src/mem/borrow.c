@@ -16,6 +16,7 @@
 #define PAGE_SHIFT 12          /* BORROW_MIN_BYTES */
 #define NONE       0xffffffffU /* no page */
 #define ENDED      0xfffffffeU /* in place of a list: borrow_end was called */
+#define LENT       0x80000000U /* in refs */
 
 /* One a page, for the piece that starts in it. */
 struct piece {
@@ -23,8 +24,8 @@ struct piece {
 	_Atomic uint64_t length;
 	uint64_t cookie;
 	uint32_t next;         /* page of the next one that another thread has freed */
-	_Atomic uint32_t lent; /* 1: the application has its reference, until who frees it has
-				  exchanged that for 0 */
+	_Atomic uint32_t refs; /* LENT: the application's, below it the library's; 0: who dropped
+				  the last gives the piece back */
 };
 
 struct borrow {
@@ -235,7 +236,7 @@ static void enter_piece(struct borrow *borrow, uint64_t offset, uint64_t length,
 	piece->cookie = cookie;
 	atomic_store_explicit(&piece->start, offset, memory_order_relaxed);
 	atomic_store_explicit(&piece->length, length, memory_order_relaxed);
-	atomic_store_explicit(&piece->lent, 1, memory_order_relaxed);
+	atomic_store_explicit(&piece->refs, LENT, memory_order_relaxed);
 	/* pairs with the acquire in last_start: who sees the bit sees the piece */
 	atomic_fetch_or_explicit(&borrow->starts[page / 64], (uint64_t)1 << (page % 64),
 				 memory_order_release);
@@ -319,20 +320,53 @@ static void free_elsewhere(struct borrow *borrow, struct piece *piece)
 		&borrow->remote, &head, page, memory_order_release, memory_order_relaxed));
 }
 
+/* The last reference was dropped. */
+static void give_back(struct heap *mine, struct borrow *borrow, struct piece *piece)
+{
+	guard_free(borrow->sb.base + start_of(piece), end_of(piece) - start_of(piece));
+	if (mine && atomic_load_explicit(&borrow->owner, memory_order_relaxed) == mine)
+		release(borrow, (uint32_t)(piece - borrow->pieces));
+	else
+		free_elsewhere(borrow, piece);
+}
+
 int borrow_free(struct heap *mine, struct superblock *sb, const void *ptr)
 {
 	struct borrow *borrow = borrow_of(sb);
 	struct piece *piece = piece_find(borrow, ptr);
 
-	/* one of two that free the same piece: no memory is handed over by it */
-	if (!piece || atomic_exchange_explicit(&piece->lent, 0, memory_order_relaxed) == 0)
+	if (!piece)
 		return -EINVAL;
-	guard_free(sb->base + start_of(piece), end_of(piece) - start_of(piece));
-	if (mine && atomic_load_explicit(&borrow->owner, memory_order_relaxed) == mine)
-		release(borrow, (uint32_t)(piece - borrow->pieces));
-	else
-		free_elsewhere(borrow, piece);
+	/* acq_rel, pairs with itself and borrow_unref: what others read of it they have read */
+	uint32_t refs = atomic_fetch_and_explicit(&piece->refs, ~LENT, memory_order_acq_rel);
+	if (!(refs & LENT)) /* one of two that free the same piece */
+		return -EINVAL;
+	if (refs == LENT)
+		give_back(mine, borrow, piece);
 	return 0;
+}
+
+bool borrow_ref(const void *ptr)
+{
+	struct superblock *sb = pages_find(ptr);
+	struct piece *piece = sb && borrow_is(sb) ? piece_find(borrow_of(sb), ptr) : NULL;
+
+	if (!piece)
+		return false;
+	/* relaxed: there is a reference already */
+	atomic_fetch_add_explicit(&piece->refs, 1, memory_order_relaxed);
+	return true;
+}
+
+void borrow_unref(struct heap *mine, const void *ptr)
+{
+	struct borrow *borrow = borrow_of(pages_find(ptr));
+	struct piece *piece = piece_find(borrow, ptr);
+
+	ASSERT(piece);
+	/* acq_rel, as in borrow_free */
+	if (atomic_fetch_sub_explicit(&piece->refs, 1, memory_order_acq_rel) == 1)
+		give_back(mine, borrow, piece);
 }
 
 uint32_t borrow_app_refs(struct superblock *sb, const void *ptr, const char **piece_out)
@@ -342,7 +376,7 @@ uint32_t borrow_app_refs(struct superblock *sb, const void *ptr, const char **pi
 	if (!piece)
 		return 0;
 	*piece_out = sb->base + start_of(piece);
-	return atomic_load_explicit(&piece->lent, memory_order_relaxed);
+	return atomic_load_explicit(&piece->refs, memory_order_relaxed) / LENT;
 }
 
 /* ---- for tests ---- */
@@ -362,7 +396,7 @@ void borrow_check(const struct borrow *borrow)
 	for (uint32_t page = 0; page < borrow->pages; page++) {
 		const struct piece *piece = &borrow->pieces[page];
 		if (!has_bit(borrow, page)) {
-			ASSERT(atomic_load_explicit(&piece->lent, memory_order_relaxed) == 0);
+			ASSERT(atomic_load_explicit(&piece->refs, memory_order_relaxed) == 0);
 			continue;
 		}
 		ASSERT(start_of(piece) >> PAGE_SHIFT == page && start_of(piece) >= end);

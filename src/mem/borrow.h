@@ -13,8 +13,10 @@
  * length of a piece are the peer's words, checked here, and only then used.
  *
  * Life.  borrow_take gives a piece one application reference.  heap_free_inside (heap_free too)
- * drops it, by any pointer into the piece, and the owner hears of it by terms.released, on its own
- * thread: at once if the free was its own, from borrow_drain if it was another thread's.  After
+ * drops it, by any pointer into the piece.  A push that waits may have references of the library's
+ * beside it, so that it may be freed at once (sched/hold.h).  When the last is dropped the owner
+ * hears of it by terms.released, on its own thread: at once if it was dropped there, from
+ * borrow_drain if it was dropped on another.  After
  * borrow_end nobody hears of anything; the mapping stays until the last piece is freed, and goes on
  * the thread that does that.  In a child after fork no pointer into it is ours.
  *
@@ -39,7 +41,7 @@ struct borrow_terms {
 	struct heap *heap; /* of the instance that the mapping is for */
 	int fd;            /* a memfd, sealed with F_SEAL_SHRINK; stays the caller's */
 	uint64_t bytes;    /* of it that are mapped, from its start */
-	/* The application has let go of the piece that was taken with this cookie.  It may be
+	/* All have let go of the piece that was taken with this cookie.  It may be
 	 * called by heap_free, so inside a callback of the application: no borrow_* calls in it. */
 	void (*released)(void *context, uint64_t cookie);
 	void *context;
@@ -83,6 +85,12 @@ static inline bool borrow_is(const struct superblock *sb)
 
 /* heap_free_inside for ptr in sb, which is a mapping's. */
 int borrow_free(struct heap *mine, struct superblock *sb, const void *ptr);
+
+/* A reference of the library's to the piece that ptr, which somebody has a reference to, lies in.
+ * false: it lies in none. */
+bool borrow_ref(const void *ptr);
+/* Drops one.  mine: the heap of the instance that does, or NULL. */
+void borrow_unref(struct heap *mine, const void *ptr);
 
 /* As heap_app_refs for ptr in sb, which is a mapping's: 1 or 0. */
 uint32_t borrow_app_refs(struct superblock *sb, const void *ptr, const char **piece_out);

@@ -91,7 +91,7 @@ static struct op *element_new(struct sched *sched, struct op *push)
 	element->copied = 0;
 	element->flags = push->flags & OP_OURS;
 	op_copy_segments(&sched->ops, element, push);
-	hold_segments(element);
+	hold_heap_segments(element);
 	uint32_t foreign = foreign_segments(element);
 	if (unlikely(foreign) && copy_foreign(sched->heap, element, foreign)) {
 		element_drop(sched, element);

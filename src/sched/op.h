@@ -24,6 +24,7 @@
 #define OP_SEGMENTS_MAX 8 /* DEMI_SGARRAY_MAXSIZE; src/api/ asserts it */
 #define OP_SLOT_BITS    20
 #define OP_NONE         UINT32_MAX
+#define OP_LENT_SHIFT   OP_SEGMENTS_MAX
 
 struct waitset;
 
@@ -48,6 +49,7 @@ enum op_flags {
 	OP_STARTED = 8, /* push: some bytes were taken */
 	OP_VALUE = 16,  /* ret is no error but what the operation returns */
 	OP_END = 32,    /* an empty element: the end of a stream */
+	OP_LENT = 64,   /* push of one segment, held: it lies in memory that a peer has lent */
 };
 
 struct op_segments {
@@ -73,8 +75,8 @@ struct op {
 		struct op_segments *segments; /* numsegs > 1 */
 	};
 
-	uint32_t len; /* numsegs <= 1; else, in a push: bitmap of the segments that lie in the heap
-		       */
+	uint32_t len; /* numsegs <= 1; else, in a push: bitmap of the segments that lie in the heap,
+			 and from OP_LENT_SHIFT on of those held that a peer has lent */
 	int32_t qd;   /* the queue it was issued on */
 
 	union {
@@ -204,10 +206,10 @@ static inline void op_move_segment(struct op *op, uint32_t i, void *base)
 		op->buf = base;
 }
 
-/* The segments of another operation. */
+/* The segments of another operation; what that holds is its own. */
 static inline void op_copy_segments(struct op_slab *slab, struct op *to, const struct op *from)
 {
-	to->len = from->len;
+	to->len = from->len & ((1U << OP_LENT_SHIFT) - 1);
 	if (likely(from->numsegs == 1))
 		op_set_segment(to, from->buf, from->len);
 	else
@@ -219,6 +221,20 @@ static inline void op_copy_segments(struct op_slab *slab, struct op *to, const s
 static inline uint32_t op_ours(const struct op *op)
 {
 	return op->numsegs > 1 ? op->len : (op->flags & OP_OURS) != 0;
+}
+
+/* Bitmap of the segments of a push that are held in memory that a peer has lent. */
+static inline uint32_t op_lent(const struct op *op)
+{
+	return op->numsegs > 1 ? op->len >> OP_LENT_SHIFT : (op->flags & OP_LENT) != 0;
+}
+
+static inline void op_set_lent(struct op *op, uint32_t i)
+{
+	if (op->numsegs > 1)
+		op->len |= 1U << (OP_LENT_SHIFT + i);
+	else
+		op->flags |= OP_LENT;
 }
 
 /* Sum of the lengths of the segments: below 8 * 4 GiB. */

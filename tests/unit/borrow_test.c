@@ -428,6 +428,40 @@ static void test_free_inside(void **state)
 	close_rig(&rig);
 }
 
+/* The library's references: the owner hears of the piece when the last of all is dropped. */
+static void test_references(void **state)
+{
+	struct heap *other;
+	struct rig rig;
+
+	(void)state;
+	open_rig(&rig);
+	assert_int_equal(heap_open(&other, 64 * MIB, PAGES_HUGE_NEVER), 0);
+	for (int drain = 0; drain < 2; drain++) {
+		char *piece = take(&rig, 8192, 5000, 7);
+		const char *found;
+		assert_false(borrow_ref(&rig));
+		assert_false(borrow_ref(piece + 5000));
+		assert_true(borrow_ref(piece));
+		assert_true(borrow_ref(piece + 4999));
+		borrow_unref(rig.heap, piece + 1);
+		assert_int_equal(borrow_app_refs(pages_find(piece), piece, &found), 1);
+		assert_int_equal(heap_free_inside(rig.heap, piece), 0);
+		assert_int_equal(heap_free_inside(rig.heap, piece), -EINVAL);
+		assert_int_equal(borrow_app_refs(pages_find(piece), piece, &found), 0);
+		assert_int_equal(rig.num_told, 0);
+		assert_int_equal(borrow_held(rig.borrow), 1);
+		borrow_check(rig.borrow);
+		borrow_unref(drain ? other : rig.heap, piece);
+		assert_int_equal(rig.num_told, drain ? 0 : 1);
+		borrow_drain(rig.borrow);
+		assert_int_equal(rig.num_told, 1);
+		rig.num_told = 0;
+	}
+	heap_close(other);
+	close_rig(&rig);
+}
+
 /* -- a shadow model under random operations */
 
 #define MODEL_PIECES 24
@@ -930,6 +964,7 @@ int main(void)
 		cmocka_unit_test(test_copy),
 		cmocka_unit_test(test_collisions),
 		cmocka_unit_test(test_free_inside),
+		cmocka_unit_test(test_references),
 		cmocka_unit_test(test_model),
 		cmocka_unit_test(test_free_elsewhere),
 		cmocka_unit_test(test_end),
