@@ -160,24 +160,67 @@ static int derived_queue_push(struct queue *queue, struct op *op, const struct s
 	return derived->ended ? -derived->ended : derived->ops->push(derived, op, to, length);
 }
 
-/* Cancels pushes that it has made at its sources: of op, or those that it has passed on as they are
- * and made itself, all of them (NULL). */
-static void cancel_pushes(struct derived *derived, const struct op *op)
+/* May it still be taken back? */
+static bool is_waiting_push(const struct op *op)
+{
+	return op->token != 0 && op->state == OP_PENDING && op->opcode == OP_PUSH &&
+	       !(op->flags & OP_STARTED);
+}
+
+/* Cancels pushes of ours: those that op waits for, or all (NULL). */
+static void cancel_ours(struct derived *derived, const struct op *op)
 {
 	const struct sched *sched = derived->queue.sched;
 
 	for (uint32_t slot = 0; slot < sched->ops.fresh; slot++) {
 		struct op *at = &sched->ops.ops[slot];
-		bool ours = at->owner == &derived->relay.waits && (!op || at->sga_buf == op);
-		bool passed = !derived->ops->relays && derived->queue.qd >= 0 &&
-			      at->qd == derived->queue.qd && (!op || at == op);
-		if (at->token == 0 || at->state != OP_PENDING || at->opcode != OP_PUSH ||
-		    (at->flags & OP_STARTED) || !(ours || passed))
+		if (at->owner != &derived->relay.waits || !is_waiting_push(at) ||
+		    (op && at->sga_buf != op))
 			continue;
-		struct queue *source = derived->pullers[ours ? at->index : 0].source;
+		struct queue *source = derived->pullers[at->index].source;
 		source->ops->cancel(source, at);
 	}
 	settle(derived->queue.sched, derived);
+}
+
+/* The same for those that the source has as they were pushed here. */
+static void cancel_passed(struct derived *derived)
+{
+	const struct sched *sched = derived->queue.sched;
+	struct queue *source = derived->pullers[0].source;
+
+	for (uint32_t slot = 0; derived->queue.qd >= 0 && slot < sched->ops.fresh; slot++) {
+		struct op *at = &sched->ops.ops[slot];
+		if (at->qd != derived->queue.qd || !is_waiting_push(at))
+			continue;
+		source->ops->cancel(source, at);
+		if (!op_done(at))
+			at->flags |= OP_STARTED;
+	}
+}
+
+/* It ends, and so do pushes that wait.  Those that go on are nobody's to cancel: their descriptor
+ * may soon be another queue's. */
+static void end_pushes(struct derived *derived)
+{
+	const struct op_slab *ops = &derived->queue.sched->ops;
+
+	if (!derived->ops->relays)
+		cancel_passed(derived);
+	cancel_ours(derived, NULL);
+	for (struct op *op = op_list_first(ops, &derived->relayed); op; op = op_list_next(ops, op))
+		op->flags |= OP_STARTED;
+}
+
+/* A push into an operator that has not ended. */
+static void cancel_push(struct derived *derived, struct op *op)
+{
+	struct queue *source = derived->pullers[0].source;
+
+	if (derived->ops->relays)
+		cancel_ours(derived, op);
+	else
+		source->ops->cancel(source, op);
 }
 
 static void derived_cancel(struct queue *queue, struct op *op)
@@ -187,7 +230,7 @@ static void derived_cancel(struct queue *queue, struct op *op)
 
 	if (op->opcode == OP_PUSH) {
 		if (!derived->ended)
-			cancel_pushes(derived, op);
+			cancel_push(derived, op);
 		return;
 	}
 	op_list_remove(&sched->ops, &derived->pops, op);
@@ -241,7 +284,7 @@ void derived_end(struct derived *derived, int err)
 	if (derived->ended)
 		return;
 	queue_tell_users(&derived->queue);
-	cancel_pushes(derived, NULL);
+	end_pushes(derived);
 	derived->ended = err;
 	if (derived->ops->end)
 		derived->ops->end(derived);
