@@ -164,9 +164,9 @@ extern int demi_merge(_Out_ int *qd_out, _In_ int qd1, _In_ int qd2);
 /* Passes whatever pops from qd_in to qd_out, without anybody's doing, until one of them ends; owns
  * qd_in's pops until then.  A proxy is one call a direction.  No more is popped than qd_out takes.
  * The end of qd_in's stream is passed on when all before it was taken: as demi_shutdown of qd_out's
- * sending side, or, if it has none, as an empty element; then both are the application's again.
- * Closing either ends it.  An error of either closes both: their descriptors stay the application's
- * to close, and every call on them returns the error until then. */
+ * sending side, or, if it has none, as an empty element (a log has no end); then both are the
+ * application's again.  Closing either ends it.  An error of either closes both: their descriptors
+ * stay the application's to close, and pushes and pops on them return the error until then. */
 extern int demi_qconnect(_In_ int qd_in, _In_ int qd_out);
 
 /* Waits for the end of demi_qconnect from qd_in: completes as DEMI_OPC_CLOSE at the end of the

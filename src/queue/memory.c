@@ -5,7 +5,8 @@
  * memory by library reference, other memory as a copy.  A push into a queue with a pending pop
  * hands the segments over at once. Copies stay within send_limit_bytes (one element may exceed it
  * alone): beyond, pushes of foreign memory wait in the queue uncopied until pops make room, and
- * later pushes wait behind them, so that the order holds.
+ * later pushes wait behind them, so that the order holds.  The end of a stream, which qconnect
+ * passes on, is an empty element that operators know for what it is.
  *
  * Invariants: elements or pops is empty; pushes is non-empty only while copied_bytes > 0;
  * copied_bytes == sum of the copies held by elements.
@@ -89,7 +90,7 @@ static struct op *element_new(struct sched *sched, struct op *push)
 	element->opcode = OP_INVALID;
 	element->qd = -1;
 	element->copied = 0;
-	element->flags = push->flags & OP_OURS;
+	element->flags = push->flags & (OP_OURS | OP_END);
 	op_copy_segments(&sched->ops, element, push);
 	hold_heap_segments(element);
 	uint32_t foreign = foreign_segments(element);
@@ -119,6 +120,7 @@ static void element_deliver(struct sched *sched, struct op *element, struct op *
 {
 	pop->sga_buf = element_hand_over(element);
 	op_copy_segments(&sched->ops, pop, element);
+	pop->flags |= element->flags & OP_END;
 	op_free(&sched->ops, element);
 	op_complete(sched, pop, 0);
 }
@@ -210,7 +212,7 @@ static struct op *memory_take(struct queue *queue)
 	element->sga_buf = element_hand_over(element);
 	element->opcode = OP_POP;
 	element->state = OP_READY;
-	element->flags = 0;
+	element->flags &= OP_END;
 	if (unlikely(!op_list_empty(&mq->pushes)))
 		admit_waiting(mq);
 	return element;

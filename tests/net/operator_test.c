@@ -965,6 +965,64 @@ static void test_connect_memory(void **state)
 	expect_objects(0);
 }
 
+/* The end of a stream goes through a memory queue as such: what stands on that is not asked, and it
+ * ends what it is passed to. */
+static void test_connect_through_memory(void **state)
+{
+	demi_qtoken_t ended[2];
+	int plain[2];
+	int from = net_connected(AF_INET, &plain[0]);
+	int to = net_connected(AF_INET, &plain[1]);
+	int between = new_queue();
+	int only_a = filtered(between, "a");
+	char bytes[8];
+
+	(void)state;
+	assert_int_equal(demi_qconnect(from, between), 0);
+	assert_int_equal(demi_qconnect(only_a, to), 0);
+	assert_int_equal(demi_qended(&ended[0], from), 0);
+	assert_int_equal(demi_qended(&ended[1], only_a), 0);
+	asked = 0;
+	plain_write(plain[0], "abc", 3);
+	assert_int_equal(shutdown(plain[0], SHUT_WR), 0);
+	for (int i = 0; i < 2; i++)
+		assert_int_equal(net_wait(ended[i]).qr_opcode, DEMI_OPC_CLOSE);
+	assert_int_equal(plain_read(plain[1], bytes, sizeof(bytes)), 3);
+	assert_memory_equal(bytes, "abc", 3);
+	assert_int_equal(asked, 1);
+	put(only_a, "again");
+	get(only_a, "again");
+	close_qd(only_a);
+	close_qd(between);
+	for (int i = 0; i < 2; i++) {
+		close_qd(i ? to : from);
+		(void)close(plain[i]);
+	}
+}
+
+/* A log has no end: a stream that is recorded ends, and the log is the application's again. */
+static void test_connect_log(void **state)
+{
+	demi_qtoken_t ended;
+	int plain;
+	int from = net_connected(AF_INET, &plain);
+	int log;
+
+	(void)state;
+	assert_int_equal(demi_open(&log, "record", O_RDWR | O_CREAT, 0), 0);
+	assert_int_equal(demi_qconnect(from, log), 0);
+	assert_int_equal(demi_qended(&ended, from), 0);
+	plain_write(plain, "abc", 3);
+	assert_int_equal(shutdown(plain, SHUT_WR), 0);
+	assert_int_equal(net_wait(ended).qr_opcode, DEMI_OPC_CLOSE);
+	put(log, "def");
+	get(log, "abc");
+	get(log, "def");
+	close_qd(log);
+	close_qd(from);
+	(void)close(plain);
+}
+
 /* A loop does not hold up the instance. */
 static void test_connect_loop(void **state)
 {
@@ -1182,6 +1240,8 @@ int main(void)
 		TEST(test_calls_in_callbacks),
 		TEST(test_bad_arguments),
 		TEST(test_connect_memory),
+		TEST(test_connect_through_memory),
+		cmocka_unit_test_setup_teardown(test_connect_log, init_storage, teardown),
 		TEST(test_connect_loop),
 		TEST(test_proxy),
 		TEST(test_proxy_reset),

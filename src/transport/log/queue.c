@@ -28,7 +28,12 @@ static int log_queue_push(struct queue *queue, struct op *op, const struct socka
 	(void)length;
 	if (to)
 		return -ENOTSUP;
-	return lq->writes ? logfile_push(lq->log, op) : -EBADF;
+	if (!lq->writes)
+		return -EBADF;
+	if (likely(!(op->flags & OP_END)))
+		return logfile_push(lq->log, op);
+	op_complete(queue->sched, op, 0); /* of what qconnect passes on: a log has no end */
+	return 0;
 }
 
 static int log_queue_pop(struct queue *queue, struct op *op)
