@@ -8,6 +8,7 @@
 #include "api/instance.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -21,7 +22,7 @@ static char *big; /* foreign memory, beyond the limit of what a queue copies */
 
 static int setup(void **state)
 {
-	(void)strcpy(directory, "/tmp/demi-operator-push-XXXXXX");
+	(void)snprintf(directory, sizeof(directory), "/tmp/demi-operator-push-XXXXXX");
 	assert_non_null(mkdtemp(directory));
 	assert_int_equal(demi_set_config("shm_directory", directory), 0);
 	big = calloc(1, BIG);
