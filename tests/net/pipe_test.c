@@ -301,6 +301,28 @@ static void test_connected(void **state)
 	assert_int_equal(demi_close(out[1]), 0);
 }
 
+/* A push longer than the pipe has begun when nobody had opened that: closing it ends the push,
+ * since nobody will. */
+static void test_closed_before_opened(void **state)
+{
+	char *bytes = calloc(8, MIB);
+	demi_sgarray_t sga = {.sga_numsegs = 1, .sga_segs = {{bytes, 8 * MIB}}};
+	demi_qtoken_t qts[2];
+	demi_qresult_t qr;
+	int qd;
+
+	(void)state;
+	assert_non_null(bytes);
+	assert_int_equal(demi_create_pipe(&qd, "alone"), 0);
+	for (int i = 0; i < 2; i++)
+		assert_int_equal(demi_push(&qts[i], qd, &sga), 0);
+	assert_int_equal(demi_wait(&qr, qts[0], &no_time), ETIMEDOUT);
+	assert_int_equal(demi_close(qd), 0);
+	for (int i = 0; i < 2; i++)
+		assert_int_equal(wait_ret(qts[i], &qr), ECANCELED);
+	free(bytes);
+}
+
 static void test_two_instances(void **state)
 {
 	static const struct demi_args args;
@@ -831,6 +853,7 @@ int main(void)
 		WITH(test_files),
 		WITH(test_both_ends_here),
 		WITH(test_connected),
+		WITH(test_closed_before_opened),
 		WITH(test_two_instances),
 		WITH(test_no_sockets),
 		WITH(test_catnap),

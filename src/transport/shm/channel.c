@@ -257,7 +257,8 @@ static void give_up(struct channel *channel)
 void channel_close(struct channel *channel)
 {
 	receive_drop(channel, ECANCELED);
-	send_drop(channel, ECANCELED, false);
+	/* What has begun goes on, but where nobody has come yet nobody will. */
+	send_drop(channel, ECANCELED, channel->state == CHANNEL_ALONE);
 	give_up(channel);
 }
 
