@@ -363,6 +363,8 @@ void tcp_conn_close(struct tcp_conn *conn)
 		tcp_abort(conn, 0);
 		return;
 	}
+	if (conn->persist) /* it is from now on that nobody waits with it */
+		conn->progress_ns = conn->net->sched->now_ns;
 	queue_fin(conn);
 	tcp_set_state(conn, conn->state); /* now that nobody has it any more */
 }

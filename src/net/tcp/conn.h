@@ -41,6 +41,9 @@
 #define TCP_MSS_DEFAULT_V6 1220 /* RFC 9293 MUST-15 */
 #define TCP_BACKLOG_MAX    65535
 
+/* So long a connection that the application has closed waits for a window to open. */
+#define TCP_CLOSED_WINDOW_NS ((uint64_t)100 * 1000000000)
+
 enum tcp_state {
 	TCPS_CLOSED,
 	TCPS_LISTEN,

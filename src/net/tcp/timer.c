@@ -88,8 +88,20 @@ static void syn_timeout(struct tcp_conn *conn)
 	tcp_send_syn(conn);
 }
 
+/* RFC 6429 3: whoever has closed a connection does not keep its memory for a peer that answers, but
+ * takes nothing. */
+static bool left_alone(const struct tcp_conn *conn)
+{
+	return conn->closed &&
+	       conn->net->sched->now_ns - conn->progress_ns >= TCP_CLOSED_WINDOW_NS;
+}
+
 static void probe_timeout(struct tcp_conn *conn)
 {
+	if (left_alone(conn)) {
+		tcp_abort(conn, ETIMEDOUT);
+		return;
+	}
 	/* RFC 9293 3.8.6.1 MUST-37: as long as the peer answers, the connection stays open. */
 	if (conn->retries >= (uint32_t)conn->net->sched->config.tcp_retries ||
 	    user_timed_out(conn)) {
