@@ -9,7 +9,7 @@
 
 void timer_wheel_init(struct timer_wheel *wheel, uint64_t now_ns)
 {
-	*wheel = (struct timer_wheel){.tick = now_ns >> TIMER_TICK_SHIFT};
+	*wheel = (struct timer_wheel){.tick = now_ns >> TIMER_TICK_SHIFT, .next_tick = TIMER_NEVER};
 	for (int level = 0; level < TIMER_LEVELS; level++) {
 		for (int slot = 0; slot < TIMER_SLOTS; slot++)
 			list_init(&wheel->slots[level][slot]);
@@ -27,10 +27,13 @@ static void file(struct timer_wheel *wheel, struct timer *timer)
 {
 	ASSERT(timer->deadline_tick > wheel->tick);
 	uint32_t level = bits_highest(timer->deadline_tick ^ wheel->tick) / SLOT_BITS;
+	uint64_t begins = timer->deadline_tick >> (level * SLOT_BITS) << (level * SLOT_BITS);
 	timer->slot = (uint16_t)((timer->deadline_tick >> (level * SLOT_BITS)) % TIMER_SLOTS);
 	timer->level = (uint16_t)level;
 	list_append(&wheel->slots[level][timer->slot], &timer->node);
 	wheel->occupied[level] |= (uint64_t)1 << timer->slot;
+	if (begins < wheel->next_tick)
+		wheel->next_tick = begins;
 }
 
 static void unfile(struct timer_wheel *wheel, struct timer *timer)
@@ -115,19 +118,19 @@ static uint32_t expire(struct timer_wheel *wheel)
 	return fired;
 }
 
-uint32_t timer_advance(struct timer_wheel *wheel, uint64_t now_ns)
+uint32_t timer_advance_slow(struct timer_wheel *wheel, uint64_t tick)
 {
-	uint64_t target = now_ns >> TIMER_TICK_SHIFT;
 	uint32_t fired = 0;
 
-	while (wheel->tick < target) {
+	while (wheel->tick < tick) {
 		if (wheel->armed == 0) {
-			wheel->tick = target;
+			wheel->tick = tick;
 			break;
 		}
-		wheel->tick = next_tick(wheel, target);
+		wheel->tick = next_tick(wheel, tick);
 		fired += expire(wheel);
 	}
+	wheel->next_tick = wheel->armed == 0 ? TIMER_NEVER : next_tick(wheel, TICKS_MAX);
 	return fired;
 }
 

@@ -7,10 +7,12 @@
  * deadline: never early, at most one tick plus the time between two turns late. Timers belong to
  * whoever embeds them; fn may arm, cancel or free any timer, itself too.
  *
- * Invariant: bit s of occupied[l] is set if and only if slot s of level l holds a timer.
+ * Invariants: bit s of occupied[l] is set if and only if slot s of level l holds a timer; no slot
+ * that holds one begins before next_tick.
  */
 #pragma once
 
+#include "base/bits.h"
 #include "base/list.h"
 
 #include <stdbool.h>
@@ -31,7 +33,8 @@ struct timer {
 };
 
 struct timer_wheel {
-	uint64_t tick; /* everything due at or before it has fired */
+	uint64_t tick;      /* everything due at or before it has fired */
+	uint64_t next_tick; /* before it there is nothing to do */
 	uint64_t occupied[TIMER_LEVELS];
 	struct list slots[TIMER_LEVELS][TIMER_SLOTS];
 	uint64_t armed;
@@ -49,8 +52,19 @@ static inline bool timer_armed(const struct timer *timer)
 	return !list_empty(&timer->node);
 }
 
+uint32_t timer_advance_slow(struct timer_wheel *wheel, uint64_t tick);
+
 /* Fires what is due at now_ns.  Returns how many fired. */
-uint32_t timer_advance(struct timer_wheel *wheel, uint64_t now_ns);
+static inline uint32_t timer_advance(struct timer_wheel *wheel, uint64_t now_ns)
+{
+	uint64_t tick = now_ns >> TIMER_TICK_SHIFT;
+
+	if (unlikely(tick >= wheel->next_tick))
+		return timer_advance_slow(wheel, tick);
+	if (tick > wheel->tick)
+		wheel->tick = tick;
+	return 0;
+}
 
 /* A lower bound of the earliest deadline, exact within the lowest level (64 ticks); TIMER_NEVER if
  * none is armed. */

@@ -42,9 +42,15 @@ static uint64_t below(struct model *model, uint64_t bound)
 static void check_wheel(const struct timer_wheel *wheel)
 {
 	for (int level = 0; level < TIMER_LEVELS; level++) {
-		for (int slot = 0; slot < TIMER_SLOTS; slot++)
-			assert_int_equal(wheel->occupied[level] >> slot & 1,
-					 !list_empty(&wheel->slots[level][slot]));
+		for (int slot = 0; slot < TIMER_SLOTS; slot++) {
+			const struct list *list = &wheel->slots[level][slot];
+			assert_int_equal(wheel->occupied[level] >> slot & 1, !list_empty(list));
+			list_for_each (node, list) {
+				const struct timer *timer = container_of(node, struct timer, node);
+				uint64_t begins = timer->deadline_tick >> 6 * level << 6 * level;
+				assert_true(begins >= wheel->next_tick);
+			}
+		}
 	}
 }
 
