@@ -121,10 +121,7 @@ static void write_accept(struct demi *demi, const struct op *op, demi_accept_res
 
 void result_read(struct demi *demi, const struct op *op, demi_qresult_t *qr)
 {
-	qr->qr_opcode = (enum demi_opcode)op->opcode;
-	qr->qr_qd = op->qd;
-	qr->qr_qt = op->token;
-	qr->qr_ret = op->ret;
+	result_read_head(op, qr);
 	if (unlikely(op->ret && !(op->flags & OP_VALUE))) {
 		qr->qr_opcode = DEMI_OPC_FAILED;
 		memset(&qr->qr_value, 0, sizeof(qr->qr_value));
@@ -135,10 +132,4 @@ void result_read(struct demi *demi, const struct op *op, demi_qresult_t *qr)
 	} else {
 		memset(&qr->qr_value, 0, sizeof(qr->qr_value));
 	}
-}
-
-void result_write(struct demi *demi, struct op *op, demi_qresult_t *qr)
-{
-	result_read(demi, op, qr);
-	op_free(&demi->sched.ops, op);
 }

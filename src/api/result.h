@@ -6,6 +6,7 @@
 #include "api/instance.h"
 
 #include <demi/types.h>
+#include <string.h>
 
 /* The queue of a descriptor of the calling thread's instance; NULL and *err: ENOSYS, EBUSY, EBADF.
  */
@@ -67,5 +68,34 @@ void result_to_array(const struct op *op, demi_sgarray_t *sga);
 /* Writes the result of a complete operation, whose memory stays the operation's. */
 void result_read(struct demi *demi, const struct op *op, demi_qresult_t *qr);
 
+static inline void result_read_head(const struct op *op, demi_qresult_t *qr)
+{
+	qr->qr_opcode = (enum demi_opcode)op->opcode;
+	qr->qr_qd = op->qd;
+	qr->qr_qt = op->token;
+	qr->qr_ret = op->ret;
+}
+
+/* Is it a push or pop of one segment that succeeded, and no datagram? */
+static inline bool result_is_plain(const struct op *op)
+{
+	return likely(op->ret == 0) && likely(op->opcode <= OP_POP) && likely(op->numsegs == 1) &&
+	       likely(((uintptr_t)op->sga_buf & 1) == 0);
+}
+
 /* Writes the result of a complete operation that was taken from its waitset, and frees it. */
-void result_write(struct demi *demi, struct op *op, demi_qresult_t *qr);
+static inline void result_write(struct demi *demi, struct op *op, demi_qresult_t *qr)
+{
+	if (likely(result_is_plain(op))) {
+		demi_sgarray_t *sga = &qr->qr_value.sga;
+		result_read_head(op, qr);
+		sga->sga_buf = op->sga_buf;
+		sga->sga_numsegs = 1;
+		sga->sga_segs[0].sgaseg_buf = op->buf;
+		sga->sga_segs[0].sgaseg_len = op->len;
+		memset(&sga->sga_addr, 0, sizeof(sga->sga_addr));
+	} else {
+		result_read(demi, op, qr);
+	}
+	op_free(&demi->sched.ops, op);
+}

@@ -35,19 +35,35 @@ static int deadline_of(struct sched *sched, const struct timespec *timeout, uint
 	return 0;
 }
 
-static int wait_slow(struct demi *demi, demi_qresult_t *qr_out, demi_qtoken_t qt,
-		     const struct timespec *timeout)
+/* What is complete already, another coroutine's, or nobody's. */
+static __attribute__((noinline)) int wait_other(struct demi *demi, demi_qresult_t *qr_out,
+						demi_qtoken_t qt, uint64_t deadline_ns)
 {
-	uint64_t deadline_ns;
 	struct op *op;
-
-	if (deadline_of(&demi->sched, timeout, &deadline_ns))
-		return EINVAL;
 	int err = wait_one(&demi->sched, qt, deadline_ns, &op);
+
 	if (unlikely(err))
 		return -err;
 	result_write(demi, op, qr_out);
 	sched_fast_end(&demi->sched);
+	return 0;
+}
+
+static __attribute__((noinline)) int wait_slow(struct demi *demi, demi_qresult_t *qr_out,
+					       demi_qtoken_t qt, const struct timespec *timeout)
+{
+	struct waitset *ws = &demi->sched.coroutines.running->waits;
+	struct op *op = op_find(&demi->sched.ops, qt);
+	uint64_t deadline_ns;
+
+	if (deadline_of(&demi->sched, timeout, &deadline_ns))
+		return EINVAL;
+	if (unlikely(!op || op->owner != ws || op->state != OP_PENDING))
+		return wait_other(demi, qr_out, qt, deadline_ns);
+	int err = wait_handed(&demi->sched, ws, op, deadline_ns);
+	if (unlikely(err))
+		return -err;
+	result_write(demi, op, qr_out);
 	return 0;
 }
 

@@ -314,13 +314,24 @@ static inline void op_list_remove(struct op_slab *slab, struct op_list *list, st
 	/* NOLINTEND(clang-analyzer-core.NullDereference) */
 }
 
+/* Takes the first operation, op, out. */
+static inline void op_list_remove_first(struct op_slab *slab, struct op_list *list,
+					const struct op *op)
+{
+	list->head = op->next;
+	if (op->next == OP_NONE)
+		list->tail = OP_NONE;
+	else
+		slab->ops[op->next].prev = OP_NONE;
+}
+
 /* First operation, taken out; NULL: empty. */
 static inline struct op *op_list_take(struct op_slab *slab, struct op_list *list)
 {
 	struct op *op = op_list_first(slab, list);
 
 	if (op)
-		op_list_remove(slab, list, op);
+		op_list_remove_first(slab, list, op);
 	return op;
 }
 

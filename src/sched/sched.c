@@ -99,27 +99,38 @@ void sched_flush_slow(struct sched *sched)
 			coroutines->ready_count == 0 && coroutines->running->waits.count <= 1);
 }
 
-/* Turns between two looks at the descriptors, a power of two. */
-static uint32_t descriptor_turns(const struct sched *sched, bool looks)
+static inline uint32_t poll_all(struct sched *sched)
 {
-	if (sched->fds.watched == 0)
-		return SCHED_LAZY_TURNS;
-	return looks ? SCHED_LOOKING_TURNS : 1;
+	uint32_t happened = 0;
+
+	for (uint32_t i = 0; i < sched->num_pollers; i++)
+		happened += sched->pollers[i]->ops->poll(sched->pollers[i]);
+	return happened;
+}
+
+static bool a_poller_looks(const struct sched *sched)
+{
+	bool looks = false;
+
+	for (uint32_t i = 0; i < sched->num_pollers; i++)
+		looks |= sched->pollers[i]->looks;
+	return looks;
+}
+
+/* Descriptors that are not lazy, if it is their turn. */
+static uint32_t look_at_watched(struct sched *sched)
+{
+	uint32_t every = a_poller_looks(sched) ? SCHED_LOOKING_TURNS : 1;
+
+	return (sched->turns & (every - 1)) == 0 ? fdset_wait(&sched->fds, 0) : 0;
 }
 
 /* Input of every poller, and of the descriptors. */
-static uint32_t take_input(struct sched *sched)
+static inline uint32_t take_input(struct sched *sched)
 {
-	uint32_t happened = 0;
-	bool looks = false;
+	uint32_t happened = poll_all(sched);
 
-	for (uint32_t i = 0; i < sched->num_pollers; i++) {
-		happened += sched->pollers[i]->ops->poll(sched->pollers[i]);
-		looks |= sched->pollers[i]->looks;
-	}
-	if (sched->turns % descriptor_turns(sched, looks) == 0)
-		happened += fdset_wait(&sched->fds, 0);
-	return happened;
+	return sched->fds.watched > 0 ? happened + look_at_watched(sched) : happened;
 }
 
 /* Takes in what other threads freed. */
@@ -134,14 +145,21 @@ static inline void drain_heap(struct sched *sched)
 			 "another thread freed memory of this instance that was free already");
 }
 
-/* So many turns may be long: whoever asks for statistics does not wait for ever. */
+/* Lazy descriptors.  So many turns may be long: whoever asks for statistics does not wait for ever.
+ */
+static inline bool look_is_due(const struct sched *sched)
+{
+	return (sched->turns & (SCHED_LAZY_TURNS - 1)) == 0 ||
+	       sched->now_ns - sched->looked_ns >= SCHED_LAZY_NS;
+}
+
 static __attribute__((noinline)) uint32_t look_at_last(struct sched *sched)
 {
 	sched->looked_ns = sched->now_ns;
 	return fdset_wait(&sched->fds, 0);
 }
 
-bool sched_turn(struct sched *sched)
+static inline __attribute__((always_inline)) bool turn(struct sched *sched)
 {
 	ASSERT(coroutine_is_main(sched->coroutines.running));
 	sched->turns++;
@@ -151,12 +169,17 @@ bool sched_turn(struct sched *sched)
 	happened += take_input(sched);
 	if (unlikely(!list_empty(&sched->due)))
 		happened += tasks_run(sched);
-	if (sched->turns % sched->clock_turns == 0) {
+	if ((sched->turns & (sched->clock_turns - 1)) == 0) {
 		happened += timer_advance(&sched->timers, sched_now(sched));
-		if (unlikely(sched->now_ns - sched->looked_ns >= SCHED_LAZY_NS))
+		if (unlikely(look_is_due(sched)))
 			happened += look_at_last(sched);
 	}
 	return happened > 0;
+}
+
+bool sched_turn(struct sched *sched)
+{
+	return turn(sched);
 }
 
 void sched_give_way(struct sched *sched)
@@ -248,16 +271,17 @@ static bool spun_enough(struct sched *sched)
  * every one of them. */
 #define AGAIN_TURNS 1024
 
-static int suspend_main(struct sched *sched, uint64_t deadline_ns, bool may_sleep)
+static inline __attribute__((always_inline)) int suspend_main(struct sched *sched,
+							      uint64_t deadline_ns, bool may_sleep)
 {
 	struct waitset *ws = &sched->coroutines.main.waits;
 	uint32_t turns = 0;
 
 	for (;;) {
-		bool happened = sched_turn(sched);
-		if (happened)
+		bool happened = turn(sched);
+		if (likely(happened))
 			sched_not_idle(sched);
-		if (ws->woken)
+		if (likely(ws->woken))
 			return 0;
 		if (deadline_ns != WAIT_FOREVER &&
 		    (deadline_ns == WAIT_POLL || sched->now_ns >= deadline_ns))
@@ -294,7 +318,7 @@ static void wake_up(struct timer *timer)
 	coroutine_ready(wake->co);
 }
 
-static int suspend_coroutine(struct sched *sched, uint64_t deadline_ns)
+static __attribute__((noinline)) int suspend_coroutine(struct sched *sched, uint64_t deadline_ns)
 {
 	struct coroutine *co = sched->coroutines.running;
 	struct wake_up wake = {.co = co};
@@ -312,15 +336,21 @@ static int suspend_coroutine(struct sched *sched, uint64_t deadline_ns)
 	return co->waits.woken ? 0 : -ETIMEDOUT;
 }
 
-int sched_suspend(struct sched *sched, uint64_t deadline_ns, bool may_sleep)
+__attribute__((noinline)) int sched_suspend(struct sched *sched, uint64_t deadline_ns,
+					    bool may_sleep)
 {
 	struct coroutine *co = sched->coroutines.running;
 	struct waitset *ws = &co->waits;
 
 	ws->woken = false;
 	ws->blocked = true;
-	int err = coroutine_is_main(co) ? suspend_main(sched, deadline_ns, may_sleep)
-					: suspend_coroutine(sched, deadline_ns);
+	int err;
+	if (likely(coroutine_is_main(co))) {
+		err = suspend_main(sched, deadline_ns, may_sleep);
+		ws = &sched->coroutines.main.waits; /* no need to have kept it */
+	} else {
+		err = suspend_coroutine(sched, deadline_ns);
+	}
 	ws->blocked = false;
 	return err;
 }

@@ -205,6 +205,29 @@ static inline struct op *wait_ready(struct sched *sched, uint64_t token)
 	return waitset_take(sched, ws, op);
 }
 
+/* Blocks until a pending operation of ws, the running coroutine's, is complete: then it is in no
+ * list. 0 or -ETIMEDOUT: it is pending still. */
+static inline int wait_pending(struct sched *sched, struct waitset *ws, const struct op *op,
+			       uint64_t deadline_ns)
+{
+	ws->awaited = op->token;
+	int err = sched_suspend(sched, deadline_ns, true);
+	ws->awaited = 0;
+	return err;
+}
+
+/* The same for one whose owner wants nothing else, and takes it. */
+static inline int wait_handed(struct sched *sched, struct waitset *ws, struct op *op,
+			      uint64_t deadline_ns)
+{
+	op->flags |= OP_AWAITED;
+	int err = wait_pending(sched, ws, op, deadline_ns);
+	op->flags &= (uint8_t)~OP_AWAITED;
+	if (likely(!err))
+		ws->issued--;
+	return err;
+}
+
 /* The common case of wait_any with a long array: the oldest ready operation, if its guess is right;
  * else NULL. */
 static inline struct op *wait_any_ready(struct sched *sched, const uint64_t *tokens, uint32_t count)

@@ -45,9 +45,9 @@ static void wake(struct sched *sched, struct waitset *ws)
 }
 
 /* A complete operation came into the waitset: is that what it is blocked for? */
-static void wake_for(struct sched *sched, struct waitset *ws, const struct op *op)
+static void wake_for(struct sched *sched, struct waitset *ws)
 {
-	if (ws->blocked && (ws->awaited == 0 || ws->awaited == op->token) && ws->count >= ws->want)
+	if (ws->blocked && ws->awaited == 0 && ws->count >= ws->want)
 		wake(sched, ws);
 }
 
@@ -77,7 +77,7 @@ static void give(struct sched *sched, struct op *op, struct waitset *to)
 	if (op_done(op)) {
 		take_out(sched, op);
 		append_ready(sched, to, op);
-		wake_for(sched, to, op);
+		wake_for(sched, to);
 	} else {
 		op->owner = to;
 	}
@@ -106,8 +106,15 @@ void op_complete(struct sched *sched, struct op *op, int err)
 
 	ASSERT(op->state == OP_PENDING);
 	op->ret = err;
+	if (op->token == ws->awaited) { /* handed over: nobody else can get at it meanwhile */
+		op->state = OP_READY;
+		ws->woken = true;
+		if (!coroutine_is_main(ws->coroutine))
+			coroutine_ready(ws->coroutine);
+		return;
+	}
 	append_ready(sched, ws, op);
-	wake_for(sched, ws, op);
+	wake_for(sched, ws);
 }
 
 /* Hands an operation to the caller, in no list. */
@@ -148,20 +155,14 @@ int wait_one(struct sched *sched, uint64_t token, uint64_t deadline_ns, struct o
 		if (err)
 			return err;
 	}
-	if (likely(op_done(op))) {
-		*op_out = redeem(sched, op);
-		sched_fast_call(sched);
-		return 0;
-	}
-	op->flags |= OP_AWAITED;
-	ws->awaited = token;
-	ws->want = 1;
-	int err = sched_suspend(sched, deadline_ns, true);
-	ws->awaited = 0;
-	op->flags &= (uint8_t)~OP_AWAITED;
-	if (err)
+	if (!op_done(op)) {
+		int err = wait_handed(sched, ws, op, deadline_ns);
+		if (!err)
+			*op_out = op;
 		return err;
+	}
 	*op_out = redeem(sched, op);
+	sched_fast_call(sched);
 	return 0;
 }
 
@@ -370,16 +371,15 @@ int wait_all(struct sched *sched, const uint64_t *tokens, uint32_t count, uint64
 
 	if (err)
 		return err;
-	ws->want = 1;
 	mark_awaited(sched, tokens, count,
 		     true); /* all of them, so that no other coroutine takes one meanwhile */
 	for (uint32_t i = 0; i < count && !err; i++) {
-		const struct op *op = op_find(&sched->ops, tokens[i]);
+		struct op *op = op_find(&sched->ops, tokens[i]);
 		if (op_done(op))
 			continue;
-		ws->awaited = tokens[i];
-		err = sched_suspend(sched, deadline_ns, true);
-		ws->awaited = 0;
+		err = wait_pending(sched, ws, op, deadline_ns);
+		if (!err)
+			append_ready(sched, ws, op);
 	}
 	mark_awaited(sched, tokens, count, false);
 	return err;

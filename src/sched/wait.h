@@ -18,6 +18,9 @@
  * taken last and only while more than the reserved places are left.  wait_any takes them as it
  * takes parked ones.
  *
+ * An operation that a coroutine is blocked on alone (awaited) is handed over as it completes: it
+ * goes through no list, and no other wait can take it, because it is OP_AWAITED.
+ *
  * Invariant: count == length(ready) + length(parked) + length(long_ones); each operation there has
  * owner == this waitset.
  */
@@ -41,11 +44,12 @@ struct waitset {
 	struct op_list long_ones;
 	struct coroutine *coroutine; /* NULL: a task's */
 	uint32_t count;
-	uint32_t issued;        /* operations owned, pending ones too */
-	uint32_t last_index;    /* of the operation returned last */
-	uint32_t unpassed;      /* calls of wait_any since the last full pass */
-	uint32_t want;          /* blocked: wake when count reaches it */
-	uint64_t awaited;       /* blocked: wake for this token only; 0: any */
+	uint32_t issued;     /* operations owned, pending ones too */
+	uint32_t last_index; /* of the operation returned last */
+	uint32_t unpassed;   /* calls of wait_any since the last full pass */
+	uint32_t want;       /* blocked: wake when count reaches it */
+	uint64_t awaited; /* blocked: for this token only, whose operation comes in no list; 0: any
+			   */
 	const uint64_t *tokens; /* blocked in wait_any: the array */
 	uint32_t num_tokens;
 	bool blocked;

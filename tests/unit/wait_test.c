@@ -176,6 +176,62 @@ static void test_doorbell(void **state)
 	rig_close(&rig);
 }
 
+struct handed {
+	struct later later;
+	uint32_t listed; /* that were, when it had completed */
+};
+
+static uint32_t complete_and_look(struct rig *rig, void *arg)
+{
+	struct handed *handed = arg;
+	uint32_t completed = complete_later(rig, &handed->later);
+
+	if (completed > 0) {
+		handed->listed = main_waits(rig)->count;
+		rig_check(rig);
+	}
+	return completed;
+}
+
+static void arrange_handed(struct rig *rig, struct handed *handed, struct op *op)
+{
+	arrange(rig, &handed->later, op, 2);
+	rig->input = complete_and_look;
+	rig->arg = handed;
+}
+
+/* An operation that is waited for alone goes through no list; of several each is listed in the end.
+ */
+static void test_handed_over(void **state)
+{
+	static struct rig rig;
+	struct handed handed;
+	uint64_t tokens[3];
+	struct op *got;
+
+	(void)state;
+	open_rig(&rig, &busy);
+	for (int i = 0; i < 2; i++)
+		tokens[i] = issue_done(&rig)->token;
+	struct op *op = issue(&rig);
+	arrange_handed(&rig, &handed, op);
+	assert_int_equal(wait_one(&rig.sched, op->token, WAIT_FOREVER, &got), 0);
+	assert_ptr_equal(got, op);
+	assert_int_equal(handed.listed, 2);
+	assert_int_equal(main_waits(&rig)->issued, 2);
+	spend(&rig, got);
+	op = issue(&rig);
+	tokens[2] = op->token;
+	arrange_handed(&rig, &handed, op);
+	assert_int_equal(wait_all(&rig.sched, tokens, 3, WAIT_FOREVER), 0);
+	assert_int_equal(handed.listed, 2);
+	assert_int_equal(main_waits(&rig)->count, 3);
+	rig_check(&rig);
+	for (int i = 0; i < 3; i++)
+		spend(&rig, wait_take(&rig.sched, tokens[i]));
+	rig_close(&rig);
+}
+
 static void test_one_timeout(void **state)
 {
 	static struct rig rig;
@@ -1206,6 +1262,7 @@ int main(void)
 {
 	static const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_one),
+		cmocka_unit_test(test_handed_over),
 		cmocka_unit_test(test_one_timeout),
 		cmocka_unit_test(test_doorbell),
 		cmocka_unit_test(test_one_gives_way),
