@@ -41,19 +41,20 @@ static void check_sends(const struct rdma_conn *conn)
 
 static void check_conn(const struct rdma_conn *conn, struct sums *sums)
 {
-	uint32_t open = conn->in_granted - conn->in_received;
-
 	check_sends(conn);
 	check_entries(conn);
+	ASSERT(op_list_empty(&conn->pops) || rdma_queued(conn) > 0 ||
+	       (!conn->in_ended && !conn->deaf));
 	if (conn->window > 0) {
-		ASSERT(open + conn->due + rdma_queued(conn) == conn->window);
+		ASSERT(conn->open >= 0);
+		ASSERT((uint32_t)conn->open + rdma_queued(conn) <= conn->window);
 		sums->queued += rdma_queued(conn);
 	}
 	ASSERT(conn->state != RDMA_OVER || (!conn->id && !conn->qp && conn->window == 0));
 	ASSERT(conn->state == RDMA_DRAINING || list_empty(&conn->drains));
 	ASSERT(!conn->queue || conn->queue->conn == conn);
 	ASSERT(!conn->closing || !conn->queue);
-	sums->open += open;
+	sums->open += (uint32_t)conn->open;
 	sums->windows += conn->window;
 	sums->conns += conn->word_region != NULL;
 	sums->lingering += conn->closing;
@@ -73,12 +74,14 @@ static void check_listener(const struct rdma_listener *listener)
 
 static void check_receives(const struct rdma_engine *re)
 {
-	uint32_t posted = 0;
+	uint32_t frames = 0;
 
 	for (uint32_t i = 0; i < re->device.receives_max; i++)
-		posted += re->receives[i] != NULL;
-	ASSERT(posted == re->posted);
-	ASSERT(re->num_free + posted == re->device.receives_max);
+		frames += re->receives[i] != NULL;
+	for (uint32_t i = 0; i < re->num_free; i++)
+		ASSERT((re->receives[re->free_receives[i]] == NULL) == (i < re->num_bare));
+	ASSERT(re->num_bare <= re->num_free);
+	ASSERT(frames + re->num_bare == re->device.receives_max);
 }
 
 void rdma_check(const struct rdma_engine *re)
@@ -92,10 +95,10 @@ void rdma_check(const struct rdma_engine *re)
 	if (!re->device.context)
 		return;
 	check_receives(re);
-	ASSERT(sums.open == re->granted);
-	ASSERT(re->granted <= re->posted);
+	ASSERT(sums.open + (uint32_t)re->ungranted == rdma_posted(re));
+	ASSERT(re->ungranted >= 0);
 	ASSERT(sums.windows == re->windows);
-	ASSERT((int32_t)(re->posted + sums.queued) + re->post_wanted ==
+	ASSERT((int32_t)(rdma_posted(re) + sums.queued) + re->post_wanted ==
 	       (int32_t)(sums.windows + RDMA_SLACK));
 	ASSERT(sums.conns == re->num_conns);
 	ASSERT(sums.lingering == re->num_lingering);

@@ -130,14 +130,15 @@ static int open_window(struct rdma_conn *conn)
 	conn->entries_mask = size - 1;
 	conn->window = window;
 	conn->due_enough = window / 4 > 0 ? window / 4 : 1;
+	conn->open_enough = (int32_t)(window - conn->due_enough);
 	re->windows += window;
 	re->post_wanted += (int32_t)window;
 	(void)rdma_post_receives(re, 1);
-	uint32_t free = re->posted - re->granted;
+	uint32_t free = re->ungranted > 0 ? (uint32_t)re->ungranted : 0;
 	conn->in_granted = window < free ? window : free;
-	conn->due = window - conn->in_granted;
-	re->granted += conn->in_granted;
-	if (conn->due >= conn->due_enough)
+	conn->open = (int32_t)conn->in_granted;
+	re->ungranted -= conn->open;
+	if (rdma_due(conn) >= conn->due_enough)
 		rdma_owe(conn);
 	return conn->in_granted > 0 ? 0 : -ENOMEM;
 }
@@ -149,12 +150,11 @@ static void close_window(struct rdma_conn *conn)
 
 	if (conn->window == 0)
 		return;
-	re->granted -= conn->in_granted - conn->in_received;
+	re->ungranted += conn->open;
 	re->windows -= conn->window;
 	re->post_wanted -= (int32_t)(conn->window - rdma_queued(conn));
 	conn->window = 0;
-	conn->due = 0;
-	conn->in_granted = conn->in_received;
+	conn->open = 0;
 }
 
 static int open_slots(struct rdma_conn *conn)
@@ -222,6 +222,7 @@ static int open_qp(struct rdma_conn *conn)
 		device->inline_max /= 2;
 	}
 	conn->qp = conn->id->qp;
+	conn->qp_num = conn->qp->qp_num;
 	uint32_t place = conn->qp->qp_num & re->by_qp_mask;
 	conn->hash_next = re->by_qp[place];
 	re->by_qp[place] = conn;

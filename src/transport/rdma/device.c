@@ -144,6 +144,7 @@ static int open_tables(struct rdma_engine *re)
 	for (uint32_t i = 0; i < re->device.receives_max; i++)
 		re->free_receives[i] = i;
 	re->num_free = re->device.receives_max;
+	re->num_bare = re->num_free;
 	memset(re->device.words, 0, re->conns_max * sizeof(struct rdma_word));
 	return 0;
 }
@@ -253,14 +254,13 @@ static void free_frames(struct rdma_engine *re)
 		if (re->receives[i])
 			(void)heap_free(heap, re->receives[i]);
 	}
-	while (re->num_spares > 0)
-		(void)heap_free(heap, re->spares[--re->num_spares]);
 	free(re->receives);
 	free(re->free_receives);
 	re->receives = NULL;
 	re->free_receives = NULL;
 	re->num_free = 0;
-	re->posted = 0;
+	re->num_bare = 0;
+	re->ungranted = 0;
 	re->post_wanted = 0;
 }
 

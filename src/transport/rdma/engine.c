@@ -19,27 +19,21 @@ static struct rdma_engine *engine_of(struct poller *poller)
 
 /* ---- the turn ---- */
 
-/* *empty: nothing was left behind. */
-static inline uint32_t take_completions(struct rdma_engine *re, bool *empty)
+/* What is behind a whole batch. */
+static __attribute__((noinline)) uint32_t take_more(struct rdma_engine *re)
 {
-	struct ibv_wc wc[RDMA_BATCH];
 	uint32_t total = 0;
-	int n = RDMA_BATCH;
 
-	for (uint32_t batch = 0; batch < BATCHES && n == RDMA_BATCH; batch++) {
-		n = ibv_poll_cq(re->device.cq, RDMA_BATCH, wc);
-		for (int i = 0; i < n; i++) {
-			if (unlikely(wc[i].wr_id & RDMA_DATAGRAM_WR))
-				rdma_datagram_completed(re, &wc[i]);
-			else if (wc[i].wr_id & RDMA_SEND_WR)
-				rdma_send_completed(re, &wc[i]);
-			else
-				rdma_received(re, &wc[i]);
-		}
-		total += n > 0 ? (uint32_t)n : 0;
-	}
-	*empty = n < RDMA_BATCH;
+	for (uint32_t batch = 1; total == (batch - 1) * RDMA_BATCH && batch < BATCHES; batch++)
+		total += rdma_take_batch(re);
 	return total;
+}
+
+static inline uint32_t take_completions(struct rdma_engine *re)
+{
+	uint32_t n = rdma_take_batch(re);
+
+	return unlikely(n == RDMA_BATCH) ? n + take_more(re) : n;
 }
 
 static bool waits_still(const struct rdma_conn *conn)
@@ -48,7 +42,7 @@ static bool waits_still(const struct rdma_conn *conn)
 	       (conn->end_wanted && !conn->end_sent) || conn->closing;
 }
 
-static uint32_t look_at_words(struct rdma_engine *re)
+static __attribute__((noinline)) uint32_t look_at_words(struct rdma_engine *re)
 {
 	uint32_t happened = 0;
 
@@ -70,18 +64,18 @@ static uint32_t look_at_words(struct rdma_engine *re)
 
 static bool owes_still(const struct rdma_conn *conn)
 {
-	return conn->untold || conn->told_done != conn->in_done || conn->due >= conn->due_enough;
+	return conn->untold || conn->told_done != conn->in_done ||
+	       rdma_due(conn) >= conn->due_enough;
 }
 
 /* What no message of the last turn has told. */
-static uint32_t pay(struct rdma_engine *re)
+static __attribute__((noinline)) uint32_t pay(struct rdma_engine *re)
 {
 	uint32_t happened = 0;
 
 	list_for_each_safe (node, after, &re->owing) {
 		struct rdma_conn *conn = container_of(node, struct rdma_conn, owes);
-		bool can = conn->untold || conn->told_done != conn->in_done ||
-			   re->posted != re->granted;
+		bool can = conn->untold || conn->told_done != conn->in_done || re->ungranted > 0;
 		if (owes_still(conn) && can)
 			happened += rdma_write_word(conn, false);
 		if (!owes_still(conn) || conn->state != RDMA_OPEN)
@@ -90,18 +84,32 @@ static uint32_t pay(struct rdma_engine *re)
 	return happened;
 }
 
-static bool events_are_due(const struct rdma_engine *re)
+/* Queue pairs end: all is there of them when the completion queue is seen empty. */
+static uint32_t drain(struct rdma_engine *re)
 {
-	uint64_t since = rdma_sched(re)->now_ns - re->looked_ns;
+	uint32_t n = rdma_take_batch(re);
 
-	return since >= (re->num_changing > 0 ? RDMA_EAGER_NS : RDMA_EVENTS_NS);
+	if (n < RDMA_BATCH)
+		rdma_conns_drain(re);
+	return n;
+}
+
+/* Something is set up or torn down. */
+static __attribute__((noinline)) uint32_t look_at_changing(struct rdma_engine *re)
+{
+	uint32_t happened = 0;
+
+	if (re->device.context && !list_empty(&re->draining))
+		happened += drain(re);
+	if (rdma_sched(re)->now_ns - re->looked_ns >= RDMA_EAGER_NS)
+		happened += rdma_cm_poll(re);
+	return happened;
 }
 
 static uint32_t rdma_poll(struct poller *poller)
 {
 	struct rdma_engine *re = engine_of(poller);
 	uint32_t happened = 0;
-	bool empty;
 
 	if (likely(re->device.context)) {
 		/* first: nobody waits for that, but for what has come */
@@ -109,13 +117,13 @@ static uint32_t rdma_poll(struct poller *poller)
 			(void)rdma_post_receives(re, RDMA_SLACK);
 		if (unlikely(!list_empty(&re->owing)))
 			happened += pay(re);
-		happened += take_completions(re, &empty);
+		happened += take_completions(re);
 		if (unlikely(!list_empty(&re->waiting)))
 			happened += look_at_words(re);
-		if (unlikely(!list_empty(&re->draining)) && empty)
-			rdma_conns_drain(re);
 	}
-	if (unlikely(events_are_due(re)))
+	if (unlikely(re->num_changing > 0))
+		happened += look_at_changing(re);
+	else if (unlikely(rdma_sched(re)->now_ns - re->looked_ns >= RDMA_EVENTS_NS))
 		happened += rdma_cm_poll(re);
 	return happened;
 }
@@ -132,7 +140,6 @@ static int rdma_arm(struct poller *poller)
 {
 	struct rdma_engine *re = engine_of(poller);
 	uint32_t happened = 0;
-	bool empty;
 
 	if (!re->device.context)
 		return 0;
@@ -141,7 +148,7 @@ static int rdma_arm(struct poller *poller)
 	if (err)
 		return err > 0 ? -err : -EIO;
 	/* What came before that wakes nobody. */
-	happened += take_completions(re, &empty);
+	happened += take_completions(re);
 	happened += look_at_words(re);
 	return happened > 0 ? -EAGAIN : 0;
 }

@@ -18,11 +18,15 @@
  * the offer of a rendezvous (struct rdma_offer), until the device is done with it.
  *
  * Invariants, walked by rdma_check; all counters are modulo 2^32:
- *   engine:     granted == sum of open windows (in_granted - in_received) of all connections
- *               granted <= posted: a receive is posted for each credit that a peer has
+ *   engine:     posted + num_free == receives_max: wr_id of a receive is a place in receives
+ *               posted == sum of open of all connections + ungranted, and ungranted >= 0: a
+ *               receive is posted for each credit that a peer has
  *               posted + post_wanted + sum of queued == sum of windows + RDMA_SLACK
- *               posted + num_free == receives_max: wr_id of a receive is a place in receives
- *   connection: open window + due + queued == window, while it has one
+ *               num_bare <= num_free: the first places of free_receives have no frame, the
+ *               others have kept theirs, for the next receive
+ *   connection: open + queued <= window, while it has one; what is missing is due (rdma_due)
+ *               a pop waits only while nothing is queued, or nothing that is ready, and never
+ *               behind the end
  *               sent - granted <= 0: nothing is sent without a credit
  *               posted - completed <= depth; signalled <= posted
  *               released <= invalidated <= done <= announced <= released + RDMA_OFFERS
@@ -48,7 +52,7 @@
 #define RDMA_BATCH       32 /* completions, receives that are posted, sends of which one is signalled */
 #define RDMA_SLACK       16  /* receives beyond the credits: so many are posted at a time */
 #define RDMA_OFFERS      8   /* rendezvous of a connection that are under way */
-#define RDMA_SPARES      64  /* frames that are kept for the next receives */
+#define RDMA_SPARES      64  /* frames that are kept for the next receives, but for their own */
 #define RDMA_SLOT_BYTES  256 /* registered memory of each slot: a header, and small payload */
 #define RDMA_COPY_BYTES  256 /* shorter payload is copied out of its frame */
 #define RDMA_CREDITS_MAX 65536
@@ -175,6 +179,7 @@ struct rdma_conn {
 	struct rdma_listener *listener; /* in whose backlog it is */
 	struct rdma_cm_id *id;
 	struct ibv_qp *qp;
+	uint32_t qp_num; /* its */
 	struct rdma_conn *hash_next;
 	uint32_t index; /* of its credit word */
 	int error;      /* what operations are told; 0: none yet */
@@ -212,9 +217,9 @@ struct rdma_conn {
 	/* What comes in. */
 	uint32_t window;
 	uint32_t in_granted;
-	uint32_t in_received;
-	uint32_t due;        /* taken, not yet granted anew */
-	uint32_t due_enough; /* to be worth a write of their own */
+	int32_t open;        /* of these, the peer has so many still */
+	uint32_t due_enough; /* messages, taken and not yet granted anew, to be worth a write */
+	int32_t open_enough; /* window - due_enough */
 	uint32_t in_done;    /* rendezvous that we have read */
 	uint32_t told_done;
 	bool untold;   /* what was to be told was not posted */
@@ -275,17 +280,16 @@ struct rdma_engine {
 	struct fd_watch events;
 	struct rdma_device device;
 	struct rdma_memory memory;
-	uint32_t posted;     /* receives */
-	int32_t post_wanted; /* below 0: more are posted than are needed */
-	uint32_t granted;
-	uint32_t windows; /* sum */
+	int32_t post_wanted; /* receives; below 0: more are posted than are needed */
+	int32_t ungranted;   /* those that are posted, and no peer has a credit for; below 0: peers
+				sent without */
+	uint32_t windows;    /* sum */
 	bool frames_short;
 	uint32_t frames_out; /* given to the application since the last look */
-	char **receives;     /* frames that are posted, by wr_id */
+	char **receives;     /* frames that are posted or kept, by wr_id */
 	uint32_t *free_receives;
 	uint32_t num_free;
-	uint32_t num_spares;
-	char *spares[RDMA_SPARES];
+	uint32_t num_bare;
 	struct rdma_conn **by_qp; /* hash by number of queue pair */
 	uint32_t by_qp_mask;
 	struct rdma_conn **by_index;
@@ -411,7 +415,7 @@ static inline struct rdma_conn *rdma_conn_by_qp(const struct rdma_engine *re, ui
 {
 	struct rdma_conn *conn = re->by_qp[number & re->by_qp_mask];
 
-	while (conn && conn->qp->qp_num != number)
+	while (conn && conn->qp_num != number)
 		conn = conn->hash_next;
 	return conn;
 }
@@ -489,7 +493,8 @@ void rdma_offers_drop(struct rdma_conn *conn);
 
 /* ---- receive.c ---- */
 
-void rdma_received(struct rdma_engine *re, const struct ibv_wc *wc);
+/* Takes up to RDMA_BATCH completions, those of sends, too; how many. */
+uint32_t rdma_take_batch(struct rdma_engine *re);
 int rdma_pop(struct rdma_conn *conn, struct op *op);
 void rdma_deliver(struct rdma_conn *conn);
 /* Nobody pops any more. */
@@ -505,9 +510,21 @@ void rdma_frame_put(struct rdma_engine *re, char *frame);
 /* Posts the receives that are wanted, if they are at least enough.  How many. */
 uint32_t rdma_post_receives(struct rdma_engine *re, int32_t enough);
 
+/* Receives that are posted. */
+static inline uint32_t rdma_posted(const struct rdma_engine *re)
+{
+	return re->device.receives_max - re->num_free;
+}
+
 static inline uint32_t rdma_queued(const struct rdma_conn *conn)
 {
 	return conn->tail - conn->head;
+}
+
+/* Messages that were taken, and are not yet granted anew. */
+static inline uint32_t rdma_due(const struct rdma_conn *conn)
+{
+	return conn->window - (uint32_t)conn->open - rdma_queued(conn);
 }
 
 /* ---- read.c: rendezvous, the side that receives ---- */

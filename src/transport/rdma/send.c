@@ -22,12 +22,13 @@
 static inline void grant(struct rdma_conn *conn)
 {
 	struct rdma_engine *re = conn->engine;
-	uint32_t free = re->posted - re->granted;
-	uint32_t n = conn->due < free ? conn->due : free;
+	int32_t n = (int32_t)rdma_due(conn);
 
-	conn->in_granted += n;
-	conn->due -= n;
-	re->granted += n;
+	if (unlikely(n > re->ungranted))
+		n = re->ungranted > 0 ? re->ungranted : 0;
+	conn->in_granted += (uint32_t)n;
+	conn->open += n;
+	re->ungranted -= n;
 	conn->told_done = conn->in_done;
 }
 
@@ -462,13 +463,17 @@ static int error_of(enum ibv_wc_status status)
 /* There is room again. */
 void rdma_conn_more(struct rdma_conn *conn)
 {
-	rdma_offers_step(conn);
-	rdma_read_step(conn);
-	rdma_send_waiting(conn);
+	if (unlikely(conn->invalidated != conn->done))
+		rdma_offers_step(conn);
+	if (unlikely(conn->asked != conn->tail))
+		rdma_read_step(conn);
+	if (!op_list_empty(&conn->pushes))
+		rdma_send_waiting(conn);
 	if (conn->state == RDMA_OPEN && (int32_t)(conn->held - conn->completed) > 0 &&
 	    (int32_t)(conn->signalled - conn->completed) <= 0)
 		rdma_signal_tail(conn);
-	rdma_conn_step(conn);
+	if (unlikely(conn->end_wanted))
+		rdma_conn_step(conn);
 }
 
 void rdma_send_completed(struct rdma_engine *re, const struct ibv_wc *wc)
