@@ -5,6 +5,7 @@
 
 #include "blkdev/lock.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/falloc.h>
@@ -395,6 +396,62 @@ bool blkdev_is_at(const struct blkdev *dev, const char *path)
 	return stat(path, &st) == 0 && st.st_dev == dev->file_device &&
 	       st.st_ino == dev->file_inode;
 }
+
+/* ---- polled completions ---- */
+
+#define POLLED_BYTES_MAX ((uint64_t)128 << 10)
+
+static uint64_t queue_number(dev_t number, const char *name)
+{
+	char word[32];
+
+	read_queue(number, name, word, sizeof(word));
+	return strtoull(word, NULL, 10);
+}
+
+/* Is it, or that which it is a partition of, made of other devices? */
+static bool is_stacked(dev_t number)
+{
+	static const char *const ways[] = {"", "../"};
+	char path[96];
+	uint32_t entries = 0;
+
+	for (int i = 0; i < 2; i++) {
+		(void)snprintf(path, sizeof(path), "/sys/dev/block/%u:%u/%sslaves", major(number),
+			       minor(number), ways[i]);
+		DIR *directory = opendir(path);
+		if (!directory)
+			continue;
+		while (readdir(directory))
+			entries++;
+		(void)closedir(directory);
+		return entries > 2; /* . and .. */
+	}
+	return false;
+}
+
+/* The queue of a file is that of its file system's device.  Linux 6.1 takes a polled request for a
+ * queue that cannot be polled, and completes it by an interrupt; and one that has to be cut, at a
+ * limit of the device or where it is put together of others, it tries again for ever.  So none may
+ * have to be. */
+uint64_t blkdev_file_polled_bytes(const struct blkdev_file *file)
+{
+	struct stat st;
+
+	if (!file->direct || fstat(file->fd, &st))
+		return 0;
+	dev_t number = file->device ? st.st_rdev : st.st_dev;
+	uint64_t pages = queue_number(number, "max_segments");
+	uint64_t bytes = queue_number(number, "max_sectors_kb") * 1024;
+	if (queue_number(number, "io_poll") == 0 || pages < 2 ||
+	    queue_number(number, "chunk_sectors") > 0 || is_stacked(number))
+		return 0;
+	if (bytes > (pages - 1) * BLKDEV_BLOCK_MAX) /* it may begin in the middle of a page */
+		bytes = (pages - 1) * BLKDEV_BLOCK_MAX;
+	return bytes < POLLED_BYTES_MAX ? bytes : POLLED_BYTES_MAX;
+}
+
+/* ---- */
 
 int blkdev_file_open(struct blkdev_file *file, struct sched *sched,
 		     const struct blkdev_place *place, struct blkdev *dev)

@@ -36,6 +36,10 @@ static inline bool blkdev_file_inside(const struct blkdev *dev, const struct blk
 /* What is left of the segment in which the first `moved` bytes of a request end. */
 struct iovec blkdev_file_rest(const struct blk_request *request, uint64_t moved);
 
+/* So long may a request of one segment be whose completion the device is polled for, as far as the
+ * device's queue says; 0: it cannot be. */
+uint64_t blkdev_file_polled_bytes(const struct blkdev_file *file);
+
 /* The err of a request whose system call failed with -errno. */
 int blkdev_file_error(const struct blk_request *request, int err);
 

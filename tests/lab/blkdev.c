@@ -3,6 +3,7 @@
  * guest; or what one in zones must. All of the drive is written over.
  *
  *	lab_blkdev DRIVER PATH
+ *	lab_blkdev DRIVER PATH polled	the driver uring polls that drive; nobody sleeps
  *	lab_blkdev DRIVER PATH faulty	that drive can't read its sector 2048, nor write 4096
  */
 #include "support/test.h"
@@ -17,11 +18,14 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/wait.h>
 #include <time.h>
+#include <unistd.h>
 
 #define ZERO_FIRST ((uint64_t)16 << 20) /* what the tests go by being zero */
 #define ZERO_LAST  ((uint64_t)1 << 20)
 #define READS      2000
+#define BACK_MS    20000 /* a drive takes at most to be there again */
 #define BLOCK      4096
 
 static struct {
@@ -30,6 +34,8 @@ static struct {
 	struct rig rig;
 	struct blkdev *dev;
 	uint32_t under_way;
+	bool polled;
+	bool pulled;
 } lab;
 
 static int open_device(struct sched *sched, struct blkdev **dev_out)
@@ -44,7 +50,12 @@ static int open_device(struct sched *sched, struct blkdev **dev_out)
 	if (i == ARRAY_LENGTH(drivers))
 		return -EINVAL;
 	sched->config.storage_driver = i;
-	return blkdev_open(sched, &place, dev_out);
+	int err = blkdev_open(sched, &place, dev_out);
+	if (err || !lab.polled || strstr((*dev_out)->mode, "polled"))
+		return err;
+	(*dev_out)->ops->close(*dev_out);
+	(void)fprintf(stderr, "%s is not polled\n", lab.path);
+	return -ENOTSUP;
 }
 
 static void request_done(struct blk_request *request)
@@ -109,6 +120,51 @@ static int body_reopen(struct blkdev_fixture *fixture, struct sched *sched, stru
 	(void)fixture;
 	(*dev_out)->ops->close(*dev_out);
 	return open_device(sched, dev_out);
+}
+
+/* Writes 1 into a file of /sys. */
+static bool tell_sys(const char *path)
+{
+	int fd = open(path, O_WRONLY | O_CLOEXEC);
+	bool told = fd >= 0 && write(fd, "1", 1) == 1;
+
+	if (fd >= 0)
+		(void)close(fd);
+	return told;
+}
+
+/* The kernel takes the drive away: it waits for what is under way, which may want polls. */
+static void body_pull(struct blkdev_fixture *fixture, struct blkdev *dev)
+{
+	static const char *const ways[] = {"device", ".."}; /* of NVMe, of virtio */
+	char path[2][128];
+	int status = 0;
+
+	(void)fixture;
+	for (int i = 0; i < 2; i++)
+		(void)snprintf(path[i], sizeof(path[i]), "/sys/block/%s/device/%s/remove",
+			       strrchr(lab.path, '/') + 1, ways[i]);
+	pid_t pid = fork();
+	if (pid == 0)
+		_exit(!tell_sys(path[0]) && !tell_sys(path[1]));
+	while (waitpid(pid, &status, WNOHANG) == 0)
+		(void)dev->ops->poll(dev);
+	assert_int_equal(status, 0);
+	lab.pulled = true;
+}
+
+/* It comes back. */
+static void body_end(struct blkdev_fixture *fixture)
+{
+	(void)fixture;
+	if (!lab.pulled)
+		return;
+	lab.pulled = false;
+	assert_true(tell_sys("/sys/bus/pci/rescan"));
+	for (uint32_t ms = 0; access(lab.path, R_OK | W_OK); ms++) {
+		assert_true(ms < BACK_MS);
+		(void)usleep(1000);
+	}
 }
 
 /* ---- what is tested here only ---- */
@@ -330,7 +386,8 @@ static bool probe(bool *zoned_out)
 
 int main(int argc, char **argv)
 {
-	static struct blkdev_fixture fixture = {.open = body_open, .reopen = body_reopen};
+	static struct blkdev_fixture fixture = {
+		.open = body_open, .reopen = body_reopen, .end = body_end};
 	struct CMUnitTest tests[BLKDEV_BODY_TESTS + 3] = {
 		[BLKDEV_BODY_TESTS] = cmocka_unit_test(test_alone),
 		cmocka_unit_test(test_reset),
@@ -347,12 +404,15 @@ int main(int argc, char **argv)
 	const bool faulty = argc == 4 && strcmp(argv[3], "faulty") == 0;
 	bool zoned;
 
-	if (argc != 3 && !faulty) {
-		(void)fprintf(stderr, "usage: lab_blkdev DRIVER PATH [faulty]\n");
+	lab.polled = fixture.busy = argc == 4 && strcmp(argv[3], "polled") == 0;
+	if (argc != 3 && !faulty && !lab.polled) {
+		(void)fprintf(stderr, "usage: lab_blkdev DRIVER PATH [polled|faulty]\n");
 		return 2;
 	}
 	lab.driver = fixture.name = argv[1];
 	lab.path = argv[2];
+	if (strcmp(lab.driver, "uring") == 0)
+		fixture.pull = body_pull;
 	if (!probe(&zoned))
 		return 1;
 	if (faulty)

@@ -3,7 +3,7 @@
 """tests/lab/cut.py [N]: cuts the power of the lab's guest N times (default 3) while it appends to a log on a drive with a
 volatile write cache; after each cut the log's promises are checked (tests/lab/append.c). Prints TAP.
 
-The log is on the drive `cached` by the driver uring, or on `through` by nvme-uring (tests/lab/README.md), in turn. Environment:
+The log is on the drive `cached` by the driver uring, or on `through` by nvme-uring (tests/lab/README.md), in turn, and polls in turn. Environment:
 DEMI_SEED, of when the power is cut.
 """
 import os
@@ -17,6 +17,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 RESULTS = ROOT / "build/lab/results"
 DRIVERS = ["uring", "nvme-uring"]
+IDLES = ["busy", "adaptive"]  # busy, uring polls its drive
 BOOT_S = 240       # a guest's time until it appends, on a busy machine
 APPENDS_S = 2      # then it appends for this long at most
 RECOVERS_S = 1     # one of five is cut so soon after it begins: in recovery
@@ -101,7 +102,7 @@ def cuts(count, prng):
     """Cut by cut; what the guest said."""
     for number in range(count):
         driver = DRIVERS[number % len(DRIVERS)]
-        guest = Guest("append", driver)
+        guest = Guest("append", driver, IDLES[number // len(DRIVERS) % len(IDLES)])
         in_recovery = number % 5 == 4
         guest.wait_for("begun" if in_recovery else f"{driver}.ready")
         time.sleep(prng.uniform(0, RECOVERS_S if in_recovery else APPENDS_S))

@@ -1,10 +1,10 @@
 #!/bin/bash
 # tests/lab/cut.sh: what the guest of tests/lab/cut.py does until the power is cut, on a log for each driver, its state in /lab/DRIVER.
 #
-# cut.sh append DRIVER   lab_append on it
-# cut.sh check           all logs are checked
-# cut.sh mark            on each drive two blocks are written, the first one is flushed; then it waits
-# cut.sh marked          says which of them are there
+# cut.sh append DRIVER IDLE   lab_append on it, idling so
+# cut.sh check                all logs are checked
+# cut.sh mark                 on each drive two blocks are written, the first one is flushed; then it waits
+# cut.sh marked               says which of them are there
 set -euo pipefail
 . tests/lab/guest/lib/drives
 cached=/dev/$(virtio_drive cached)
@@ -33,6 +33,7 @@ tell() {
 case $1 in
 append)
 	echo begun >/lab/begun
+	export DEMI_IDLE=$3
 	append "$2"
 	;;
 check)

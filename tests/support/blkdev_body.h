@@ -36,6 +36,7 @@ struct blkdev_fixture {
 	 * error, and what is submitted then too. NULL: cannot be. */
 	void (*pull)(struct blkdev_fixture *fixture, struct blkdev *dev);
 	void *arg;
+	bool busy;        /* the instance never sleeps */
 	const char *skip; /* why it cannot be tested here; NULL: it can */
 	char names[BLKDEV_BODY_TESTS][64];
 };

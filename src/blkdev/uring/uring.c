@@ -14,18 +14,20 @@
  *
  * The heap is not registered with it, which would save 1 % of a write of 4 KiB and 3 to 8 % of
  * one of 128.  A superblock can be given back and come again at its address while the ring holds
- * the old pages: writes from there would put out what is no longer there.  Nor are completions
- * polled (IOPOLL): such a ring takes no flush, and cannot be slept on.
+ * the old pages: writes from there would put out what is no longer there.
  *
- * Invariant: under_way requests are in the ring, or in failed.  The ring has an entry for each.
+ * Where the device can be polled (poll.c) there is a second ring, for short reads and writes; its
+ * completions are there when a system call has asked for them.  When the device refuses one later,
+ * it is done by the first ring, and so are those that come after it.
+ *
+ * Invariant: under_way requests are in one of the rings, or in failed.  Each ring has an entry for
+ * each.
  */
 #include "blkdev/uring/uring.h"
 
 #include "base/assert.h"
 #include "base/bits.h"
-#include "blkdev/file.h"
 
-#include <liburing.h>
 #include <linux/falloc.h>
 #include <sched.h>
 #include <stdio.h>
@@ -35,17 +37,26 @@
 #define DEPTH       128 /* a power of two */
 #define YIELD_POLLS 8
 
+struct ring {
+	struct io_uring io;
+	uint32_t inside; /* requests */
+	bool fixed_file;
+};
+
 struct uring {
 	struct blkdev dev;
-	struct io_uring ring;
+	struct ring ring;
+	struct ring polled;
 	struct blkdev_file file;
-	struct fd_watch watch;      /* its fd is the ring's */
+	struct fd_watch watch;      /* its fd is that of ring */
 	struct blk_request *failed; /* by submit, for poll */
 	uint32_t under_way;
 	uint32_t by_workers; /* of them what threads of the kernel end */
 	uint32_t empty_polls;
-	bool fixed_file;
-	bool polling; /* what is submitted from done goes out together */
+	uint64_t polled_bytes; /* so long may a request be that goes to the ring polled; 0: none
+				  does */
+	bool has_polled;       /* there is that ring */
+	bool polling;          /* what is submitted from done goes out together */
 };
 
 static struct uring *uring_of(struct blkdev *dev)
@@ -83,9 +94,16 @@ static void prepare_move(const struct uring *uring, struct io_uring_sqe *sqe,
 		sqe->rw_flags = RWF_DSYNC;
 }
 
+static bool goes_polled(const struct uring *uring, const struct blk_request *request)
+{
+	return request->bytes <= uring->polled_bytes && request->num_iov == 1 &&
+	       (request->what == BLK_READ || request->what == BLK_WRITE);
+}
+
 static void prepare(struct uring *uring, struct blk_request *request)
 {
-	struct io_uring_sqe *sqe = io_uring_get_sqe(&uring->ring);
+	struct ring *ring = goes_polled(uring, request) ? &uring->polled : &uring->ring;
+	struct io_uring_sqe *sqe = io_uring_get_sqe(&ring->io);
 	int fd = uring->file.fd;
 
 	ASSERT(sqe);
@@ -96,18 +114,21 @@ static void prepare(struct uring *uring, struct blk_request *request)
 					(off_t)request->offset, (off_t)request->bytes);
 	else
 		prepare_move(uring, sqe, request);
-	if (uring->fixed_file) {
+	if (ring->fixed_file) {
 		sqe->fd = 0;
 		sqe->flags |= IOSQE_FIXED_FILE;
 	}
 	io_uring_sqe_set_data(sqe, request);
+	ring->inside++;
 }
 
 /* What the kernel does not take now (-EAGAIN, -EBUSY) stays for the next poll. */
 static void put_out(struct uring *uring)
 {
-	if (io_uring_sq_ready(&uring->ring) > 0)
-		(void)io_uring_submit(&uring->ring);
+	if (io_uring_sq_ready(&uring->ring.io) > 0)
+		(void)io_uring_submit(&uring->ring.io);
+	if (uring->has_polled && io_uring_sq_ready(&uring->polled.io) > 0)
+		(void)io_uring_submit(&uring->polled.io);
 }
 
 static uint32_t uring_submit(struct blkdev *dev, struct blk_request *const *requests,
@@ -192,27 +213,56 @@ static void give_way(struct uring *uring)
 		(void)sched_yield();
 }
 
+/* Has the kernel look at the device, once.  How many completions are there. */
+static uint32_t collect(struct ring *polled)
+{
+	if (io_uring_cq_ready(&polled->io) == 0)
+		(void)io_uring_get_events(&polled->io);
+	return io_uring_cq_ready(&polled->io);
+}
+
+static bool take_one(struct uring *uring, struct ring *ring, struct io_uring_cqe *cqe)
+{
+	struct blk_request *request = io_uring_cqe_get_data(cqe);
+	int result = cqe->res;
+
+	io_uring_cqe_seen(&ring->io, cqe);
+	ring->inside--;
+	if (unlikely(result == -EOPNOTSUPP && ring == &uring->polled)) {
+		uring->polled_bytes = 0;
+		prepare(uring, request);
+		return false;
+	}
+	if (!advance(uring, request, result))
+		return false;
+	finish(uring, request);
+	return true;
+}
+
+static uint32_t take(struct uring *uring, struct ring *ring, uint32_t most)
+{
+	struct io_uring_cqe *cqe;
+	uint32_t done = 0;
+
+	for (; most > 0 && io_uring_peek_cqe(&ring->io, &cqe) == 0; most--)
+		done += take_one(uring, ring, cqe);
+	return done;
+}
+
 /* At most what was under way when it began: done may submit what is done at once. */
 static uint32_t uring_poll(struct blkdev *dev)
 {
 	struct uring *uring = uring_of(dev);
-	struct io_uring_cqe *cqe;
 	uint32_t done = 0;
 
 	if (uring->under_way == 0)
 		return 0;
 	uring->polling = true;
-	for (uint32_t left = uring->under_way; left > 0; left--) {
-		if (io_uring_peek_cqe(&uring->ring, &cqe))
-			break;
-		struct blk_request *request = io_uring_cqe_get_data(cqe);
-		int result = cqe->res;
-		io_uring_cqe_seen(&uring->ring, cqe);
-		if (!advance(uring, request, result))
-			continue;
-		finish(uring, request);
-		done++;
-	}
+	uint32_t polled = uring->polled.inside > 0 ? collect(&uring->polled) : 0;
+	if (uring->ring.inside > 0)
+		done = take(uring, &uring->ring, uring->ring.inside);
+	if (polled > 0)
+		done += take(uring, &uring->polled, polled);
 	if (unlikely(uring->failed))
 		done += finish_failed(uring);
 	uring->polling = false;
@@ -227,24 +277,27 @@ static void uring_wait(struct blkdev *dev)
 	struct uring *uring = uring_of(dev);
 
 	ASSERT(uring->under_way > 0);
-	while (uring_poll(dev) == 0)
-		(void)io_uring_submit_and_wait(&uring->ring, 1);
+	while (uring_poll(dev) == 0) {
+		if (uring->polled.inside == 0)
+			(void)io_uring_submit_and_wait(&uring->ring.io, 1);
+	}
 }
 
 /* ---- sleep ---- */
 
+/* What is in the second ring is not done but by polls: there is something to do. */
 static int uring_arm(struct blkdev *dev)
 {
 	struct uring *uring = uring_of(dev);
-
-	uint32_t flags = *(volatile unsigned *)uring->ring.sq.kflags;
+	struct io_uring *io = &uring->ring.io;
+	uint32_t flags = *(volatile unsigned *)io->sq.kflags;
 
 	/* Work of the kernel's that is left then (IORING_SQ_TASKRUN) brings no completion: the
 	 * sleep itself does it.  No poll would. */
 	if (uring->under_way == 0 && !uring->failed)
 		return 0;
-	return uring->failed || io_uring_sq_ready(&uring->ring) > 0 ||
-			       io_uring_cq_ready(&uring->ring) > 0 ||
+	return uring->failed || uring->polled.inside > 0 || io_uring_sq_ready(io) > 0 ||
+			       io_uring_cq_ready(io) > 0 ||
 			       (flags & (IORING_SQ_CQ_OVERFLOW | IORING_SQ_TASKRUN))
 		       ? -EAGAIN
 		       : 0;
@@ -275,14 +328,21 @@ static int uring_grow(struct blkdev *dev, uint64_t capacity_bytes)
 }
 
 /* The ring itself ends in the background: its copy of the descriptor must not. */
+static void end_ring(struct ring *ring)
+{
+	if (ring->fixed_file)
+		(void)io_uring_unregister_files(&ring->io);
+	io_uring_queue_exit(&ring->io);
+}
+
 static void uring_close(struct blkdev *dev)
 {
 	struct uring *uring = uring_of(dev);
 
 	fdset_remove(&dev->sched->fds, &uring->watch);
-	if (uring->fixed_file)
-		(void)io_uring_unregister_files(&uring->ring);
-	io_uring_queue_exit(&uring->ring);
+	end_ring(&uring->ring);
+	if (uring->has_polled)
+		end_ring(&uring->polled);
 	blkdev_file_close(&uring->file);
 	free(uring);
 }
@@ -325,19 +385,28 @@ static void tell_barred(struct sched *sched, int err)
 		  strerror(-err));
 }
 
+int uring_make_ring(struct io_uring *ring, uint32_t entries, uint32_t flags, uint32_t *features_out)
+{
+	struct io_uring_params params = {.flags = flags | IORING_SETUP_COOP_TASKRUN |
+						  IORING_SETUP_TASKRUN_FLAG};
+	int err = io_uring_queue_init_params(entries, ring, &params);
+
+	if (err == -EINVAL) { /* a kernel before 5.19 */
+		params = (struct io_uring_params){.flags = flags};
+		err = io_uring_queue_init_params(entries, ring, &params);
+	}
+	*features_out = params.features;
+	return err;
+}
+
 /* -ENOSYS: barred. */
 static int open_ring(struct uring *uring, struct sched *sched)
 {
-	struct io_uring_params params = {.flags = IORING_SETUP_COOP_TASKRUN |
-						  IORING_SETUP_TASKRUN_FLAG};
-	int err = io_uring_queue_init_params(DEPTH, &uring->ring, &params);
+	uint32_t features;
+	int err = uring_make_ring(&uring->ring.io, DEPTH, 0, &features);
 
-	if (err == -EINVAL) { /* a kernel before 5.19 */
-		params = (struct io_uring_params){.flags = 0};
-		err = io_uring_queue_init_params(DEPTH, &uring->ring, &params);
-	}
-	if (!err && !(params.features & IORING_FEAT_RW_CUR_POS)) { /* came with IORING_OP_READ */
-		io_uring_queue_exit(&uring->ring);
+	if (!err && !(features & IORING_FEAT_RW_CUR_POS)) { /* came with IORING_OP_READ */
+		io_uring_queue_exit(&uring->ring.io);
 		tell_barred(sched, -EOPNOTSUPP);
 		return -ENOSYS;
 	}
@@ -350,6 +419,24 @@ static int open_ring(struct uring *uring, struct sched *sched)
 	return err;
 }
 
+static void fix_file(struct ring *ring, int fd)
+{
+	ring->fixed_file = io_uring_register_files(&ring->io, &fd, 1) == 0;
+}
+
+static void open_polled(struct uring *uring)
+{
+	struct blkdev *dev = &uring->dev;
+	size_t length = strlen(dev->mode);
+
+	uring->polled_bytes = uring_open_polled(&uring->polled.io, DEPTH, dev, &uring->file);
+	if (uring->polled_bytes == 0)
+		return;
+	fix_file(&uring->polled, uring->file.fd);
+	uring->has_polled = true;
+	(void)snprintf(dev->mode + length, sizeof(dev->mode) - length, ", polled");
+}
+
 static int open_file(struct uring *uring, const struct blkdev_place *place)
 {
 	struct sched *sched = uring->dev.sched;
@@ -357,13 +444,14 @@ static int open_file(struct uring *uring, const struct blkdev_place *place)
 
 	if (err)
 		return err;
-	uring->watch = (struct fd_watch){.fd = uring->ring.ring_fd, .lazy = true, .fn = woken};
+	uring->watch = (struct fd_watch){.fd = uring->ring.io.ring_fd, .lazy = true, .fn = woken};
 	err = fdset_add(&sched->fds, &uring->watch, EPOLLIN);
 	if (err) {
 		blkdev_file_close(&uring->file);
 		return err;
 	}
-	uring->fixed_file = io_uring_register_files(&uring->ring, &uring->file.fd, 1) == 0;
+	fix_file(&uring->ring, uring->file.fd);
+	open_polled(uring);
 	return 0;
 }
 
@@ -382,7 +470,7 @@ int uring_open(struct sched *sched, const struct blkdev_place *place, struct blk
 	}
 	err = open_file(uring, place);
 	if (err) {
-		io_uring_queue_exit(&uring->ring);
+		io_uring_queue_exit(&uring->ring.io);
 		free(uring);
 		return err;
 	}

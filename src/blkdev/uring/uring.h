@@ -4,7 +4,19 @@
 #pragma once
 
 #include "blkdev/blkdev.h"
+#include "blkdev/file.h"
+
+#include <liburing.h>
 
 /* See blkdev_open.  -ENOSYS: there is no io_uring for this process; the log says which gate is
  * shut, and nothing was opened or made. */
 int uring_open(struct sched *sched, const struct blkdev_place *place, struct blkdev **dev_out);
+
+/* A ring of so many entries, with these flags of io_uring_setup beside ours.  0 or -errno. */
+int uring_make_ring(struct io_uring *ring, uint32_t entries, uint32_t flags,
+		    uint32_t *features_out);
+
+/* poll.c: a ring of so many entries that asks the file's device for completions.  For requests of
+ * how many bytes at most; 0: there is none for this instance, or the device cannot. */
+uint64_t uring_open_polled(struct io_uring *ring, uint32_t entries, const struct blkdev *dev,
+			   const struct blkdev_file *file);
