@@ -1,6 +1,6 @@
-/* tests/unit/blkdev_rings_test.c: files by io_uring, with what it may do by a second ring, or for
- * memory that it knows: polled completions, as far as a machine has none, and registered buffers.
- */
+/* tests/unit/blkdev_rings_test.c: files by io_uring in an instance that never sleeps: completions
+ * that would be polled, as far as a machine has no device for that (lab/guest/blkdev_poll.sh has);
+ * and registered memory. */
 #include "support/blkdev_body.h"
 
 #include "base/bits.h"
@@ -9,12 +9,15 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/capability.h>
 #include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mount.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/sysmacros.h>
 #include <unistd.h>
 
@@ -148,8 +151,8 @@ static int run(struct blkdev *dev, enum blk_what what, uint64_t offset, const st
 
 /* ---- polled completions ---- */
 
-/* A device that says that it can be polled, and then, at once or later, refuses it (as Linux does
- * since 6.13), or does not poll, is served all the same.  An instance that sleeps does not poll. */
+/* A device that says that it can be polled, and then, at once or later, refuses it, or does not
+ * poll, is served all the same.  An instance that sleeps does not poll. */
 static void test_polled(void **state)
 {
 	static const char *const directories[] = {"/tmp", "/dev/shm"};
@@ -186,6 +189,100 @@ static void test_polled(void **state)
 	end();
 }
 
+/* ---- registered memory ---- */
+
+/* How many rings of ours have the 2 MiB that ptr is in as a buffer.  -1: the kernel does not
+ * say. */
+static int registered(const void *ptr)
+{
+	char wanted[64];
+	char line[256];
+	bool told = false;
+	int count = 0;
+
+	(void)snprintf(wanted, sizeof(wanted), "0x%llx/%llu",
+		       (unsigned long long)((uintptr_t)ptr & ~(SUPERBLOCK_BYTES - 1)),
+		       (unsigned long long)SUPERBLOCK_BYTES);
+	for (int fd = 0; fd < 64; fd++) {
+		char path[64];
+		(void)snprintf(path, sizeof(path), "/proc/self/fdinfo/%d", fd);
+		FILE *info = fopen(path, "re");
+		while (info && fgets(line, sizeof(line), info)) {
+			told = told || strncmp(line, "UserBufs:", 9) == 0;
+			count += strstr(line, wanted) != NULL;
+		}
+		if (info)
+			(void)fclose(info);
+	}
+	return told ? count : -1;
+}
+
+static void open_own(struct blkdev **dev_out)
+{
+	test_expect(open_file(&own, &rig.sched, dev_out) == 0);
+	test_expect((*dev_out)->ops->grow(*dev_out, MIB) == 0);
+}
+
+/* Memory of which something was transferred is registered, until the heap gives it back. */
+static void test_registered(void **state)
+{
+	struct blkdev *dev;
+
+	(void)state;
+	begin();
+	open_own(&dev);
+	char *at = heap_alloc_aligned(rig.sched.heap, 4096, 256 * MIB); /* the heap keeps less */
+	for (uint64_t i = 0; i < 128; i++) {                            /* it remembers less */
+		const struct iovec iov = {.iov_base = at + i * SUPERBLOCK_BYTES, .iov_len = 4096};
+		assert_int_equal(run(dev, i % 2 ? BLK_READ : BLK_WRITE, 0, &iov), 0);
+	}
+	int count = registered(at);
+	/* Across a border of superblocks. */
+	const struct iovec iov = {.iov_base = at + SUPERBLOCK_BYTES - 4096, .iov_len = 8192};
+	assert_int_equal(run(dev, BLK_WRITE, 0, &iov), 0);
+	(void)heap_free(rig.sched.heap, at);
+	int after = registered(at);
+	dev->ops->close(dev);
+	end();
+	if (count < 0)
+		skip_because("the kernel does not tell of registered buffers");
+	assert_int_equal(count, 1);
+	assert_int_equal(after, 0);
+}
+
+/* What may be pinned is bounded: it is left to others. */
+static void transfer_bounded(void *arg)
+{
+	struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3};
+	struct __user_cap_data_struct data[2];
+	const struct rlimit limit = {8 * MIB, 8 * MIB};
+	struct blkdev *dev;
+
+	(void)arg;
+	test_expect(syscall(SYS_capget, &header, data) == 0);
+	data[0].effective &= ~(1U << CAP_IPC_LOCK);
+	test_expect(syscall(SYS_capset, &header, data) == 0);
+	test_expect(setrlimit(RLIMIT_MEMLOCK, &limit) == 0);
+	test_expect(rig_open(&rig, &(struct rig_options){0}) == 0);
+	open_own(&dev);
+	char *at = heap_alloc_aligned(rig.sched.heap, 4096, 4096);
+	const struct iovec iov = {.iov_base = at, .iov_len = 4096};
+	for (int i = 0; i < 4; i++)
+		test_expect(run(dev, i % 2 ? BLK_READ : BLK_WRITE, 0, &iov) == 0);
+	test_expect(registered(at) <= 0);
+	(void)heap_free(rig.sched.heap, at);
+	dev->ops->close(dev);
+	rig_close(&rig);
+}
+
+static void test_bounded(void **state)
+{
+	(void)state;
+	name_file(&own);
+	assert_int_equal(test_child(transfer_bounded, NULL), 0);
+	unlink(own.path);
+}
+
 /* ---- */
 
 /* So that a /sys of our own is seen by nobody else; why there is none. */
@@ -196,7 +293,7 @@ static const char *leave_mounts(void)
 	return NULL;
 }
 
-#define OWN_TESTS 1
+#define OWN_TESTS 3
 
 int main(void)
 {
@@ -205,6 +302,8 @@ int main(void)
 	const char *missing = leave_mounts();
 	struct CMUnitTest tests[OWN_TESTS + ARRAY_LENGTH(fixtures) * BLKDEV_BODY_TESTS] = {
 		{"test_polled", test_polled, NULL, NULL, (void *)(uintptr_t)missing},
+		cmocka_unit_test(test_registered),
+		cmocka_unit_test(test_bounded),
 	};
 
 	for (size_t i = 0; i < ARRAY_LENGTH(fixtures); i++) {
