@@ -115,6 +115,6 @@ int demi_flush(void)
 
 	if (!demi)
 		return err;
-	sched_flush_all(&demi->sched, true);
+	sched_flush_all(&demi->sched, 0);
 	return 0;
 }

@@ -84,19 +84,18 @@ uint64_t sched_now(struct sched *sched)
 	return sched->now_ns;
 }
 
-void sched_flush_all(struct sched *sched, bool now)
+void sched_flush_all(struct sched *sched, uint32_t more)
 {
 	sched->output_pending = 0;
 	for (uint32_t i = 0; i < sched->num_pollers; i++)
-		sched->pollers[i]->ops->flush(sched->pollers[i], now);
+		sched->pollers[i]->ops->flush(sched->pollers[i], more);
 }
 
 void sched_flush_slow(struct sched *sched)
 {
 	const struct coroutine_table *coroutines = &sched->coroutines;
 
-	sched_flush_all(sched,
-			coroutines->ready_count == 0 && coroutines->running->waits.count <= 1);
+	sched_flush_all(sched, coroutines->ready_count + coroutines->running->waits.count);
 }
 
 static inline uint32_t poll_all(struct sched *sched)

@@ -43,9 +43,11 @@ struct poller;
 
 /* What sched calls of a transport, network or block device engine. */
 struct poller_ops {
-	/* Puts out what was pushed since the last turn.  A device whose doorbell is a system call
-	 * may leave that to the next poll, unless it must be now. */
-	void (*flush)(struct poller *poller, bool now);
+	/* Puts out what was pushed since the last turn.  more: so many results and coroutines are
+	 * there without a turn, after which the application is likely to have pushed more.  Who
+	 * gains by that, as a doorbell is a system call or many pushes are one request, may leave
+	 * it to the next poll. */
+	void (*flush)(struct poller *poller, uint32_t more);
 	/* Takes in what has arrived; returns how much happened, 0: nothing. */
 	uint32_t (*poll)(struct poller *poller);
 	/* Makes its descriptors wake the instance.  0, -EAGAIN: something is ready, -ENOTSUP: the
@@ -149,7 +151,7 @@ static inline void sched_not_idle(struct sched *sched)
 }
 
 /* Now: doorbells are rung, too. */
-void sched_flush_all(struct sched *sched, bool now);
+void sched_flush_all(struct sched *sched, uint32_t more);
 void sched_flush_slow(struct sched *sched);
 
 /* Puts out what was pushed; doorbells that cost a call wait while there are more results to take or

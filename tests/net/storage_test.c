@@ -394,6 +394,30 @@ static void test_stat(void **state)
 	assert_int_equal(demi_close(reader), 0);
 }
 
+/* Who is answered for many pushes and makes another for each has them in one batch, not the first
+ * of them in one of its own. */
+static void test_one_batch(void **state)
+{
+	demi_qtoken_t qt[16];
+	char row[2048];
+
+	(void)state;
+	int qd = open_log(path, O_RDWR | O_CREAT);
+	for (uint32_t i = 0; i < 16; i++)
+		qt[i] = push(qd, i, 100);
+	for (uint32_t i = 0; i < 16; i++) {
+		(void)wait_for(qt[i]);
+		qt[i] = push(qd, 16 + i, 100);
+	}
+	for (uint32_t i = 0; i < 16; i++)
+		(void)wait_for(qt[i]);
+	char *text = document(thread_state.current);
+	find_row(text, "\"logs\":", "\"appended\":32", row, sizeof(row));
+	assert_int_equal(number(row, "batches"), 2);
+	free(text);
+	assert_int_equal(demi_close(qd), 0);
+}
+
 /* Each instance tells of its own. */
 static void test_stat_of_several(void **state)
 {
@@ -652,13 +676,13 @@ static int remove_directory(void **state)
 	{                                                                                         \
 #function " (" driver ")", function, setup, teardown, (void *)(uintptr_t)(driver) \
 	}
-#define TESTS(driver)                                                                          \
-	TEST(test_alone, driver), TEST(test_created_anew, driver), TEST(test_readers, driver), \
-		TEST(test_names, driver), TEST(test_stat, driver),                             \
-		TEST(test_stat_of_several, driver), TEST(test_with_sockets, driver),           \
-		TEST(test_another_instance, driver), TEST(test_sleeping, driver),              \
-		TEST(test_ends, driver), TEST(test_coroutines, driver),                        \
-		TEST(test_replaced, driver), TEST(test_file_limit, driver),                    \
+#define TESTS(driver)                                                                            \
+	TEST(test_alone, driver), TEST(test_created_anew, driver), TEST(test_readers, driver),   \
+		TEST(test_names, driver), TEST(test_one_batch, driver), TEST(test_stat, driver), \
+		TEST(test_stat_of_several, driver), TEST(test_with_sockets, driver),             \
+		TEST(test_another_instance, driver), TEST(test_sleeping, driver),                \
+		TEST(test_ends, driver), TEST(test_coroutines, driver),                          \
+		TEST(test_replaced, driver), TEST(test_file_limit, driver),                      \
 		TEST(test_reader_first, driver), TEST(test_not_a_log, driver)
 
 int main(void)

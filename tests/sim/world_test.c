@@ -81,9 +81,9 @@ static bool is_intact(const struct station *st, const uint8_t *bytes, uint32_t l
 
 /* ---- the station's poller ---- */
 
-static void station_flush(struct poller *poller, bool now)
+static void station_flush(struct poller *poller, uint32_t more)
 {
-	(void)now;
+	(void)more;
 	struct station *st = station_of(poller);
 
 	if (st->tx_first < st->tx_end)

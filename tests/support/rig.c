@@ -13,12 +13,12 @@ static uint64_t now_ns(void *arg)
 	return rig->now_ns;
 }
 
-static void poller_flush(struct poller *poller, bool now)
+static void poller_flush(struct poller *poller, uint32_t more)
 {
 	struct rig *rig = container_of(poller, struct rig, poller);
 
 	rig->flushes++;
-	rig->doorbells += now;
+	rig->doorbells += more < 2;
 }
 
 static uint32_t poller_poll(struct poller *poller)

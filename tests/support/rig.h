@@ -24,7 +24,7 @@ struct rig {
 	uint64_t step_ns;
 	uint64_t polls; /* turns so far */
 	uint32_t flushes;
-	uint32_t doorbells; /* flushes that left nothing for the poll */
+	uint32_t doorbells; /* flushes with at most one result left */
 	/* Called once a turn; returns how much happened. NULL: nothing. */
 	uint32_t (*input)(struct rig *rig, void *arg);
 	void *arg;

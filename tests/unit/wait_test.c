@@ -165,7 +165,7 @@ static void test_doorbell(void **state)
 		sched_flush(&rig.sched);
 		assert_int_equal(rig.flushes, 1);
 		assert_int_equal(rig.doorbells, count < 2);
-		sched_flush_all(&rig.sched, true);
+		sched_flush_all(&rig.sched, 0);
 		assert_int_equal(rig.doorbells, 1 + (count < 2));
 		for (uint32_t i = 0; i < count; i++) {
 			struct op *got;

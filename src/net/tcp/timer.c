@@ -92,8 +92,7 @@ static void syn_timeout(struct tcp_conn *conn)
  * takes nothing. */
 static bool left_alone(const struct tcp_conn *conn)
 {
-	return conn->closed &&
-	       conn->net->sched->now_ns - conn->progress_ns >= TCP_CLOSED_WINDOW_NS;
+	return conn->closed && conn->net->sched->now_ns - conn->progress_ns >= TCP_CLOSED_WINDOW_NS;
 }
 
 static void probe_timeout(struct tcp_conn *conn)

@@ -18,12 +18,12 @@ static struct inet_engine *engine_of(struct poller *poller)
 	return container_of(poller, struct inet_engine, engine.poller);
 }
 
-static void inet_flush(struct poller *poller, bool now)
+static void inet_flush(struct poller *poller, uint32_t more)
 {
 	struct net *net = &engine_of(poller)->net;
 
 	net_flush(net);
-	if (now)
+	if (more == 0 || (more == 1 && net->sched->coroutines.ready_count == 0))
 		net->dev->ops->doorbell(net->dev);
 }
 

@@ -355,9 +355,9 @@ static struct kernel_engine *engine_of(struct poller *poller)
 	return container_of(poller, struct kernel_engine, engine.poller);
 }
 
-static void direct_flush(struct poller *poller, bool now)
+static void direct_flush(struct poller *poller, uint32_t more)
 {
-	(void)now;
+	(void)more;
 	(void)poller; /* pushes were sent as they were made */
 }
 

@@ -24,11 +24,23 @@ static void commit_all(struct store *store)
 		logfile_commit(container_of(node, struct logfile, node));
 }
 
-static void logs_flush(struct poller *poller, bool now)
+static void commit_stores(struct log_engine *engine)
 {
-	(void)now;
-	list_for_each (node, &engine_of(poller)->stores)
+	engine->held = false;
+	list_for_each (node, &engine->stores)
 		commit_all(container_of(node, struct store, node));
+}
+
+/* A batch waits for what is about to be pushed: who has 32 results pushes 32 records, and one write
+ * is enough for them. */
+static void logs_flush(struct poller *poller, uint32_t more)
+{
+	struct log_engine *engine = engine_of(poller);
+
+	if (more > 0)
+		engine->held = true;
+	else
+		commit_stores(engine);
 }
 
 static uint32_t end_logs(struct store *store)
@@ -47,9 +59,12 @@ static uint32_t end_logs(struct store *store)
 
 static uint32_t logs_poll(struct poller *poller)
 {
+	struct log_engine *engine = engine_of(poller);
 	uint32_t happened = 0;
 
-	list_for_each_safe (node, after, &engine_of(poller)->stores) {
+	if (unlikely(engine->held))
+		commit_stores(engine);
+	list_for_each_safe (node, after, &engine->stores) {
 		struct store *store = container_of(node, struct store, node);
 		happened += store_poll(store);
 		if (likely(store->leaving == 0))
@@ -65,7 +80,7 @@ static int logs_arm(struct poller *poller)
 {
 	struct log_engine *engine = engine_of(poller);
 
-	if (engine->sched->output_pending)
+	if (engine->sched->output_pending || engine->held)
 		return -EAGAIN;
 	list_for_each (node, &engine->stores) {
 		struct store *store = container_of(node, struct store, node);

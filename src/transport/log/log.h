@@ -11,6 +11,7 @@ struct log_engine {
 	struct poller poller;
 	struct sched *sched;
 	struct list stores;
+	bool held; /* what was pushed is to go out with the next poll */
 };
 
 /* A log, opened by its path; the store it is on is opened for the first and closed with the last.

@@ -128,10 +128,10 @@ static uint32_t rdma_poll(struct poller *poller)
 	return happened;
 }
 
-static void rdma_flush(struct poller *poller, bool now)
+static void rdma_flush(struct poller *poller, uint32_t more)
 {
 	(void)poller; /* pushes were posted as they were made */
-	(void)now;
+	(void)more;
 }
 
 /* ---- sleeping ---- */

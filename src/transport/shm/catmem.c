@@ -9,10 +9,10 @@
 
 /* ---- the poller ---- */
 
-static void catmem_flush(struct poller *poller, bool now)
+static void catmem_flush(struct poller *poller, uint32_t more)
 {
 	(void)poller;
-	(void)now;
+	(void)more;
 }
 
 static uint32_t catmem_poll(struct poller *poller)

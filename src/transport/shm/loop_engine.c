@@ -185,10 +185,10 @@ const struct socket_ops loop_socket_ops = {
 
 /* ---- the poller ---- */
 
-static void loop_flush(struct poller *poller, bool now)
+static void loop_flush(struct poller *poller, uint32_t more)
 {
 	(void)poller;
-	(void)now;
+	(void)more;
 }
 
 static uint32_t loop_poll(struct poller *poller)

@@ -57,11 +57,11 @@ static void kick(struct channel *channel)
 	join_wake(channel);
 }
 
-static void shm_flush(struct poller *poller, bool now)
+static void shm_flush(struct poller *poller, uint32_t more)
 {
 	struct shm *shm = shm_of(poller);
 
-	(void)now;
+	(void)more;
 	/* What was written must not be put off by the compiler beyond the look at the word. */
 	atomic_signal_fence(memory_order_seq_cst);
 	while (!list_empty(&shm->dirty))
