@@ -209,13 +209,17 @@ static void pass_on(struct connection *connection, struct op *op)
 	struct iovec iov[OP_SEGMENTS_MAX];
 	struct iovec one;
 	uint32_t count = op->numsegs;
+	bool empty = op_bytes(op) == 0;
 
 	memcpy(iov, op_vector(op, &one), count * sizeof(*iov));
 	make_push(connection, op);
 	int err = connection->out->ops->push(connection->out, op, NULL, 0);
 	if (err) {
 		task_withdraw(&sched->ops, &connection->pushes, op);
-		connection->err = -err;
+		/* No bytes are nothing in a stream of bytes, and no record: else whoever sends an
+		 * empty datagram would end the connection. */
+		if (err != -EINVAL || !empty)
+			connection->err = -err;
 	} else if (op_done(op)) {
 		task_take_this(&sched->ops, &connection->pushes, op);
 		push_ended(connection, op);

@@ -1208,6 +1208,32 @@ static void test_connect_through(void **state)
 	expect_spares();
 }
 
+/* Who sends an empty datagram does not end a connection: it is nothing in a stream. */
+static void test_connect_empty(void **state)
+{
+	int plain;
+	int out = net_connected(AF_INET, &plain);
+	int in = net_bound(AF_INET, SOCK_DGRAM);
+	struct net_address there = net_local(in);
+	int sender = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	char text[4];
+
+	(void)state;
+	assert_true(sender >= 0);
+	assert_int_equal(demi_qconnect(in, out), 0);
+	assert_int_equal(sendto(sender, "", 0, 0, &there.any, there.length), 0);
+	poll_for_ms(1);
+	assert_int_equal(sendto(sender, "abc", 3, 0, &there.any, there.length), 3);
+	poll_for_ms(2);
+	assert_int_equal(plain_read(plain, text, 3), 3);
+	assert_memory_equal(text, "abc", 3);
+	(void)close(sender);
+	(void)close(plain);
+	close_qd(in);
+	close_qd(out);
+	expect_spares();
+}
+
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, net_init, teardown)
@@ -1247,6 +1273,7 @@ int main(void)
 		TEST(test_proxy_reset),
 		TEST(test_proxy_backpressure),
 		TEST(test_connect_through),
+		TEST(test_connect_empty),
 	};
 
 	return test_run("operator", tests);
