@@ -17,7 +17,6 @@
 
 #define RECEIVE_LIMIT 212992 /* 208 KiB, as in Linux */
 #define COPY_MAX      256    /* datagrams up to here are copied out of their frames */
-#define RING_MIN      8
 
 /* ---- what is received ---- */
 
@@ -37,68 +36,18 @@ static void set_source(const struct udp_socket *socket, struct datagram *datagra
 	}
 }
 
-/* Makes room for one more; false: no memory. */
-static bool ring_grow(struct udp_socket *socket)
-{
-	uint32_t size = socket->ring_size ? socket->ring_size * 2 : RING_MIN;
-
-	if (likely(socket->ring_count < socket->ring_size))
-		return true;
-	struct udp_queued *ring = malloc(size * sizeof(*ring));
-	if (!ring)
-		return false;
-	for (uint32_t i = 0; i < socket->ring_count; i++)
-		ring[i] = socket->ring[(socket->ring_head + i) & (socket->ring_size - 1)];
-	free(socket->ring);
-	socket->ring = ring;
-	socket->ring_size = size;
-	socket->ring_head = 0;
-	return true;
-}
-
-static struct udp_queued ring_take(struct udp_socket *socket)
-{
-	struct udp_queued first = socket->ring[socket->ring_head];
-
-	socket->ring_head = (socket->ring_head + 1) & (socket->ring_size - 1);
-	socket->ring_count--;
-	socket->held -= first.held;
-	return first;
-}
-
-static void complete_pop(struct udp_socket *socket, struct op *op, const struct udp_queued *queued)
-{
-	struct sched *sched = socket->net->sched;
-
-	datagram_set(op, queued->datagram, queued->bytes);
-	sched_count(sched, COUNTER_BYTES_IN, queued->bytes);
-	op_complete(sched, op, 0);
-}
-
 /* Takes the datagram. */
-static enum drop hand_over(struct udp_socket *socket, const struct udp_queued *queued)
+static enum drop hand_over(struct udp_socket *socket, const struct inbox_entry *entry)
 {
-	struct op_slab *ops = &socket->net->sched->ops;
-	struct op *op = op_list_first(ops, &socket->pops);
-
-	if (likely(op != NULL)) {
-		op_list_remove(ops, &socket->pops, op);
-		complete_pop(socket, op, queued);
+	if (likely(inbox_put(&socket->inbox, socket->net->sched, entry)))
 		return DROP_NONE;
-	}
-	if (unlikely(!ring_grow(socket))) {
-		(void)heap_free_inside(socket->net->heap, queued->datagram);
-		return DROP_DATAGRAM_MEMORY;
-	}
-	socket->ring[(socket->ring_head + socket->ring_count) & (socket->ring_size - 1)] = *queued;
-	socket->ring_count++;
-	socket->held += queued->held;
-	return DROP_NONE;
+	(void)heap_free_inside(socket->net->heap, entry->datagram);
+	return DROP_DATAGRAM_MEMORY;
 }
 
 static bool is_full(const struct udp_socket *socket, uint32_t held)
 {
-	return socket->ring_count > 0 && socket->held + held > socket->receive_limit;
+	return inbox_is_full(&socket->inbox, held, socket->receive_limit);
 }
 
 /* A datagram that came, its data still in the packet. */
@@ -113,16 +62,16 @@ static enum drop deliver_copy(struct udp_socket *socket, const struct arrival *a
 {
 	/* An empty datagram has a byte too: its segment must point into the object. */
 	uint32_t room = (uint32_t)sizeof(struct datagram) + arrival->bytes + (arrival->bytes == 0);
-	struct udp_queued queued = {.bytes = arrival->bytes, .held = room + sizeof(queued)};
+	struct inbox_entry entry = {.bytes = arrival->bytes, .held = room + sizeof(entry)};
 
-	if (unlikely(is_full(socket, queued.held)))
+	if (unlikely(is_full(socket, entry.held)))
 		return DROP_UDP_FULL;
-	queued.datagram = heap_alloc(socket->net->heap, room);
-	if (unlikely(!queued.datagram))
+	entry.datagram = heap_alloc(socket->net->heap, room);
+	if (unlikely(!entry.datagram))
 		return DROP_DATAGRAM_MEMORY;
-	set_source(socket, queued.datagram, arrival->from, arrival->port);
-	memcpy(queued.datagram->data, arrival->data, arrival->bytes);
-	return hand_over(socket, &queued);
+	set_source(socket, entry.datagram, arrival->from, arrival->port);
+	memcpy(entry.datagram->data, arrival->data, arrival->bytes);
+	return hand_over(socket, &entry);
 }
 
 /* Where struct datagram would stand in front of the data; NULL: there is no fit room. */
@@ -140,23 +89,23 @@ static enum drop deliver(struct udp_socket *socket, struct frame *frame,
 			 const struct arrival *arrival)
 {
 	struct heap *heap = socket->net->heap;
-	struct udp_queued queued = {
+	struct inbox_entry entry = {
 		.bytes = arrival->bytes,
 		.held = (uint32_t)sizeof(*frame) + frame->room,
 	};
 
 	if (arrival->bytes > COPY_MAX && !socket->net->frames_short)
-		queued.datagram = in_front(frame, arrival->data);
-	if (!queued.datagram) {
+		entry.datagram = in_front(frame, arrival->data);
+	if (!entry.datagram) {
 		enum drop drop = deliver_copy(socket, arrival);
 		if (!drop)
 			frame_free(heap, frame);
 		return drop;
 	}
-	if (unlikely(is_full(socket, queued.held)))
+	if (unlikely(is_full(socket, entry.held)))
 		return DROP_UDP_FULL;
-	set_source(socket, queued.datagram, arrival->from, arrival->port);
-	enum drop drop = hand_over(socket, &queued);
+	set_source(socket, entry.datagram, arrival->from, arrival->port);
+	enum drop drop = hand_over(socket, &entry);
 	if (unlikely(drop)) /* the frame is gone */
 		net_count_drop(socket->net, drop);
 	return DROP_NONE;
@@ -247,14 +196,8 @@ void udp_icmp_error(struct net *net, const struct icmp_quote *quote, const struc
 			net_count_drop(net, DROP_ICMP_UNMATCHED);
 		return;
 	}
-	struct op_slab *ops = &net->sched->ops;
-	struct op *op = op_list_first(ops, &socket->pops);
-	if (op) {
-		op_list_remove(ops, &socket->pops, op);
-		op_complete(net->sched, op, error->err);
-	} else {
+	if (!inbox_fail_pop(&socket->inbox, net->sched, error->err))
 		socket->err = error->err;
-	}
 }
 
 /* ---- pops ---- */
@@ -263,28 +206,21 @@ int udp_socket_pop(struct udp_socket *socket, struct op *op)
 {
 	struct sched *sched = socket->net->sched;
 
-	if (unlikely(socket->err)) {
+	if (unlikely(socket->err))
 		op_complete(sched, op, udp_take_error(socket));
-	} else if (socket->ring_count > 0) {
-		struct udp_queued first = ring_take(socket);
-		complete_pop(socket, op, &first);
-	} else {
-		op_list_append(&sched->ops, &socket->pops, op);
-	}
+	else
+		inbox_pop(&socket->inbox, sched, op);
 	return 0;
 }
 
 void udp_socket_cancel(struct udp_socket *socket, struct op *op)
 {
-	struct sched *sched = socket->net->sched;
-
-	op_list_remove(&sched->ops, &socket->pops, op);
-	op_complete(sched, op, ECANCELED);
+	inbox_cancel(&socket->inbox, socket->net->sched, op);
 }
 
 uint32_t udp_socket_queued(const struct udp_socket *socket)
 {
-	return socket->ring_count;
+	return socket->inbox.count;
 }
 
 /* ---- life ---- */
@@ -315,38 +251,26 @@ int udp_socket_new(struct net *net, int domain, struct udp_socket **out)
 	list_init(&socket->by_flow);
 	list_init(&socket->in_all);
 	list_append(&net->udp->sockets, &socket->in_all);
-	op_list_init(&socket->pops);
+	inbox_init(&socket->inbox);
 	*out = socket;
 	return 0;
 }
 
 void udp_socket_close(struct udp_socket *socket)
 {
-	struct sched *sched = socket->net->sched;
-	struct op *op;
-
-	while ((op = op_list_first(&sched->ops, &socket->pops)))
-		udp_socket_cancel(socket, op);
-	while (socket->ring_count > 0) {
-		struct udp_queued first = ring_take(socket);
-		(void)heap_free_inside(socket->net->heap, first.datagram);
-	}
+	while (inbox_fail_pop(&socket->inbox, socket->net->sched, ECANCELED))
+		;
+	inbox_close(&socket->inbox, socket->net->heap);
 	udp_leave_groups(socket);
 	(void)udp_set_broadcast(socket, false);
 	udp_forget(socket);
 	list_remove(&socket->in_all);
-	free(socket->ring);
 	free(socket);
 }
 
 static void check_socket(const struct udp_socket *socket)
 {
-	uint32_t held = 0;
-
-	for (uint32_t i = 0; i < socket->ring_count; i++)
-		held += socket->ring[(socket->ring_head + i) & (socket->ring_size - 1)].held;
-	ASSERT(held == socket->held && socket->ring_count <= socket->ring_size);
-	ASSERT(socket->ring_count == 0 || op_list_empty(&socket->pops));
+	inbox_check(&socket->inbox);
 	ASSERT(!socket->filtered || (socket->port != 0 && !socket->connected));
 	ASSERT(!list_empty(&socket->by_port) == (socket->port != 0));
 	ASSERT(!list_empty(&socket->by_flow) == socket->connected);

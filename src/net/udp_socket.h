@@ -16,7 +16,7 @@
 
 #include "net/net.h"
 #include "net/udp.h"
-#include "sched/datagram.h"
+#include "sched/inbox.h"
 
 #define UDP_BUCKETS    1024 /* of ports and of flows each; a power of two */
 #define UDP_GROUPS_MAX 20   /* of a socket, as in Linux (net.ipv4.igmp_max_memberships) */
@@ -27,13 +27,6 @@ struct udp {
 	struct list sockets;
 	uint32_t num_connected;
 	uint32_t num_broadcast; /* sockets with SO_BROADCAST */
-};
-
-/* A datagram that waits for a pop: in an object with one application reference. */
-struct udp_queued {
-	struct datagram *datagram; /* anywhere in its object */
-	uint32_t bytes;
-	uint32_t held; /* memory that it costs */
 };
 
 struct udp_socket {
@@ -71,15 +64,9 @@ struct udp_socket {
 	uint32_t group_interface;       /* IPV6_MULTICAST_IF; 0: none */
 	int err;                        /* positive: of an ICMP message, not told yet */
 	struct ip_path path;
-	struct op_list pops;
+	struct inbox inbox;
 	uint32_t receive_limit;
 	uint32_t send_limit; /* asked for and shown; nothing waits here */
-	uint32_t held;
-	/* A ring of what is queued; NULL before the first. */
-	struct udp_queued *ring;
-	uint32_t ring_size; /* a power of two */
-	uint32_t ring_head;
-	uint32_t ring_count;
 };
 
 struct udp_flow {

@@ -21,7 +21,7 @@
 #pragma once
 
 #include "base/address.h"
-#include "sched/datagram.h"
+#include "sched/inbox.h"
 #include "transport/shm/channel.h"
 #include "transport/transport.h"
 
@@ -68,13 +68,6 @@ struct loop_hello {
 	uint8_t to[16];
 };
 
-/* A datagram, an object with one application reference. */
-struct loop_queued {
-	struct datagram *datagram;
-	uint32_t bytes;
-	uint32_t held;
-};
-
 struct loop_socket {
 	struct queue queue;
 	struct loop_engine *engine;
@@ -104,15 +97,10 @@ struct loop_socket {
 	uint32_t backlog;
 
 	/* Datagrams. */
-	struct op_list pops;
+	struct inbox inbox;
 	struct list pairs; /* the one used last in front */
 	uint32_t num_pairs;
-	struct loop_queued *ring; /* what nobody popped; NULL before the first */
-	uint32_t ring_size;       /* a power of two */
-	uint32_t ring_head;
-	uint32_t ring_count;
-	uint32_t held; /* bytes */
-	int error;     /* positive, told to the next operation; 0 */
+	int error; /* positive, told to the next operation; 0 */
 };
 
 static inline struct loop_socket *loop_of(struct queue *queue)

@@ -21,7 +21,6 @@
 #define DATAGRAM      CHANNEL_RAW /* the kind of our messages */
 #define PAYLOAD_V4    65507       /* of an IP packet of 65535 bytes */
 #define PAYLOAD_V6    65527
-#define RING_MIN      16
 #define SEND_ATTEMPTS 2 /* the second to who has the port now */
 
 enum trust {
@@ -89,60 +88,6 @@ uint32_t loop_datagram_parting(const struct loop_engine *engine)
 
 /* ---- what arrives ---- */
 
-static bool ring_grow(struct loop_socket *socket)
-{
-	uint32_t size = socket->ring_size ? socket->ring_size * 2 : RING_MIN;
-
-	if (likely(socket->ring_count < socket->ring_size))
-		return true;
-	struct loop_queued *ring = malloc(size * sizeof(*ring));
-	if (!ring)
-		return false;
-	for (uint32_t i = 0; i < socket->ring_count; i++)
-		ring[i] = socket->ring[(socket->ring_head + i) & (socket->ring_size - 1)];
-	free(socket->ring);
-	socket->ring = ring;
-	socket->ring_size = size;
-	socket->ring_head = 0;
-	return true;
-}
-
-static struct loop_queued ring_take(struct loop_socket *socket)
-{
-	struct loop_queued first = socket->ring[socket->ring_head];
-
-	socket->ring_head = (socket->ring_head + 1) & (socket->ring_size - 1);
-	socket->ring_count--;
-	socket->held -= first.held;
-	return first;
-}
-
-static void complete_pop(struct loop_socket *socket, struct op *op,
-			 const struct loop_queued *queued)
-{
-	datagram_set(op, queued->datagram, queued->bytes);
-	sched_count(socket->queue.sched, COUNTER_BYTES_IN, queued->bytes);
-	op_complete(socket->queue.sched, op, 0);
-}
-
-/* Gives a datagram to the pop that waits, or keeps it.  DROP_NONE, or why it is not: then it stays
- * the caller's. */
-static enum drop hand_over(struct loop_socket *socket, const struct loop_queued *queued)
-{
-	struct op *op = op_list_take(&socket->queue.sched->ops, &socket->pops);
-
-	if (op) {
-		complete_pop(socket, op, queued);
-		return DROP_NONE;
-	}
-	if (!ring_grow(socket))
-		return DROP_DATAGRAM_MEMORY;
-	socket->ring[(socket->ring_head + socket->ring_count) & (socket->ring_size - 1)] = *queued;
-	socket->ring_count++;
-	socket->held += queued->held;
-	return DROP_NONE;
-}
-
 /* Takes the message that is next.  DROP_NONE, or why it is thrown away. */
 static enum drop take_datagram(const struct pair *pair, uint32_t bytes)
 {
@@ -150,20 +95,20 @@ static enum drop take_datagram(const struct pair *pair, uint32_t bytes)
 	struct heap *heap = socket->queue.sched->heap;
 	/* An empty datagram has a byte too: its segment must point into the object. */
 	uint32_t room = (uint32_t)sizeof(struct datagram) + bytes + (bytes == 0);
-	struct loop_queued queued = {.bytes = bytes, .held = room + sizeof(queued)};
-	bool full = socket->held > 0 && socket->held + queued.held > loop_receive_limit(socket);
+	struct inbox_entry entry = {.bytes = bytes, .held = room + sizeof(entry)};
+	bool full = inbox_is_full(&socket->inbox, entry.held, loop_receive_limit(socket));
 
-	queued.datagram = full ? NULL : heap_alloc(heap, room);
-	channel_take(pair->channel, queued.datagram ? queued.datagram->data : NULL);
-	if (!queued.datagram)
+	entry.datagram = full ? NULL : heap_alloc(heap, room);
+	channel_take(pair->channel, entry.datagram ? entry.datagram->data : NULL);
+	if (!entry.datagram)
 		return full ? DROP_UDP_FULL : DROP_DATAGRAM_MEMORY;
-	queued.datagram->source_length = sizeof(queued.datagram->source);
+	entry.datagram->source_length = sizeof(entry.datagram->source);
 	address_to_socket(socket->domain, &pair->names.remote, pair->names.remote_port,
-			  &queued.datagram->source.any, &queued.datagram->source_length);
-	enum drop drop = hand_over(socket, &queued);
-	if (drop)
-		(void)heap_free(heap, queued.datagram);
-	return drop;
+			  &entry.datagram->source.any, &entry.datagram->source_length);
+	if (inbox_put(&socket->inbox, socket->queue.sched, &entry))
+		return DROP_NONE;
+	(void)heap_free(heap, entry.datagram);
+	return DROP_DATAGRAM_MEMORY;
 }
 
 /* ---- what the channel tells ---- */
@@ -481,35 +426,25 @@ static int datagram_pop(struct queue *queue, struct op *op)
 {
 	struct loop_socket *socket = loop_of(queue);
 
-	if (unlikely(socket->error)) {
+	if (unlikely(socket->error))
 		op_complete(queue->sched, op, take_error(socket));
-	} else if (socket->ring_count > 0) {
-		struct loop_queued first = ring_take(socket);
-		complete_pop(socket, op, &first);
-	} else {
-		op_list_append(&queue->sched->ops, &socket->pops, op);
-	}
+	else
+		inbox_pop(&socket->inbox, queue->sched, op);
 	return 0;
 }
 
 static void datagram_cancel(struct queue *queue, struct op *op)
 {
-	op_list_remove(&queue->sched->ops, &loop_of(queue)->pops, op);
-	op_complete(queue->sched, op, ECANCELED);
+	inbox_cancel(&loop_of(queue)->inbox, queue->sched, op);
 }
 
 static void datagram_close(struct queue *queue)
 {
 	struct loop_socket *socket = loop_of(queue);
-	struct op *op;
 
-	while ((op = op_list_take(&queue->sched->ops, &socket->pops)))
-		op_complete(queue->sched, op, ECANCELED);
-	while (socket->ring_count > 0) {
-		struct loop_queued first = ring_take(socket);
-		(void)heap_free(queue->sched->heap, first.datagram);
-	}
-	free(socket->ring);
+	while (inbox_fail_pop(&socket->inbox, queue->sched, ECANCELED))
+		;
+	inbox_close(&socket->inbox, queue->sched->heap);
 	list_for_each_safe (node, after, &socket->pairs)
 		pair_close(container_of(node, struct pair, in_owner));
 	loop_delete(socket);
@@ -523,9 +458,9 @@ static void datagram_describe(struct queue *queue, struct queue_info *info)
 	*info = (struct queue_info){
 		.kind = "udp",
 		.state = socket->state == LOOP_CONNECTED ? "connected" : "unconnected",
-		.pops_pending = op_list_length(&queue->sched->ops, &socket->pops),
-		.elements = socket->ring_count,
-		.held_bytes = socket->held,
+		.pops_pending = op_list_length(&queue->sched->ops, &socket->inbox.pops),
+		.elements = socket->inbox.count,
+		.held_bytes = socket->inbox.held,
 	};
 	(void)queue->ops->socket->local_name(queue, (struct sockaddr *)&info->local, &length);
 	length = sizeof(info->peer);
@@ -544,13 +479,10 @@ const struct queue_ops loop_datagram_ops = {
 
 void loop_datagram_check(const struct loop_socket *socket)
 {
-	uint32_t held = 0;
 	uint32_t pairs = 0;
 
-	for (uint32_t i = 0; i < socket->ring_count; i++)
-		held += socket->ring[(socket->ring_head + i) & (socket->ring_size - 1)].held;
 	list_for_each (node, &socket->pairs)
 		pairs++;
-	ASSERT(held == socket->held && pairs == socket->num_pairs && pairs <= LOOP_PAIRS_MAX);
-	ASSERT(socket->ring_count == 0 || op_list_empty(&socket->pops));
+	ASSERT(pairs == socket->num_pairs && pairs <= LOOP_PAIRS_MAX);
+	inbox_check(&socket->inbox);
 }

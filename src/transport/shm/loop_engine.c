@@ -36,7 +36,7 @@ struct loop_socket *loop_new(struct loop_engine *engine, int domain, bool stream
 	list_init(&socket->in_waiting);
 	list_init(&socket->pairs);
 	op_list_init(&socket->accepts);
-	op_list_init(&socket->pops);
+	inbox_init(&socket->inbox);
 	loop_options_init(socket);
 	return socket;
 }
