@@ -236,5 +236,5 @@ int logfile_recover(struct logfile *log)
 	log->next = log->durable;
 	log->opened_sequence = log->durable.sequence;
 	log->zeroed = log->durable.offset;
-	return err;
+	return 0;
 }
