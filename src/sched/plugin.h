@@ -14,6 +14,8 @@
 
 #include "sched/sched.h"
 
+#include "mem/borrow.h"
+
 #include <stdint.h>
 
 #define PLUGIN_ABI    1

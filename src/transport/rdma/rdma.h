@@ -31,10 +31,10 @@
  *               posted - completed <= depth; signalled <= posted
  *               released <= invalidated <= done <= announced <= released + RDMA_OFFERS
  *
- * What is called of the core, for src/sched/plugin.def: fdset_add, fdset_remove, heap_alloc_huge,
- * heap_alloc_slow, heap_frames_left, heap_free, heap_free_inside, heap_release, heap_set_frames,
- * op_complete, queue_take_none, timer_arm, timer_cancel, timer_init; base/log.c and base/assert.c
- * are in every plug-in.
+ * What is called of the core, for src/sched/plugin.def: borrow_ref, borrow_unref, fdset_add,
+ * fdset_remove, heap_alloc_huge, heap_alloc_slow, heap_frames_left, heap_free, heap_free_inside,
+ * heap_release, heap_set_frames, op_complete, queue_take_none, timer_arm, timer_cancel, timer_init;
+ * base/log.c and base/assert.c are in every plug-in.
  */
 #pragma once
 
