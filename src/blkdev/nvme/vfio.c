@@ -2,9 +2,11 @@
  * blkdev/nvme/vfio.c - the bus to a controller that the kernel's vfio-pci has set aside for us: its
  * registers are mapped, and an IOMMU lets it reach what we map for it, and nothing else.
  *
- * Addresses of the controller: superblocks of the heap at HEAP_AT and behind, in the order of their
- * addresses here, those that a device has lent at LENT_AT, our own memory below. They lie above
- * what x86 keeps for interrupts (0xfee00000), and within the 39 bits that smaller IOMMUs have.
+ * Addresses of the controller: our own memory below 3 GiB; above 4 GiB, so above what x86 keeps for
+ * interrupts (0xfee00000), and within the 39 bits that smaller IOMMUs have, four slots of 128 GiB,
+ * one for the superblocks of the heap, in the order of their addresses here, and one for those that
+ * a device has lent.  In neither are registers of the controller: what it writes to an address of
+ * its own need not reach the IOMMU.
  */
 #include "blkdev/nvme/nvme.h"
 
@@ -21,12 +23,13 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
-#define OWN_AT  ((uint64_t)256 << 20)
-#define OWN_END ((uint64_t)3 << 30)
-#define HEAP_AT ((uint64_t)4 << 30)
-#define LENT_AT ((uint64_t)128 << 30)
-#define OWN_MAX 8
-#define DEVICES "/sys/bus/pci/devices/"
+#define OWN_AT     ((uint64_t)256 << 20)
+#define OWN_END    ((uint64_t)3 << 30)
+#define HIGH_AT    ((uint64_t)4 << 30) /* where the first slot begins */
+#define SLOT_SHIFT 37
+#define SLOTS      4
+#define OWN_MAX    8
+#define DEVICES    "/sys/bus/pci/devices/"
 
 struct own {
 	void *at;
@@ -40,6 +43,8 @@ struct vfio {
 	int group;
 	int device;
 	uint64_t config_at; /* of the configuration space, in device */
+	uint64_t heap_at;
+	uint64_t lent_at;
 	uint64_t own_next;
 	uint32_t num_own;
 	struct own own[OWN_MAX];
@@ -122,10 +127,10 @@ static int vfio_map(struct nvme_bus *bus, char *superblock, uint64_t *address_ou
 {
 	struct vfio *vfio = vfio_of(bus);
 	uint64_t offset = (uintptr_t)superblock - pages_process.range.base;
-	uint64_t address = HEAP_AT + offset;
+	uint64_t address = vfio->heap_at + offset;
 
 	if (offset >= pages_process.range.bytes)
-		address = LENT_AT + ((uintptr_t)superblock - pages_process.lent.base);
+		address = vfio->lent_at + ((uintptr_t)superblock - pages_process.lent.base);
 	int err = map_dma(vfio, superblock, SUPERBLOCK_BYTES, address);
 	if (err && !vfio->told) {
 		tell_unpinned(vfio, LOG_LEVEL_WARNING, err);
@@ -408,6 +413,40 @@ static int open_device(struct vfio *vfio, const char *address)
 	return 0;
 }
 
+/* A bit for each slot that registers of the device are in. */
+static uint32_t slots_of_registers(const char *address)
+{
+	char path[128];
+	char line[128];
+	uint32_t slots = 0;
+
+	(void)snprintf(path, sizeof(path), DEVICES "%s/resource", address);
+	FILE *file = fopen(path, "re");
+	while (file && fgets(line, sizeof(line), file)) {
+		char *behind;
+		uint64_t first = strtoull(line, &behind, 16);
+		uint64_t last = strtoull(behind, NULL, 16);
+		for (uint64_t slot = first >> SLOT_SHIFT;
+		     last >= HIGH_AT && slot < SLOTS && slot <= last >> SLOT_SHIFT; slot++)
+			slots |= 1U << slot;
+	}
+	if (file)
+		(void)fclose(file);
+	return slots;
+}
+
+/* The first address of the first slot that is not taken, which is taken then.  Registers of one
+ * device are in two slots at most: there are two others. */
+static uint64_t take_slot(uint32_t *taken)
+{
+	uint64_t slot = 0;
+
+	while (slot < SLOTS - 1 && *taken >> slot & 1)
+		slot++;
+	*taken |= 1U << slot;
+	return slot > 0 ? slot << SLOT_SHIFT : HIGH_AT;
+}
+
 int nvme_vfio_open(struct sched *sched, const char *address, struct nvme_bus **bus_out)
 {
 	if (!is_address(address)) {
@@ -427,6 +466,9 @@ int nvme_vfio_open(struct sched *sched, const char *address, struct nvme_bus **b
 			      .own_next = OWN_AT};
 	(void)snprintf(vfio->bus.name, sizeof(vfio->bus.name), "%s", address);
 	int err = check_driver(vfio, address);
+	uint32_t taken = slots_of_registers(address);
+	vfio->heap_at = take_slot(&taken);
+	vfio->lent_at = take_slot(&taken);
 	if (!err)
 		err = open_group(vfio, address);
 	if (!err)
