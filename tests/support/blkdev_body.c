@@ -896,6 +896,30 @@ static const struct CMUnitTest list[BLKDEV_BODY_TESTS] = {
 	cmocka_unit_test(test_grow),
 };
 
+void blkdev_body_done(struct blk_request *request)
+{
+	request->state = 0;
+	request->done = NULL;
+}
+
+int blkdev_body_run(struct blkdev *dev, enum blk_what what, uint64_t offset,
+		    const struct iovec *iov)
+{
+	struct blk_request request = {.what = (uint8_t)what,
+				      .durable = true,
+				      .num_iov = 1,
+				      .iov = iov,
+				      .offset = offset,
+				      .bytes = iov->iov_len,
+				      .done = blkdev_body_done};
+	struct blk_request *one = &request;
+
+	assert_int_equal(dev->ops->submit(dev, &one, 1), 1);
+	while (request.done)
+		dev->ops->wait(dev);
+	return request.err;
+}
+
 void blkdev_body_add(struct blkdev_fixture *fixture, struct CMUnitTest *tests)
 {
 	for (uint32_t i = 0; i < BLKDEV_BODY_TESTS; i++) {

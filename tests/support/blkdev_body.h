@@ -46,3 +46,10 @@ void blkdev_body_add(struct blkdev_fixture *fixture, struct CMUnitTest *tests);
 
 /* blkdev_body: runs all tests over it in this process; 0, or how many failed. Prints TAP. */
 int blkdev_body(struct blkdev_fixture *fixture);
+
+/* For a test's own requests: done is NULL then. */
+void blkdev_body_done(struct blk_request *request);
+
+/* One durable request of one piece, waited for.  Its error. */
+int blkdev_body_run(struct blkdev *dev, enum blk_what what, uint64_t offset,
+		    const struct iovec *iov);

@@ -126,29 +126,6 @@ static void end(void)
 	rig_close(&rig);
 }
 
-static void done(struct blk_request *request)
-{
-	request->state = 0;
-	request->done = NULL;
-}
-
-static int run(struct blkdev *dev, enum blk_what what, uint64_t offset, const struct iovec *iov)
-{
-	struct blk_request request = {.what = (uint8_t)what,
-				      .durable = true,
-				      .num_iov = 1,
-				      .iov = iov,
-				      .offset = offset,
-				      .bytes = iov->iov_len,
-				      .done = done};
-	struct blk_request *one = &request;
-
-	assert_int_equal(dev->ops->submit(dev, &one, 1), 1);
-	while (request.done)
-		dev->ops->wait(dev);
-	return request.err;
-}
-
 /* ---- polled completions ---- */
 
 /* A device that says that it can be polled, and then, at once or later, refuses it, or does not
@@ -176,10 +153,10 @@ static void test_polled(void **state)
 			assert_null(strstr(dev->mode, "polled"));
 		assert_int_equal(dev->ops->grow(dev, 8192), 0);
 		memset(at, 'a' + i, 4096);
-		assert_int_equal(run(dev, BLK_WRITE, 4096, &iov), 0);
-		assert_int_equal(run(dev, BLK_FLUSH, 0, &(struct iovec){0}), 0);
+		assert_int_equal(blkdev_body_run(dev, BLK_WRITE, 4096, &iov), 0);
+		assert_int_equal(blkdev_body_run(dev, BLK_FLUSH, 0, &(struct iovec){0}), 0);
 		memset(at, 0, 4096);
-		assert_int_equal(run(dev, BLK_READ, 4096, &iov), 0);
+		assert_int_equal(blkdev_body_run(dev, BLK_READ, 4096, &iov), 0);
 		for (int k = 0; k < 4096; k++)
 			assert_int_equal(at[k], 'a' + i);
 		dev->ops->close(dev);
@@ -234,12 +211,12 @@ static void test_registered(void **state)
 	char *at = heap_alloc_aligned(rig.sched.heap, 4096, 256 * MIB); /* the heap keeps less */
 	for (uint64_t i = 0; i < 128; i++) {                            /* it remembers less */
 		const struct iovec iov = {.iov_base = at + i * SUPERBLOCK_BYTES, .iov_len = 4096};
-		assert_int_equal(run(dev, i % 2 ? BLK_READ : BLK_WRITE, 0, &iov), 0);
+		assert_int_equal(blkdev_body_run(dev, i % 2 ? BLK_READ : BLK_WRITE, 0, &iov), 0);
 	}
 	int count = registered(at);
 	/* Across a border of superblocks. */
 	const struct iovec iov = {.iov_base = at + SUPERBLOCK_BYTES - 4096, .iov_len = 8192};
-	assert_int_equal(run(dev, BLK_WRITE, 0, &iov), 0);
+	assert_int_equal(blkdev_body_run(dev, BLK_WRITE, 0, &iov), 0);
 	(void)heap_free(rig.sched.heap, at);
 	int after = registered(at);
 	dev->ops->close(dev);
@@ -268,7 +245,7 @@ static void transfer_bounded(void *arg)
 	char *at = heap_alloc_aligned(rig.sched.heap, 4096, 4096);
 	const struct iovec iov = {.iov_base = at, .iov_len = 4096};
 	for (int i = 0; i < 4; i++)
-		test_expect(run(dev, i % 2 ? BLK_READ : BLK_WRITE, 0, &iov) == 0);
+		test_expect(blkdev_body_run(dev, i % 2 ? BLK_READ : BLK_WRITE, 0, &iov) == 0);
 	test_expect(registered(at) <= 0);
 	(void)heap_free(rig.sched.heap, at);
 	dev->ops->close(dev);

@@ -190,29 +190,6 @@ static void end(void)
 	rig_close(&rig);
 }
 
-static void done(struct blk_request *request)
-{
-	request->state = 0;
-	request->done = NULL;
-}
-
-static int run(struct blkdev *dev, enum blk_what what, uint64_t offset, const struct iovec *iov)
-{
-	struct blk_request request = {.what = (uint8_t)what,
-				      .durable = true,
-				      .num_iov = 1,
-				      .iov = iov,
-				      .offset = offset,
-				      .bytes = iov->iov_len,
-				      .done = done};
-	struct blk_request *one = &request;
-
-	assert_int_equal(dev->ops->submit(dev, &one, 1), 1);
-	while (request.done)
-		dev->ops->wait(dev);
-	return request.err;
-}
-
 static const int drivers[] = {URING, THREAD};
 
 /* What is no place for blocks is refused, by its kind, and left alone. */
@@ -291,7 +268,7 @@ static void test_odd_end(void **state)
 	char *at = heap_alloc_aligned(rig.sched.heap, 4096, 4096);
 	const struct iovec iov = {.iov_base = at, .iov_len = 4096};
 	memset(at, 1, 4096);
-	assert_int_equal(run(dev, BLK_READ, 8192, &iov), 0);
+	assert_int_equal(blkdev_body_run(dev, BLK_READ, 8192, &iov), 0);
 	for (int i = 0; i < 4096; i++)
 		assert_int_equal(at[i], 0);
 	(void)heap_free(rig.sched.heap, at);
@@ -316,9 +293,9 @@ static void test_read_only(void **state)
 		assert_int_equal(open_at(&rig.sched, drivers[i], own.path, O_RDONLY, &two), 0);
 		assert_int_equal(open_at(&rig.sched, drivers[i], own.path, O_RDWR, &dev), -EBUSY);
 		assert_non_null(strstr(logged, "this one"));
-		assert_int_equal(run(one, BLK_READ, 0, &iov), 0);
-		assert_int_equal(run(two, BLK_READ, 4096, &iov), 0);
-		assert_int_equal(run(one, BLK_WRITE, 0, &iov), -EIO);
+		assert_int_equal(blkdev_body_run(one, BLK_READ, 0, &iov), 0);
+		assert_int_equal(blkdev_body_run(two, BLK_READ, 4096, &iov), 0);
+		assert_int_equal(blkdev_body_run(one, BLK_WRITE, 0, &iov), -EIO);
 		assert_false(one->growable);
 		assert_false(one->discards);
 		assert_int_equal(one->ops->grow(one, 16384), -ENOSPC);
@@ -393,8 +370,8 @@ static void test_no_space(void **state)
 	for (size_t i = 0; i < ARRAY_LENGTH(drivers); i++) {
 		assert_int_equal(open_at(&rig.sched, drivers[i], own.path, O_RDWR, &dev), 0);
 		assert_int_equal(setrlimit(RLIMIT_FSIZE, &limit), 0);
-		assert_int_equal(run(dev, BLK_WRITE, MIB / 2, &iov), -ENOSPC);
-		assert_int_equal(run(dev, BLK_WRITE, 0, &iov), 0);
+		assert_int_equal(blkdev_body_run(dev, BLK_WRITE, MIB / 2, &iov), -ENOSPC);
+		assert_int_equal(blkdev_body_run(dev, BLK_WRITE, 0, &iov), 0);
 		assert_int_equal(setrlimit(RLIMIT_FSIZE, &before), 0);
 		dev->ops->close(dev);
 	}
@@ -420,13 +397,13 @@ static void test_full(void **state)
 		assert_int_equal(open_at(&rig.sched, drivers[i], full.path, O_RDWR, &dev), 0);
 		assert_int_equal(dev->ops->grow(dev, 2 * MIB), 0);
 		memset(at, 'a', 4096);
-		assert_int_equal(run(dev, BLK_WRITE, 2 * MIB - 4096, &iov), 0);
+		assert_int_equal(blkdev_body_run(dev, BLK_WRITE, 2 * MIB - 4096, &iov), 0);
 		assert_int_equal(dev->ops->grow(dev, 16 * MIB), -ENOSPC);
 		assert_int_equal(dev->capacity_bytes, 2 * MIB);
 		assert_int_equal(stat(full.path, &st), 0);
 		assert_int_equal(st.st_size, 2 * MIB);
 		memset(at, 0, 4096);
-		assert_int_equal(run(dev, BLK_READ, 2 * MIB - 4096, &iov), 0);
+		assert_int_equal(blkdev_body_run(dev, BLK_READ, 2 * MIB - 4096, &iov), 0);
 		assert_int_equal(at[4095], 'a');
 		assert_int_equal(dev->ops->grow(dev, 3 * MIB), 0);
 		assert_int_equal(truncate(full.path, 0), 0);
@@ -505,11 +482,11 @@ static void test_short(void **state)
 	for (size_t i = 0; i < ARRAY_LENGTH(drivers); i++) {
 		assert_int_equal(truncate(own.path, (off_t)MIB), 0);
 		assert_int_equal(open_at(&rig.sched, drivers[i], own.path, O_RDWR, &dev), 0);
-		assert_int_equal(run(dev, BLK_READ, 0, &iov), 0);
+		assert_int_equal(blkdev_body_run(dev, BLK_READ, 0, &iov), 0);
 		assert_int_equal(truncate(own.path, (off_t)MIB / 2), 0);
-		assert_int_equal(run(dev, BLK_READ, 0, &iov), -EIO);
+		assert_int_equal(blkdev_body_run(dev, BLK_READ, 0, &iov), -EIO);
 		assert_int_equal(truncate(own.path, 0), 0);
-		assert_int_equal(run(dev, BLK_READ, 0, &iov), -EIO);
+		assert_int_equal(blkdev_body_run(dev, BLK_READ, 0, &iov), -EIO);
 		dev->ops->close(dev);
 	}
 	(void)heap_free(rig.sched.heap, at);
@@ -546,7 +523,7 @@ static void open_barred(void *arg)
 	test_expect(dev->ops->grow(dev, MIB) == 0);
 	char *at = heap_alloc_aligned(rig.sched.heap, 4096, 4096);
 	const struct iovec iov = {.iov_base = at, .iov_len = 4096};
-	test_expect(run(dev, BLK_WRITE, 0, &iov) == 0);
+	test_expect(blkdev_body_run(dev, BLK_WRITE, 0, &iov) == 0);
 	(void)heap_free(rig.sched.heap, at);
 	dev->ops->close(dev);
 	rig_close(&rig);
@@ -609,7 +586,7 @@ static void test_other_thread(void **state)
 					       .num_iov = i % 4 < 2,
 					       .iov = &iov,
 					       .bytes = i % 4 < 2 ? 4096 : 0,
-					       .done = done};
+					       .done = blkdev_body_done};
 		if (i % 8 < 4) {
 			in_thread(enter);
 			(void)finish_there(NULL);
@@ -656,7 +633,7 @@ static void test_busy_thread(void **state)
 					       .num_iov = 1,
 					       .iov = &iov,
 					       .bytes = 4096,
-					       .done = done};
+					       .done = blkdev_body_done};
 		assert_int_equal(pthread_create(&thread, NULL, enter_and_spin, NULL), 0);
 		while (!atomic_load(&submitted))
 			sched_yield();
